@@ -1,0 +1,61 @@
+"""Where pictures come from: one file a kind, each with one `Config` class that is its factory.
+
+A source is opened, iterated, and closed by one capture thread:
+
+    with config.open(stop) as pictures:
+        for captured, image in pictures: ...
+
+Iteration ends when a recording ends or `stop` is set; anything else that ends it is a SourceError. An image's planes
+may be views of the decoder's memory: valid as long as the Image is referenced, never written to.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from threading import Event
+
+from pydantic import BaseModel, ConfigDict
+
+from agent.frame import Timestamp
+from engines.pixels import Image
+
+Pictures = Iterator[tuple[Timestamp, Image]]
+
+
+@dataclass
+class Intake:
+    """What a source counts while it is read; the capture loop shows it in metrics."""
+
+    unreadable: int = 0
+    """Packets or frames that could not be decoded: skipped."""
+    last_error: str | None = None
+    """What the decoder said of the last of them, without credentials."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """What is known of the stream once it is open: codec, size, rate."""
+
+
+class SourceConfig(BaseModel):
+    """Base of every source's config: the config is the factory."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: whether every frame counts (a recording) or only the newest (a camera)
+    @property
+    def lossless(self) -> bool:
+        """True: frames wait for the engine; False: newest wins."""
+        return False
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What to call this source in logs and status: never with credentials."""
+
+    @abstractmethod
+    def open(self, stop: Event, intake: Intake) -> AbstractContextManager[Pictures]:
+        """Connect, and yield pictures until `stop` is set or a recording ends.
+
+        Raises SourceError (Refused where credentials are wrong), with `label` and what to do, never with credentials.
+        """

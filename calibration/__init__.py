@@ -1,0 +1,1 @@
+"""Measures activation ranges and writes the tables that make INT8 models."""

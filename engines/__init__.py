@@ -1,0 +1,1 @@
+"""Model and device in, results out: knows nothing of cameras or MQTT."""

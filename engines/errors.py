@@ -1,0 +1,40 @@
+"""What can go wrong with a model or an engine.
+
+EngineError
+├── CardError          a model card that cannot be read, or that its files do not fit
+├── ModelFileError     a model file that is missing, cut short, altered or not what its card says
+│   └── LintError      an INT8 graph that some backend would misread
+├── FetchError         a download that failed or whose sha256 is wrong
+├── BackendError       a backend that is absent, or that failed to build or to run
+└── PictureError       pixels that cannot be prepared (wrong planes, unknown format)
+
+Every message is one line: what happened, where, what to do.
+"""
+
+
+class EngineError(Exception):
+    """Base of everything `engines` raises on purpose."""
+
+
+class CardError(EngineError):
+    """A model card is unreadable, or the model does not fit it."""
+
+
+class ModelFileError(EngineError):
+    """A model file is missing, cut short, altered or not what its card says."""
+
+
+class LintError(ModelFileError):
+    """An INT8 graph has a construct that a backend would misread."""
+
+
+class FetchError(EngineError):
+    """A download failed, or its sha256 is not the expected one."""
+
+
+class BackendError(EngineError):
+    """A backend is absent, or failed to build or run an engine."""
+
+
+class PictureError(EngineError):
+    """Pixels that cannot be turned into a tensor."""
