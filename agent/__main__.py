@@ -1,0 +1,5 @@
+"""`python -m agent` is `sightwire`."""
+
+from agent.cli import main
+
+main()

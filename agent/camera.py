@@ -1,0 +1,280 @@
+"""A camera's owner: offers its frames to its uses, and turns what comes back into messages, in capture order.
+
+A result with cascades waits until each of its objects has been looked at (or that was dropped and counted), so that
+the attributes are complete when the message is sent.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from agent.flow import Account, Mailbox, Outcome, Request
+from agent.frame import Frame, Timestamp
+from agent.messages import CameraStatus, rfc3339
+from agent.publishing import Outlets
+from agent.results import Content, message_for
+from agent.sinks import Message
+from engines.pixels import Box, Image, black
+from engines.results import Detections, Result
+
+State = Literal["streaming", "connecting", "lost", "ended"]
+
+LOSSLESS_DEPTH = 6
+"""Frames, requests and messages of a recording that may be under way: enough to keep two engines busy."""
+
+
+@dataclass(eq=False)
+class Use:
+    """One model on one camera."""
+
+    name: str
+    model: str
+    """As it stands in payloads: `person-ssdlite@int8`."""
+    labels: tuple[str, ...]
+    mailbox: Mailbox
+    every_ns: int = 0
+    roi: tuple[float, float, float, float] | None = None
+    """left, top, right, bottom, 0 to 1 of the picture."""
+    threshold: float = 0.0
+    max_age_ns: int = 1_000_000_000
+    retain: bool = False
+    cascades: list[Cascade] = field(default_factory=list)
+    account: Account = field(default_factory=Account)
+    due_ns: int | None = None
+
+    def due(self, captured: Timestamp) -> bool:
+        """Whether this frame is wanted; counted in capture time, so that a recording always gives the same frames."""
+        if not self.every_ns:
+            return True
+        now_ns = captured.monotonic_ns
+        if self.due_ns is not None and now_ns < self.due_ns and self.due_ns - now_ns <= self.every_ns:
+            return False
+        # On the grid of the first frame, unless the camera was away for longer than a step.
+        late = self.due_ns is None or abs(now_ns - self.due_ns) > self.every_ns
+        self.due_ns = (now_ns if late or self.due_ns is None else self.due_ns) + self.every_ns
+        return True
+
+
+@dataclass(eq=False)
+class Cascade:
+    """A use that looks at the objects another one found."""
+
+    use: Use
+    labels: frozenset[int] | None
+    """The parent's labels it wants; None: all."""
+    pad: float
+    """Added on each side, as a share of the box."""
+    most: int
+    """Objects of one frame, best first."""
+
+
+@dataclass(eq=False)
+class _Answer:
+    """A result on its way to being published."""
+
+    request: Request
+    use: Use
+    result: Result | None = None
+    attributes: list[dict[str, Any]] = field(default_factory=list)
+    open_cascades: int = 0
+    complete: bool = False
+
+
+class Camera:
+    """Owner of one camera. `offer` is called by its capture thread, everything else by any thread."""
+
+    def __init__(
+        self,
+        agent: str,
+        name: str,
+        source: str,
+        uses: Sequence[Use],
+        outlets: Outlets,
+        *,
+        masks: Sequence[Sequence[tuple[float, float]]] = (),
+        lossless: bool = False,
+        on_state: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name, self.uses, self.lossless = name, list(uses), lossless
+        self.frames = 0
+        self.unreadable_frames = 0
+        self._agent, self._source, self._outlets, self._on_state = agent, source, outlets, on_state
+        self._masks = [np.array(polygon, np.float64) for polygon in masks]
+        self._lock = threading.RLock()
+        self._idle = threading.Condition(self._lock)
+        self._under_way = 0
+        self._stopped = False
+        self._lines: dict[str, deque[_Answer]] = {use.name: deque() for use in uses}
+        self.state: State = "connecting"
+        self._facts: dict[str, str] = {}
+
+    def offer(self, frame: Frame) -> None:
+        """Offer a frame to every use that wants it. Waits while too much of a recording is under way."""
+        self.frames += 1
+        wanted = []
+        for use in self.uses:
+            use.account.offered()
+            if use.due(frame.captured):
+                wanted.append(use)
+            else:
+                use.account.ended("not_due")
+        if not wanted:
+            return
+        if self._masks:
+            frame = Frame(frame.camera, frame.seq, frame.captured, self._masked(frame.image))
+        for use in wanted:
+            answer = _Answer(self._request(frame, use, (_region(use.roi, frame.image.size),), self._ended), use)
+            with self._lock:
+                if self.lossless:
+                    self._idle.wait_for(lambda: self._under_way < LOSSLESS_DEPTH or self._stopped)
+                self._under_way += 1
+                self._lines[use.name].append(answer)
+            use.mailbox.offer(answer.request)
+
+    def release(self) -> None:
+        """Let a capture thread go that waits in `offer`: the agent stops."""
+        with self._lock:
+            self._stopped = True
+            self._idle.notify_all()
+
+    def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until nothing of this camera is under way, in engines or in sinks; False after the timeout."""
+        with self._lock:
+            return self._idle.wait_for(lambda: not self._under_way, max(0.0, timeout_s))
+
+    def say(self, state: State, reason: str | None = None, facts: dict[str, str] | None = None) -> None:
+        """Publish the camera's state."""
+        with self._lock:
+            self.state = state
+            self._facts = facts or {}
+            payload = CameraStatus.model_construct(
+                schema_="sightwire.camera/1",
+                agent=self._agent,
+                camera=self.name,
+                state=state,
+                reason=reason,
+                since=rfc3339(time.time_ns()),
+                source=self._source,
+                facts=self._facts,
+            )
+        self._outlets.publish(Message(f"{self.name}/status", payload, retain=True, qos=1))
+        self._on_state()
+
+    def counts(self) -> dict[str, Any]:
+        """Frames, and the account of each use (law 7), cascades included."""
+        uses = [*self.uses, *(c.use for use in self.uses for c in use.cascades)]
+        return {"frames": self.frames, "unreadable": self.unreadable_frames, "state": self.state} | {
+            "uses": {use.name: use.account.counts() for use in uses}
+        }
+
+    def _request(
+        self, frame: Frame, use: Use, regions: tuple[Box | None, ...], ended: Callable[[Request, Outcome], None]
+    ) -> Request:
+        return Request((self.name, use.name), frame, regions, self.lossless, use.max_age_ns, ended)
+
+    def _masked(self, image: Image) -> Image:
+        size = np.array(image.size)
+        return black(image, [np.rint(polygon * size).astype(np.int32) for polygon in self._masks])
+
+    def _ended(self, request: Request, outcome: Outcome) -> None:
+        """An engine (or the mailbox) is done with a frame."""
+        with self._lock:
+            answer = self._answer(request)
+            answer.use.account.ended(outcome)
+            if outcome == "inferred":
+                answer.result = _over(request.results[0], answer.use.threshold)
+                self._cascade(answer)
+            if not answer.open_cascades:
+                answer.complete = True
+            self._flush(answer.use)
+
+    def _answer(self, request: Request) -> _Answer:
+        return next(a for a in self._lines[request.key[1]] if a.request is request)
+
+    def _cascade(self, answer: _Answer) -> None:
+        """Ask the cascades about the objects that were found."""
+        if not isinstance(answer.result, Detections):
+            return
+        answer.attributes = [{} for _ in range(len(answer.result))]
+        offers = []
+        for cascade in answer.use.cascades:
+            rows = _wanted(answer.result, cascade)
+            if not len(rows):
+                continue
+            frame = answer.request.frame
+            regions = tuple(_crop(answer.result.xyxy[row], cascade.pad, frame.image.size) for row in rows)
+            cascade.use.account.offered()
+            answer.open_cascades += 1
+            offers.append((cascade, self._request(frame, cascade.use, regions, self._attributes_of(answer, cascade, rows))))
+        for cascade, request in offers:
+            cascade.use.mailbox.offer(request)
+
+    def _attributes_of(self, answer: _Answer, cascade: Cascade, rows: Sequence[int]) -> Callable[[Request, Outcome], None]:
+        def ended(request: Request, outcome: Outcome) -> None:
+            with self._lock:
+                cascade.use.account.ended(outcome)
+                if outcome == "inferred":
+                    for row, result in zip(rows, request.results, strict=True):
+                        found = _over(result, cascade.use.threshold)
+                        answer.attributes[row][cascade.use.name] = Content.of(found, cascade.use.labels)
+                answer.open_cascades -= 1
+                if not answer.open_cascades:
+                    answer.complete = True
+                    self._flush(answer.use)
+
+        return ended
+
+    def _flush(self, use: Use) -> None:
+        """Publish what is complete, in capture order."""
+        line = self._lines[use.name]
+        while line and line[0].complete:
+            answer = line.popleft()
+            if answer.result is not None:
+                message = message_for(
+                    self._agent, use, answer.request, answer.result, answer.attributes, lossless=self.lossless
+                )
+                self._under_way += 1
+                self._outlets.publish(message, self._done)
+            self._done()
+
+    def _done(self) -> None:
+        with self._lock:
+            self._under_way -= 1
+            self._idle.notify_all()
+
+
+def _over(result: Result | None, threshold: float) -> Result | None:
+    if result is None or not threshold:
+        return result
+    return result[result.score >= threshold]
+
+
+def _wanted(found: Detections, cascade: Cascade) -> list[int]:
+    """Rows for a cascade, best first (as tasks return them)."""
+    rows = range(len(found))
+    wanted = rows if cascade.labels is None else [r for r in rows if int(found.label[r]) in cascade.labels]
+    return list(wanted)[: cascade.most]
+
+
+def _region(roi: tuple[float, float, float, float] | None, size: tuple[int, int]) -> Box | None:
+    if roi is None:
+        return None
+    width, height = size
+    return round(roi[0] * width), round(roi[1] * height), round(roi[2] * width), round(roi[3] * height)
+
+
+def _crop(xyxy: Any, pad: float, size: tuple[int, int]) -> Box:
+    """A box grown by `pad` on each side, cut at the picture's edges, at least two pixels wide and high."""
+    left, top, right, bottom = (float(v) for v in xyxy)
+    x, y = (right - left) * pad, (bottom - top) * pad
+    width, height = size
+    x0, y0 = min(max(0, int(left - x)), max(0, width - 2)), min(max(0, int(top - y)), max(0, height - 2))
+    x1, y1 = min(width, max(x0 + 2, round(right + x))), min(height, max(y0 + 2, round(bottom + y)))
+    return x0, y0, x1, y1

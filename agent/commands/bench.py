@@ -1,0 +1,119 @@
+"""`sightwire bench`: how fast is this machine with these cameras and models, and where does the time go?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from agent.commands import EX_CONFIG, fail
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from agent.bench import Report
+    from agent.config import Settings
+
+
+def bench(
+    config: Path | None = typer.Argument(None, help="A configuration; its cameras, models and broker are used."),
+    model: str | None = typer.Option(None, help="Instead of a configuration: a model's name or card ..."),
+    source: str | None = typer.Option(None, help="... and a source: a URL or a file."),
+    cameras: int = typer.Option(1, min=1, max=256, help="With --source: so many cameras that all read it."),
+    precision: str = typer.Option("int8", help="With --model: int8 or fp32."),
+    threads: int | None = typer.Option(None, min=1, help="With --model: CPU threads of the engine."),
+    broker: str | None = typer.Option(None, help="Measure up to a subscriber of this broker: mqtt://HOST[:PORT]"),
+    seconds: float = typer.Option(10.0, min=0.5, help="How long each stage is measured."),
+    as_json: bool = typer.Option(False, "--json", help="Everything, for programs."),
+) -> None:
+    """Measure decode, preparation, engine and the whole: throughput, latency, CPU, memory.
+
+    Example: sightwire bench --model person-ssdlite --source street.mp4
+    """
+    from rich.console import Console
+
+    from agent.bench import measure
+    from agent.errors import AgentError, ConfigError
+    from engines.errors import EngineError
+    from engines.store import ModelStore, default_root
+
+    console = Console(stderr=True)
+    try:
+        settings = _settings(config, model, source, cameras, precision, threads, broker)
+        with console.status("starting …") as status:
+            report = measure(
+                settings, ModelStore(default_root()), seconds, lambda what: status.update(f"measuring: {what} …")
+            )
+    except ConfigError as error:
+        fail(error, EX_CONFIG)
+    except (AgentError, EngineError, ValueError) as error:
+        fail(error)
+    if as_json:
+        print(report.to_json())
+        return
+    for table in _tables(report):
+        Console().print(table)
+
+
+def _settings(
+    config: Path | None,
+    model: str | None,
+    source: str | None,
+    cameras: int,
+    precision: str,
+    threads: int | None,
+    broker: str | None,
+) -> Settings:
+    import yaml
+
+    from agent.config import load, loads
+    from agent.errors import ConfigError
+
+    if config is not None:
+        if model or source:
+            raise ConfigError("give a configuration, or --model and --source, not both")
+        settings = load(config)
+        if broker is None:
+            return settings
+        document = yaml.safe_load(config.read_text(encoding="utf-8"))
+        return loads(yaml.safe_dump(document | {"mqtt": {"url": broker}}), str(config))
+    if not (model and source):
+        raise ConfigError("give a configuration, or both --model and --source")
+    backend = {"type": "openvino"} | ({"threads": threads} if threads else {})
+    document = {
+        "agent": {"name": "bench"},
+        "models": {"model": {"model": model, "precision": precision, "backend": backend}},
+        "cameras": {f"camera{i}": {"source": source, "models": ["model"]} for i in range(cameras)},
+    }
+    return loads(yaml.safe_dump(document | ({"mqtt": {"url": broker}} if broker else {})), "bench")
+
+
+def _tables(report: Report) -> list[Table]:
+    from rich.table import Table
+
+    stages = Table(title=f"Stages by themselves ({report.machine['cores']} cores)", title_justify="left")
+    for column in ("stage", "what", "a second", "ms each", "notes"):
+        stages.add_column(column, justify="right" if column in ("a second", "ms each") else "left")
+    for name, decode in report.decode.items():
+        size = f"{decode.size[0]}x{decode.size[1]}"
+        stages.add_row("decode", name, f"{decode.per_second}", f"{decode.cpu_ms} CPU", f"{size} {decode.pixels}")
+    for name, prepare in report.prepare.items():
+        stages.add_row("prepare", name, f"{1000 / prepare.ms:.0f}", f"{prepare.ms}", "one thread")
+    for name, network in report.network.items():
+        notes = ", ".join(f"{key} {value}" for key, value in network.description.items() if key != "device")
+        stages.add_row("engine", name, f"{network.per_second}", f"{network.latency_ms}", notes)
+    whole = Table(title="Everything together", title_justify="left", show_header=False)
+    if end := report.whole:
+        whole.add_row("results a second", f"{end.per_second}")
+        if end.latency:
+            whole.add_row(
+                f"pixels here → {end.until}",
+                f"median {end.latency.p50} ms, p95 {end.latency.p95}, p99 {end.latency.p99}, most {end.latency.most}",
+            )
+        whole.add_row("CPU", f"{end.cpu_cores} cores, {end.cpu_cores_per_camera} a camera")
+        whole.add_row("memory (RSS)", f"{end.rss_mb} MB")
+        for camera, uses in end.accounts.items():
+            for use, counts in uses.items():
+                whole.add_row(f"{camera}/{use}", ", ".join(f"{k} {v}" for k, v in counts.items() if v))
+    return [stages, whole]

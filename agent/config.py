@@ -1,0 +1,267 @@
+"""The configuration: one YAML file, and errors that name its lines.
+
+    site.yaml:6: cameras.dock.sorce: unknown key, did you mean 'source'?
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from agent.errors import ConfigError
+from agent.sinks import SinkConfig
+from agent.sinks.mqtt import Config as Mqtt
+from agent.sources import SourceConfig
+from agent.yaml_lines import Located, parse
+from engines.backends import BackendConfig
+from engines.card import Precision
+from engines.parts import find_parts
+
+RESERVED = frozenset({"status", "metrics", "events", "command", "reply", "snapshot"})
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_UNITS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _duration(value: object) -> float:
+    match = _DURATION.fullmatch(str(value).strip())
+    if match is None or isinstance(value, bool):
+        raise ValueError("expected a duration such as 500ms, 1s or 2m")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
+        raise ValueError("expected a name of a-z, 0-9, _ and -, starting with a letter or digit, at most 63 long")
+    if name in RESERVED:
+        raise ValueError(f"{name!r} is a reserved word: {', '.join(sorted(RESERVED))}")
+    return name
+
+
+def _union(package: str, group: str) -> Any:
+    """Every part of that kind, told apart by its `type`."""
+    kinds = tuple(dict.fromkeys(find_parts(package, group).values()))
+    return Annotated[Union[kinds], Field(discriminator="type")] if len(kinds) > 1 else kinds[0]  # noqa: UP007  # dynamic
+
+
+Seconds = Annotated[float, BeforeValidator(_duration)]
+Name = Annotated[str, AfterValidator(_name)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Point = tuple[Share, Share]
+Polygon = Annotated[list[Point], Field(min_length=3)]
+
+
+def _source(value: object) -> object:
+    """A URL or a path instead of a mapping with `type`."""
+    if not isinstance(value, str):
+        return value
+    if "://" in value:
+        return {"type": "rtsp", "url": value}
+    return {"type": "file", "path": value}
+
+
+def _backend(value: object) -> object:
+    """A backend's name instead of a mapping with `type`; auto is OpenVINO until there is another to choose."""
+    return {"type": "openvino" if value == "auto" else value} if isinstance(value, str) else value
+
+
+if TYPE_CHECKING:  # the unions are made of whatever parts are installed
+    AnySource = SourceConfig
+    AnySink = SinkConfig
+    AnyBackend = BackendConfig
+else:
+    AnySource = Annotated[_union("agent.sources", "sightwire.sources"), BeforeValidator(_source)]
+    AnySink = _union("agent.sinks", "sightwire.sinks")
+    AnyBackend = Annotated[_union("engines.backends", "sightwire.backends"), BeforeValidator(_backend)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class AgentSection(_Section):
+    """`agent:` who we are."""
+
+    name: Name
+
+
+class ModelSection(_Section):
+    """An entry of `models:`, one engine."""
+
+    model: str
+    """Name of a model in the store, or path to a card (relative to the configuration)."""
+    precision: Precision = "int8"
+    backend: AnyBackend = Field(default_factory=lambda: cast(Any, _backend("auto")), validate_default=True)
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    top: Annotated[int, Field(gt=0)] | None = None
+    linger: Seconds = 0.0
+    """How long a batch waits for more cameras' frames, where the backend takes batches."""
+
+
+class UseSection(_Section):
+    """An entry of a camera's `models:`."""
+
+    use: str
+    every: Seconds = 0.0
+    roi: tuple[Share, Share, Share, Share] | None = None
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    max_age: Seconds = 1.0
+    """Results of older pictures are dropped, not sent."""
+    retain: bool = False
+    on: str | None = None
+    """Cascade: look at the objects that this other use of the camera finds."""
+    labels: list[str] | None = None
+    """Cascade: only at objects of these labels."""
+    pad: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Cascade: added on each side of the box, as a share of it."""
+    max: Annotated[int, Field(gt=0, le=100)] = 8
+    """Cascade: objects of one frame, best first."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> UseSection:
+        if self.roi and not (self.roi[0] < self.roi[2] and self.roi[1] < self.roi[3]):
+            raise ValueError("roi is left, top, right, bottom: left must be less than right and top less than bottom")
+        if self.on is None and (given := self.model_fields_set & {"labels", "pad", "max"}):
+            raise ValueError(f"{', '.join(sorted(given))}: only with 'on'")
+        if self.on is not None and (given := self.model_fields_set & {"every", "roi", "retain", "max_age"}):
+            raise ValueError(f"{', '.join(sorted(given))}: not with 'on': a cascade looks whenever its parent found something")
+        return self
+
+
+def _use(value: object) -> object:
+    return {"use": value} if isinstance(value, str) else value
+
+
+class CameraSection(_Section):
+    """An entry of `cameras:`."""
+
+    source: AnySource
+    models: list[Annotated[UseSection, BeforeValidator(_use)]] = Field(min_length=1)
+    masks: list[Polygon] = []
+    """Polygons, 0 to 1 of the picture, that are black before anything looks at it."""
+
+
+class Settings(_Section):
+    """The whole file."""
+
+    agent: AgentSection
+    mqtt: Mqtt | None = None
+    sinks: list[AnySink] = []
+    models: dict[Name, ModelSection] = Field(min_length=1)
+    cameras: dict[Name, CameraSection] = Field(min_length=1)
+    log: Literal["debug", "info", "warning", "error"] = "info"
+
+    def all_sinks(self) -> list[SinkConfig]:
+        """`mqtt:` and `sinks:` together."""
+        return [*([self.mqtt] if self.mqtt else []), *self.sinks]
+
+
+def load(path: Path) -> Settings:
+    """Read and check a configuration. Raises ConfigError with a line for every mistake in it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read: {reason}") from None
+    return loads(text, str(path))
+
+
+def loads(text: str, name: str) -> Settings:
+    """As `load`, of a text; `name` is what errors call it."""
+    document = parse(text, name)
+    try:
+        settings = Settings.model_validate(document.value)
+    except ValidationError as error:
+        lines = [_explain(document, problem) for problem in error.errors(include_url=False, include_input=False)]
+        raise ConfigError(_sorted(lines, name)) from None
+    if mistakes := list(_cross_check(settings)):
+        raise ConfigError(_sorted([(document.line(at), f"{_dotted(at)}: {what}") for at, what in mistakes], name))
+    return settings
+
+
+def _sorted(lines: list[tuple[int, str]], name: str) -> str:
+    return "\n".join(f"{name}:{line}: {what}" for line, what in sorted(lines))
+
+
+def _dotted(at: tuple[Any, ...]) -> str:
+    dotted = ""
+    for part in at:
+        dotted += f"[{part}]" if isinstance(part, int) else f".{part}" if dotted else str(part)
+    return dotted or "configuration"
+
+
+def _explain(document: Located, problem: Any) -> tuple[int, str]:
+    """Line, and the mistake in the file's own words."""
+    at = document.real_path(problem["loc"])
+    kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
+    context = problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        message = _unknown("key", str(at[-1]), _keys_at(problem["loc"][:-1]))
+    elif kind == "missing":
+        message = "is missing"
+    elif kind == "union_tag_not_found":
+        message = "needs a 'type'"
+    elif kind == "union_tag_invalid":
+        known = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+        message = _unknown("type", str(context["tag"]), known)
+    elif kind == "literal_error":
+        message = f"expected {context['expected']}"
+    elif kind in ("model_type", "model_attributes_type", "dict_type"):
+        message = "expected a mapping of keys"
+    return document.line(at), f"{_dotted(at)}: {message[:1].lower()}{message[1:]}"
+
+
+def _unknown(what: str, given: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    return f"unknown {what}, did you mean {near[0]!r}?" if near else f"unknown {what}; known: {', '.join(sorted(known))}"
+
+
+def _keys_at(location: tuple[Any, ...]) -> list[str]:
+    """Keys of the mapping at a pydantic location, found by walking the sections' types."""
+    kinds: list[Any] = [Settings]
+    for part in location:
+        kinds = [after for kind in kinds for after in _step(kind, part)]
+    return sorted({field.alias or name for kind in kinds for name, field in kind.model_fields.items()})
+
+
+def _step(kind: type[BaseModel], part: object) -> Iterator[type[BaseModel]]:
+    """The sections that lie under a key of a section; indices, names of entries and tags of unions lead nowhere new."""
+    field = kind.model_fields.get(part) if isinstance(part, str) else None
+    if field is None:
+        tag = kind.model_fields.get("type")
+        if not isinstance(part, str) or tag is None or part in getattr(tag.annotation, "__args__", ()):
+            yield kind
+        return
+    yield from _sections(field.annotation)
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _sections(inner)
+
+
+def _cross_check(settings: Settings) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Mistakes that no single section can see: where, and what."""
+    for camera, section in settings.cameras.items():
+        parents = {use.use for use in section.models if use.on is None}
+        seen: set[str] = set()
+        for index, use in enumerate(section.models):
+            at = ("cameras", camera, "models", index)
+            if use.use not in settings.models:
+                yield (*at, "use"), _unknown("model", use.use, list(settings.models))
+            if use.use in seen:
+                yield at, f"{use.use!r} is used twice on this camera; give the second one its own entry under models:"
+            seen.add(use.use)
+            if use.on is None:
+                continue
+            if use.on == use.use:
+                yield (*at, "on"), "a cascade cannot look at its own objects"
+            elif use.on not in parents:
+                yield (*at, "on"), _unknown("use", use.on, sorted(parents)) + " (a cascade stands on a use without 'on')"

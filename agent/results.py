@@ -1,0 +1,113 @@
+"""From results to payloads: one entry a kind of result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from agent.flow import Request
+from agent.messages import (
+    ClassificationPayload,
+    ClassScore,
+    Detection,
+    DetectionsPayload,
+    ResultPayload,
+    Size,
+    Timing,
+    rfc3339,
+)
+from agent.sinks import Message
+from engines.results import Classification, Detections, Result
+
+if TYPE_CHECKING:
+    from agent.camera import Use
+
+Kind = TypeVar("Kind", bound=Result)
+Attributes = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Content(Generic[Kind]):
+    """How one kind of result is published."""
+
+    topic: str
+    """Last level of the topic, and the payload's field that holds the rows."""
+    field: str
+    payload: type[ResultPayload]
+    rows: Callable[[Kind, tuple[str, ...], Attributes], list[Any]]
+
+    @staticmethod
+    def of(result: Result | None, labels: tuple[str, ...]) -> list[dict[str, Any]]:
+        """The rows of a result as plain values: what a cascade leaves in its parent's attributes."""
+        if result is None:
+            return []
+        return [row.model_dump() for row in CONTENTS[type(result)].rows(result, labels, [])]
+
+
+def _classes(found: Classification, labels: tuple[str, ...], _: Attributes) -> list[ClassScore]:
+    return [
+        ClassScore.model_construct(label=labels[label], score=round(score, 4))
+        for label, score in zip(found.label.tolist(), found.score.tolist(), strict=True)
+    ]
+
+
+def _objects(found: Detections, labels: tuple[str, ...], attributes: Attributes) -> list[Detection]:
+    boxes = found.xyxy.round(1).tolist()
+    return [
+        Detection.model_construct(
+            label=labels[label],
+            score=round(score, 4),
+            box=[round(edge, 1) for edge in box],
+            attributes=attributes[row] if attributes else {},
+        )
+        for row, (label, score, box) in enumerate(
+            zip(found.label.tolist(), found.score.tolist(), boxes, strict=True)
+        )
+    ]
+
+
+CONTENTS: dict[type[Result], Content[Any]] = {
+    Classification: Content("classification", "classes", ClassificationPayload, _classes),
+    Detections: Content("detections", "detections", DetectionsPayload, _objects),
+}
+
+
+def message_for(
+    agent: str, use: Use, request: Request, result: Result, attributes: Attributes, *, lossless: bool
+) -> Message:
+    """The message that says what a model saw in one frame of one camera."""
+    frame, timing = request.frame, request.timing
+    captured = frame.captured
+    content = CONTENTS[type(result)]
+    received = {} if captured.received_ns is None else {"received_at": rfc3339(captured.received_ns)}
+    payload = content.payload.model_construct(
+        schema_=content.payload.model_fields["schema_"].default,
+        agent=agent,
+        camera=frame.camera,
+        use=use.name,
+        model=use.model,
+        seq=frame.seq,
+        captured_at=rfc3339(captured.wall_ns),
+        **received,
+        clock=captured.clock,
+        age_ms=0.0 if captured.live else None,
+        frame=Size.model_construct(width=frame.image.size[0], height=frame.image.size[1]),
+        timing_ms=Timing.model_construct(
+            wait=_ms(timing.wait), prepare=_ms(timing.prepare), infer=_ms(timing.infer), read=_ms(timing.read)
+        ),
+        **{content.field: content.rows(result, use.labels, attributes)},
+    )
+    return Message(
+        f"{frame.camera}/{use.name}/{content.topic}",
+        payload,
+        retain=use.retain,
+        born_ns=captured.monotonic_ns if captured.live else time.monotonic_ns(),
+        max_age_ns=use.max_age_ns,
+        lossless=lossless,
+    )
+
+
+def _ms(nanoseconds: int) -> float:
+    return round(nanoseconds / 1e6, 2)

@@ -1,0 +1,64 @@
+"""Passwords and URLs that carry them: read late, shown never."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import AfterValidator, SecretStr
+
+from agent.errors import ConfigError
+
+_CREDENTIAL = "credential:"
+_USERINFO = re.compile(r"(?<=://)[^/\s@]+(?::[^/\s@]*)?@")
+
+
+class Secret(SecretStr):
+    """A password, or `credential:NAME` for one that systemd hands over. Masked wherever it is printed."""
+
+    def resolve(self) -> str:
+        """The password itself. Raises ConfigError where a credential is not there."""
+        value = self.get_secret_value()
+        if not value.startswith(_CREDENTIAL):
+            return value
+        name = value.removeprefix(_CREDENTIAL)
+        folder = os.environ.get("CREDENTIALS_DIRECTORY")
+        if folder is None:
+            raise ConfigError(f"credential {name!r}: no credentials were handed over (LoadCredential={name}: in the unit)")
+        return read_secret(Path(folder) / name)
+
+
+def read_secret(path: Path) -> str:
+    """The content of a password file less the end of its line. Raises ConfigError."""
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read: {reason}") from None
+
+
+def redact(text: str) -> str:
+    """The text without user names and passwords in its URLs."""
+    return _USERINFO.sub("***@", text)
+
+
+def with_credentials(url: str, username: str | None, password: str | None) -> str:
+    """The URL with these credentials in it, for libraries that take them only there."""
+    if username is None:
+        return url
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    userinfo = quote(username, safe="") + (f":{quote(password, safe='')}" if password else "")
+    return urlunsplit(parts._replace(netloc=f"{userinfo}@{host}"))
+
+
+def _not_empty(secret: Secret) -> Secret:
+    if secret.get_secret_value() in ("", _CREDENTIAL):
+        raise ValueError("is empty")
+    return secret
+
+
+Password = Annotated[Secret, AfterValidator(_not_empty)]

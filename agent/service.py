@@ -1,0 +1,315 @@
+"""The composition root: the only place that wires sources, engines and sinks together, and their life from start to end.
+
+Start order sinks, engines, captures; stop in reverse: captures first, then engines when nothing is under way, then
+sinks when everything is sent or its time is up.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import psutil
+
+import agent
+from agent.camera import Camera, Cascade, Use
+from agent.capture import Capture
+from agent.config import ModelSection, Settings, UseSection
+from agent.errors import ConfigError
+from agent.flow import Mailbox
+from agent.inference import Inference
+from agent.messages import AgentStatus, Metrics, rfc3339
+from agent.publishing import Outlets, Sender
+from agent.sinks import Message, Sink
+from agent.workers import Worker
+from engines.backends import BackendConfig
+from engines.card import Card
+from engines.errors import EngineError
+from engines.model import Model, open_model, task_config
+from engines.store import ModelStore, default_root
+from engines.tasks import Options
+
+log = logging.getLogger(__name__)
+
+METRICS_EVERY_S = 10.0
+STOP_DEADLINE_S = 5.0
+
+
+@dataclass(eq=False)
+class _Engine:
+    """One entry of `models:` at work."""
+
+    model: Model
+    mailbox: Mailbox
+    worker: Worker
+
+
+class Service:
+    """An agent. `start`, then `wait`, then `stop`; or `run` for all three."""
+
+    def __init__(self, settings: Settings, store: ModelStore | None = None, sinks: list[Sink] | None = None) -> None:
+        """`sinks`: more than the configuration names, for tests and measurements."""
+        self._settings = settings
+        self._store = store or ModelStore(default_root())
+        self._name = settings.agent.name
+        self._since = rfc3339(time.time_ns())
+        self._started = time.monotonic()
+        self._more_sinks = sinks or []
+        self._senders: list[Sender] = []
+        self._outlets = Outlets([])
+        self._workers: list[Worker] = []
+        self.captures: list[Worker] = []
+        self._status_wanted = threading.Event()
+        self.engines: dict[str, _Engine] = {}
+        self.cameras: dict[str, Camera] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Start, serve until `stop` or until every recording has ended, stop. Raises ConfigError before anything runs."""
+        try:
+            self.start()
+            self.wait(stop)
+        finally:
+            self.stop()
+
+    def start(self) -> None:
+        """Open models, then start sinks, engines and captures. Raises ConfigError for what only the user can mend."""
+        # One OpenCV thread each: the machine's cores are divided among the engines, not fought over.
+        cv2.setNumThreads(1)
+        # A reader waits at most half a millisecond for a busy Python thread to let go (default: 5).
+        sys.setswitchinterval(0.0005)
+        self._start_sinks()
+        try:
+            models = open_models(self._settings, self._store)
+        except ConfigError:
+            self._close_sinks()
+            raise
+        for name, model in models.items():
+            mailbox = Mailbox()
+            loop = Inference(name, model, mailbox, self._settings.models[name].linger)
+            self.engines[name] = _Engine(model, mailbox, Worker(f"engine-{name}", loop.run))
+        for engine in self.engines.values():
+            engine.worker.start()
+        for name in self._settings.cameras:
+            self._add_camera(name)
+        for worker in self.captures:
+            worker.start()
+        self._publish_status("online")
+
+    def wait(self, stop: threading.Event) -> None:
+        """Publish status and metrics until `stop` is set or every source has ended."""
+        metrics_due = time.monotonic() + METRICS_EVERY_S
+        while not stop.wait(0.1):
+            if self._status_wanted.is_set():
+                self._status_wanted.clear()
+                self._publish_status("online")
+            if time.monotonic() >= metrics_due:
+                metrics_due += METRICS_EVERY_S
+                self._outlets.publish(Message("metrics", self.metrics(), born_ns=time.monotonic_ns(), max_age_ns=10**10))
+            if not any(worker.alive for worker in self.captures):
+                return
+
+    def stop(self) -> None:
+        """Stop in reverse order. Everything offered has an outcome afterwards, unless something hangs past its time."""
+        deadline = time.monotonic() + STOP_DEADLINE_S
+        for worker in self.captures:
+            worker.stop.set()
+        for camera in self.cameras.values():
+            camera.release()
+        self._join(self.captures, deadline)
+        for camera in self.cameras.values():
+            if not camera.wait_idle(deadline - time.monotonic()):
+                log.warning("%s: stopped with results still under way", camera.name)
+        for engine in self.engines.values():
+            engine.mailbox.close()
+        self._join([engine.worker for engine in self.engines.values()], deadline)
+        for engine in self.engines.values():
+            if not engine.worker.alive:
+                engine.model.close()
+        if self._senders:
+            self._publish_status("offline")
+        self._close_sinks()
+
+    def metrics(self) -> Metrics:
+        """Counters since the start."""
+        process = psutil.Process()
+        times = process.cpu_times()
+        return Metrics.model_construct(
+            schema_="sightwire.metrics/1",
+            agent=self._name,
+            at=rfc3339(time.time_ns()),
+            uptime_s=round(time.monotonic() - self._started, 1),
+            rss_mb=round(process.memory_info().rss / 1e6, 1),
+            cpu_s=round(times.user + times.system, 2),
+            cameras={name: camera.counts() for name, camera in self.cameras.items()},
+            sinks={s.sink.name: {**s.counts(), **s.sink.state()} for s in self._senders},
+        )
+
+    def _start_sinks(self) -> None:
+        farewell = Message("status", self._status("offline"), retain=True, qos=1)
+        sinks = [config.open(self._name, farewell) for config in self._settings.all_sinks()] + self._more_sinks
+        self._senders = [Sender(sink) for sink in sinks]
+        self._outlets.senders.extend(self._senders)
+        for sender in self._senders:
+            worker = Worker(f"sink-{sender.sink.name}", sender.run)
+            self._workers.append(worker)
+            worker.start()
+
+    def _close_sinks(self) -> None:
+        deadline = time.monotonic() + STOP_DEADLINE_S
+        for sender in self._senders:
+            sender.close()
+        self._join(self._workers, deadline)
+        for sender in self._senders:
+            sender.sink.close(max(0.1, deadline - time.monotonic()))
+
+    def _join(self, workers: list[Worker], deadline: float) -> None:
+        for worker in workers:
+            if not worker.join(max(0.0, deadline - time.monotonic())):
+                log.warning("%s: does not end; left behind", worker.name)
+
+    def _add_camera(self, name: str) -> None:
+        section = self._settings.cameras[name]
+        uses = {entry.use: self._use(entry) for entry in section.models}
+        for entry in section.models:
+            if entry.on is not None:
+                parent, child = uses[entry.on], uses[entry.use]
+                wanted = None if entry.labels is None else frozenset(parent.labels.index(x) for x in entry.labels)
+                child.max_age_ns = parent.max_age_ns
+                parent.cascades.append(Cascade(child, wanted, entry.pad, entry.max))
+        camera = Camera(
+            self._name,
+            name,
+            section.source.label,
+            [uses[entry.use] for entry in section.models if entry.on is None],
+            self._outlets,
+            masks=section.masks,
+            lossless=section.source.lossless,
+            on_state=self._status_wanted.set,
+        )
+        self.cameras[name] = camera
+        self.captures.append(Worker(f"camera-{name}", Capture(section.source, camera).run))
+
+    def _use(self, entry: UseSection) -> Use:
+        engine = self.engines[entry.use]
+        return Use(
+            name=entry.use,
+            model=engine.model.name,
+            labels=engine.model.card.labels,
+            mailbox=engine.mailbox,
+            every_ns=round(entry.every * 1e9),
+            roi=entry.roi,
+            threshold=_threshold(self._settings.models[entry.use], engine.model.card) if entry.threshold is None else entry.threshold,
+            max_age_ns=round(entry.max_age * 1e9),
+            retain=entry.retain,
+        )
+
+    def _publish_status(self, state: str) -> None:
+        self._outlets.publish(Message("status", self._status(state), retain=True, qos=1))
+
+    def _status(self, state: str) -> AgentStatus:
+        return AgentStatus.model_construct(
+            schema_="sightwire.status/1",
+            agent=self._name,
+            state=state,
+            version=agent.__version__,
+            since=self._since,
+            cameras={name: camera.state for name, camera in self.cameras.items()},
+            engines={name: dict(engine.model.engine.description) for name, engine in self.engines.items()},
+            sinks={sender.sink.name: sender.sink.state() for sender in self._senders},
+        )
+
+
+def find_cards(settings: Settings, store: ModelStore) -> dict[str, tuple[Card, Path]]:
+    """Card and folder of every entry of `models:`; checks what uses ask of them.
+
+    Raises ConfigError with every model that is absent, unreadable or unfit for its uses.
+    """
+    mistakes: list[str] = []
+    cards: dict[str, tuple[Card, Path]] = {}
+    for name, section in settings.models.items():
+        try:
+            cards[name] = store.find(section.model)
+            task_config(cards[name][0])
+            if section.precision not in cards[name][0].files:
+                have = ", ".join(cards[name][0].files)
+                mistakes.append(f"models.{name}: {section.model} has no {section.precision} file, only {have}")
+        except EngineError as error:
+            mistakes.append(f"models.{name}: {error}")
+    if not mistakes:
+        mistakes = [m for camera in settings.cameras for m in _misused(settings, camera, cards)]
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return cards
+
+
+def _misused(settings: Settings, camera: str, cards: dict[str, tuple[Card, Path]]) -> list[str]:
+    """Cascades on models that find no boxes, or on labels that they do not have."""
+    mistakes = []
+    for index, use in enumerate(settings.cameras[camera].models):
+        if use.on is None:
+            continue
+        at, parent = f"cameras.{camera}.models[{index}]", cards[use.on][0]
+        if not task_config(parent).finds_boxes:
+            mistakes.append(f"{at}.on: {parent.name} finds no boxes to look at")
+        for label in use.labels or ():
+            if label not in parent.labels:
+                mistakes.append(f"{at}.labels: {parent.name} has no label {label!r}")
+    return mistakes
+
+
+def open_models(settings: Settings, store: ModelStore) -> dict[str, Model]:
+    """Compile every entry of `models:`, the machine's cores divided among them, and all at the same time.
+
+    Raises ConfigError for models that are absent, altered or unfit: only the user can mend those.
+    """
+    cards = find_cards(settings, store)
+    opened: dict[str, Model] = {}
+    failed: list[str] = []
+    share = max(1, len(os.sched_getaffinity(0)) // len(settings.models))
+
+    def build(name: str, section: ModelSection) -> None:
+        card, folder = cards[name]
+        try:
+            opened[name] = open_model(
+                card, folder, section.precision, _divided(section.backend, share), _options(settings, name, card)
+            )
+        except EngineError as error:
+            failed.append(f"models.{name}: {error}")
+
+    builders = [threading.Thread(target=build, args=item, name=f"build-{item[0]}") for item in settings.models.items()]
+    for builder in builders:
+        builder.start()
+    for builder in builders:
+        builder.join()
+    if failed:
+        for model in opened.values():
+            model.close()
+        raise ConfigError("\n".join(sorted(failed)))
+    return {name: opened[name] for name in settings.models}
+
+
+def _divided(backend: BackendConfig, share: int) -> BackendConfig:
+    """A backend that takes threads and was given none gets its share."""
+    if "threads" in type(backend).model_fields and getattr(backend, "threads", None) is None:
+        return backend.model_copy(update={"threads": share})
+    return backend
+
+
+def _options(settings: Settings, name: str, card: Card) -> Options:
+    """The least threshold that any use asks for: uses with a higher one filter."""
+    section = settings.models[name]
+    asked = [use.threshold for camera in settings.cameras.values() for use in camera.models if use.use == name]
+    lowest = min(_threshold(section, card), *(t for t in asked if t is not None), 1.0)
+    return Options(threshold=lowest, top=section.top)
+
+
+def _threshold(section: ModelSection, card: Card) -> float:
+    """Of uses that name none: the model entry's, else the card's."""
+    return task_config(card).threshold if section.threshold is None else section.threshold

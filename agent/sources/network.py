@@ -1,0 +1,182 @@
+"""Network cameras: RTSP over TCP or UDP, and whatever else FFmpeg reads from a URL."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from agent.errors import Refused, SourceError
+from agent.frame import Timestamp
+from agent.secrets import Secret, read_secret, redact, with_credentials
+from agent.sources import Intake, Pictures, SourceConfig
+from agent.sources._decoded import image_of
+from engines.pixels import Image
+
+_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
+_KEPT_STAMPS = 64
+"""Packets whose arrival is remembered: far more than any decoder holds back."""
+_MOST_RELEASE_NS = 100_000_000
+"""A pause longer than this between packets is a pause of the stream, not a frame in the making."""
+
+
+def _url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port_is_right = parts.port is None or parts.port > 0
+    except ValueError:
+        port_is_right = False
+    if not port_is_right or parts.scheme not in _SCHEMES or not parts.hostname:
+        raise ValueError(f"expected SCHEME://HOST[:PORT]/PATH with one of the schemes {', '.join(_SCHEMES)}")
+    return url
+
+
+class Config(SourceConfig):
+    """`{type: rtsp, url: rtsp://10.0.0.7/stream1, username: cam, password: credential:dock}`, or just the URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    type: Literal["rtsp"] = "rtsp"
+    url: Annotated[str, AfterValidator(_url)] = Field(repr=False)
+    username: str | None = None
+    password: Secret | None = None
+    password_file: Path | None = None
+    transport: Literal["tcp", "udp"] = "tcp"
+    timeout_s: float = Field(default=3.0, gt=0, le=60)
+    """A camera that is silent for so long is lost."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("password and password_file exclude each other")
+        if self.username is None and (self.password is not None or self.password_file is not None):
+            raise ValueError("a password needs a username")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The URL without credentials."""
+        return redact(self.url)
+
+    @contextmanager
+    def open(self, stop: Event, intake: Intake) -> Iterator[Pictures]:
+        """See SourceConfig. A read that waits is given up after `timeout_s`."""
+        import av
+
+        try:
+            container = av.open(self._address(), options=self._options(), timeout=(self.timeout_s, self.timeout_s))
+        except (av.error.FFmpegError, OSError) as error:
+            raise _fault(self.label, error) from None
+        try:
+            if not container.streams.video:
+                raise SourceError(f"{self.label}: has no video stream")
+            yield _Stream(self, container, intake).pictures(stop)
+        finally:
+            container.close()
+
+    def _address(self) -> str:
+        password = read_secret(self.password_file) if self.password_file else None
+        if self.password is not None:
+            password = self.password.resolve()
+        return with_credentials(self.url, self.username, password)
+
+    def _options(self) -> dict[str, str]:
+        # Short analysis: the first frame after 0.3 s instead of 1.7. No `nobuffer`: it throws the key frame away that
+        # the analysis read.
+        options = {"analyzeduration": "100000"}
+        if urlsplit(self.url).scheme.startswith("rtsp"):
+            options["rtsp_transport"] = self.transport
+        return options
+
+
+class _Stream:
+    """An open connection: its packets, when they came, and the pictures in them."""
+
+    def __init__(self, config: Config, container: Any, intake: Intake) -> None:
+        self._label, self._container, self._intake = config.label, container, intake
+        self._stream = container.streams.video[0]
+        self._stream.thread_count = 1  # each further thread holds one more frame back
+        context = self._stream.codec_context
+        rate = float(self._stream.average_rate or self._stream.guessed_rate or 25)
+        intake.facts.update(codec=context.name, size=f"{context.width}x{context.height}", rate=f"{rate:g}")
+        self._frame_ns = round(1e9 / rate)
+        self._arrived: dict[int, tuple[int, int | None]] = {}
+        self._offset_ns: int | None = None
+        self._released_ns: int | None = None
+
+    def pictures(self, stop: Event) -> Pictures:
+        """Decode until `stop`. A camera that ends its stream, or is silent, is a SourceError."""
+        import av
+
+        packets = self._container.demux(self._stream)
+        while not stop.is_set():
+            try:
+                packet = next(packets, None)
+            except (av.error.FFmpegError, OSError) as error:
+                raise _fault(self._label, error) from None
+            if packet is None or packet.size == 0:
+                raise SourceError(f"{self._label}: the camera has ended the stream")
+            self._note_arrival(packet)
+            try:
+                decoded = packet.decode()
+            except av.error.FFmpegError as error:
+                self._unreadable(error.strerror or type(error).__name__)
+                continue
+            for frame in decoded:
+                if frame.is_corrupt:
+                    self._unreadable("damaged: packets were lost")
+                    continue
+                yield self._captured(frame), self._image(frame)
+
+    def _image(self, frame: Any) -> Image:
+        return image_of(frame, self._intake)
+
+    def _unreadable(self, what: str) -> None:
+        self._intake.unreadable += 1
+        self._intake.last_error = f"{self._label}: {redact(what)}"
+
+    def _note_arrival(self, packet: Any) -> None:
+        """Remember when a packet's pixels came.
+
+        FFmpeg's parser knows that a picture is complete when the first bytes of the next one are here, so what it
+        releases now came about when it released the one before: that is the known decode delay.
+        """
+        now_ns = time.monotonic_ns()
+        before_ns, self._released_ns = self._released_ns, now_ns
+        if before_ns is None or now_ns - before_ns > max(_MOST_RELEASE_NS, 2 * self._frame_ns):
+            arrived_ns = now_ns - self._frame_ns
+        else:
+            arrived_ns = before_ns
+        wall_ns = None
+        if packet.has_sidedata("prft"):
+            wall_ns = struct.unpack("<q", bytes(packet.get_sidedata("prft"))[:8])[0] * 1000
+        if packet.pts is not None:
+            self._arrived[packet.pts] = (arrived_ns, wall_ns)
+            if len(self._arrived) > _KEPT_STAMPS:
+                del self._arrived[next(iter(self._arrived))]
+
+    def _captured(self, frame: Any) -> Timestamp:
+        now_ns, wall_now_ns = time.monotonic_ns(), time.time_ns()
+        arrived_ns, wall_ns = self._arrived.pop(frame.pts, (now_ns - self._frame_ns, None))
+        if wall_ns is not None:
+            return Timestamp(wall_ns, arrived_ns, "rtcp", wall_now_ns)
+        return Timestamp(wall_now_ns - (now_ns - arrived_ns), arrived_ns, "receive", wall_now_ns)
+
+
+def _fault(label: str, error: Exception) -> SourceError:
+    """What FFmpeg says, without the URL it likes to repeat."""
+    import av
+
+    if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
+        return Refused(f"{label}: the camera refuses these credentials: check username and password")
+    if isinstance(error, av.error.ExitError | TimeoutError):
+        return SourceError(f"{label}: the camera does not answer")
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    return SourceError(f"{label}: {redact(reason)}")

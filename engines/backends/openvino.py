@@ -1,0 +1,142 @@
+"""OpenVINO: the engine that every machine has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from engines.backends import BackendConfig
+from engines.backends.slots import InputSlots
+from engines.base import Batch, Engine, Raw, TensorSpec, Ticket
+from engines.card import Card, Precision
+from engines.errors import BackendError
+from engines.pixels import Geometry, Picture
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+
+class Config(BackendConfig):
+    """`{type: openvino, threads: 2}`."""
+
+    type: Literal["openvino"] = "openvino"
+    threads: int | None = Field(default=None, gt=0)
+    """CPU threads; the service divides the machine's among its engines where this is not set."""
+    streams: int | None = Field(default=None, gt=0)
+    """Batches that the network works on at once; default: one a thread, which is what gives most results a second."""
+    float_precision: Literal["f32", "bf16", "f16"] | None = None
+    """Of what is not INT8; default: the card's."""
+    batch: int = Field(default=1, gt=0)
+    """Pictures in one run of the network, at most."""
+
+    def build(self, card: Card, model: Path, precision: Precision) -> OpenVINOEngine:
+        """Compile for this machine's CPU."""
+        return OpenVINOEngine(self, card, model, precision)
+
+
+class OpenVINOEngine(Engine):
+    """A compiled model with one infer request a slot; inputs are written straight into the requests' memory."""
+
+    def __init__(self, config: Config, card: Card, model: Path, precision: Precision) -> None:
+        try:
+            import openvino as ov
+        except ImportError as error:
+            raise BackendError(f"OpenVINO does not load ({error}): pip install --upgrade openvino") from None
+        threads = config.threads or len(os.sched_getaffinity(0))
+        streams = min(config.streams or threads, threads)
+        floats = config.float_precision or card.float_precision
+        self.max_batch = min(config.batch, card.max_batch)
+        self.depth = streams + 1  # one more than the network works on, so that it never waits for us
+        width, height = card.input.width, card.input.height
+        options: dict[str, Any] = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": streams,
+            "INFERENCE_PRECISION_HINT": floats,
+            # Two engines that both pin would pin to the same core (docs/measurements.md).
+            "ENABLE_CPU_PINNING": False,
+        }
+        try:
+            core = ov.Core()
+            graph = core.read_model(model)
+            rows: Any = self.max_batch if self.max_batch == 1 else ov.Dimension(1, self.max_batch)
+            graph.reshape({graph.inputs[0]: ov.PartialShape([rows, 3, height, width])})
+            self._compiled = core.compile_model(graph, "CPU", options)
+        except Exception as error:  # noqa: BLE001  # OpenVINO raises bare RuntimeError, with pages of text
+            raise BackendError(f"{model}: OpenVINO cannot compile it: {_first_line(error)}") from None
+        self.inputs = tuple(_spec(port) for port in self._compiled.inputs)
+        self.outputs = tuple(_spec(port) for port in self._compiled.outputs)
+        device: str = core.get_property("CPU", "FULL_DEVICE_NAME")
+        self.description = {
+            "backend": f"openvino {ov.__version__.split('-')[0]}",
+            "device": device.strip(),
+            "precision": precision,
+            "float_precision": floats,
+            "threads": threads,
+            "streams": streams,
+            "batch": self.max_batch,
+        }
+        self._slots = InputSlots(self.depth, self.max_batch, height, width)
+        self._requests = [self._compiled.create_infer_request() for _ in range(self.depth)]
+        self._tensors = [
+            [ov.Tensor(slot[:count], shared_memory=True) for count in range(1, self.max_batch + 1)]
+            for slot in self._slots.tensors
+        ]
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """The first run of a request allocates; nobody's frame should wait for that."""
+        for slot, request in enumerate(self._requests):
+            request.set_input_tensor(self._tensors[slot][-1])
+            request.infer()
+
+    def prepare(self, pictures: Sequence[Picture], geometries: Sequence[Geometry]) -> Batch:
+        """See Engine."""
+        return Batch(self._slots.fill(pictures, geometries), len(pictures))
+
+    def submit(self, batch: Batch) -> Ticket:
+        """See Engine."""
+        request = self._requests[batch.slot]
+        request.set_input_tensor(self._tensors[batch.slot][batch.count - 1])
+        request.start_async()
+        return _Ticket(request, self.outputs, self._slots, batch)
+
+    def close(self) -> None:
+        """See Engine."""
+        for request in self._requests:
+            request.wait()
+        self._requests.clear()
+        self._tensors.clear()
+
+
+class _Ticket:
+    def __init__(self, request: ov.InferRequest, outputs: tuple[TensorSpec, ...], slots: InputSlots, batch: Batch):
+        self._request, self._outputs, self._slots, self._batch = request, outputs, slots, batch
+
+    def done(self) -> bool:
+        return bool(self._request.wait_for(0))
+
+    def result(self) -> Raw:
+        try:
+            self._request.wait()
+        except Exception as error:  # noqa: BLE001  # as above
+            raise BackendError(f"OpenVINO failed: {_first_line(error)}") from None
+        return {spec.name: self._request.get_output_tensor(i).data for i, spec in enumerate(self._outputs)}
+
+    def release(self) -> None:
+        self._slots.release(self._batch.slot)
+
+
+def _spec(port: Any) -> TensorSpec:
+    shape = tuple(d.get_length() if d.is_static else -1 for d in port.get_partial_shape())
+    return TensorSpec(port.get_any_name(), shape, np.dtype(port.get_element_type().to_dtype()))
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # OpenVINO starts with "Exception from src/...:123:"; what went wrong is last.
+    return lines[-1][:200] if lines else type(error).__name__

@@ -1,0 +1,101 @@
+"""A model: a task over an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from pydantic import ValidationError
+
+from engines.backends import BackendConfig
+from engines.base import Engine
+from engines.card import Card, Precision, model_file
+from engines.errors import CardError, ModelFileError
+from engines.parts import find_parts
+from engines.pixels import Box, Geometry, Image, Picture, fit
+from engines.results import Result
+from engines.tasks import Options, Task, TaskConfig
+
+
+class Model:
+    """Pictures in, results out. Owned by one thread, as its engine is."""
+
+    def __init__(self, card: Card, precision: Precision, engine: Engine, task: Task) -> None:
+        self.card, self.precision, self.engine, self.task = card, precision, engine, task
+
+    @property
+    def name(self) -> str:
+        """As it stands in payloads: `person-ssdlite@int8`."""
+        return f"{self.card.name}@{self.precision}"
+
+    def geometry(self, image: Image, region: Box | None) -> Geometry:
+        """Where that region of the picture lies in the model's input."""
+        return fit(image.size, region, self.card.input)
+
+    def __call__(self, pictures: Sequence[Picture]) -> list[Result]:
+        """Results of up to `engine.max_batch` pictures, waited for."""
+        geometries = [self.geometry(p.image, p.region) for p in pictures]
+        return self.task.read(self.engine(pictures, geometries), geometries)
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.engine.close()
+
+
+def task_config(card: Card) -> TaskConfig:
+    """The card's `task:`, validated. Raises CardError naming what is wrong."""
+    kinds = find_parts("engines.tasks", "sightwire.tasks")
+    kind = card.task.get("type")
+    if kind not in kinds:
+        raise CardError(f"{card.name}: task.type: {kind!r} is not known, known: {', '.join(sorted(kinds))}")
+    try:
+        return cast(TaskConfig, kinds[kind].model_validate(card.task))
+    except ValidationError as error:
+        mistakes = "; ".join(f"task.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise CardError(f"{card.name}: {mistakes}") from None
+
+
+def open_model(
+    card: Card, folder: Path, precision: Precision, backend: BackendConfig, options: Options | None = None
+) -> Model:
+    """Check the card's file of that precision, compile it and bind it to its task.
+
+    Raises CardError, ModelFileError (LintError for INT8 that would be misread), BackendError.
+    """
+    config = task_config(card)
+    path = model_file(card, folder, precision)
+    _check_graph(card, path, precision)
+    engine = backend.build(card, path, precision)
+    try:
+        _check_outputs(card, path, engine, config)
+    except ModelFileError:
+        engine.close()
+        raise
+    return Model(card, precision, engine, config.open(len(card.labels), options or Options()))
+
+
+def _check_graph(card: Card, path: Path, precision: Precision) -> None:
+    """INT8 must be well-formed and proved, before any backend sees it."""
+    if precision != "int8":
+        return
+    from engines.qdq import lint_file  # onnx is heavy: only where an INT8 file is opened
+
+    entry = card.files[precision]
+    if entry.quantisation is None or entry.quantisation.accuracy is None:
+        if not entry.unproven:
+            raise CardError(f"{card.name}: its INT8 file carries no accuracy proof; say `unproven: true` to run it anyway")
+    lint_file(path)
+
+
+def _check_outputs(card: Card, path: Path, engine: Engine, config: TaskConfig) -> None:
+    found = {spec.name: spec.shape[1:] for spec in engine.outputs}
+    for name, shape in config.outputs(len(card.labels)).items():
+        if name not in found:
+            raise ModelFileError(f"{path}: has no output {name!r}, only {', '.join(found)}: the card does not fit it")
+        actual = found[name]
+        if len(actual) != len(shape) or any(a not in (-1, s) for a, s in zip(actual, shape, strict=True)):
+            raise ModelFileError(
+                f"{path}: output {name} has rows of shape {actual}, but {len(card.labels)} labels "
+                f"and the card's task want {shape}"
+            )

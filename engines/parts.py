@@ -1,0 +1,42 @@
+"""How parts are found: the modules of a package, and entry points of other distributions.
+
+A part is a module with a class `Config` (pydantic) whose field `type` is a Literal: its names in the configuration.
+Adding a part is adding one such file, or an entry point that names such a class.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from importlib.metadata import entry_points
+from typing import get_args
+
+from pydantic import BaseModel
+
+
+@cache
+def find_parts(package: str, group: str) -> dict[str, type[BaseModel]]:
+    """Type name -> config class, of every built-in part of `package` and every entry point of `group`.
+
+    Raises ImportError naming the entry point that does not load, ValueError where two parts claim one name.
+    """
+    found: dict[str, type[BaseModel]] = {}
+    classes = []
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        if module.name.startswith("_"):
+            continue
+        config = getattr(importlib.import_module(f"{package}.{module.name}"), "Config", None)
+        if config is not None:
+            classes.append((f"{package}.{module.name}", config))
+    for entry in entry_points(group=group):
+        try:
+            classes.append((entry.value, entry.load()))
+        except Exception as error:
+            raise ImportError(f"entry point {entry.value} of group {group} does not load: {error}") from error
+    for where, config in classes:
+        for name in get_args(config.model_fields["type"].annotation):
+            if name in found:
+                raise ValueError(f"{where}: type {name!r} is taken by {found[name].__module__}")
+            found[name] = config
+    return found
