@@ -212,11 +212,15 @@ class Camera:
             regions = tuple(_crop(answer.result.xyxy[row], cascade.pad, frame.image.size) for row in rows)
             cascade.use.account.offered()
             answer.open_cascades += 1
-            offers.append((cascade, self._request(frame, cascade.use, regions, self._attributes_of(answer, cascade, rows))))
+            offers.append(
+                (cascade, self._request(frame, cascade.use, regions, self._attributes_of(answer, cascade, rows)))
+            )
         for cascade, request in offers:
             cascade.use.mailbox.offer(request)
 
-    def _attributes_of(self, answer: _Answer, cascade: Cascade, rows: Sequence[int]) -> Callable[[Request, Outcome], None]:
+    def _attributes_of(
+        self, answer: _Answer, cascade: Cascade, rows: Sequence[int]
+    ) -> Callable[[Request, Outcome], None]:
         def ended(request: Request, outcome: Outcome) -> None:
             with self._lock:
                 cascade.use.account.ended(outcome)

@@ -1,6 +1,6 @@
 """The configuration: one YAML file, and errors that name its lines.
 
-    site.yaml:6: cameras.dock.sorce: unknown key, did you mean 'source'?
+site.yaml:6: cameras.dock.sorce: unknown key, did you mean 'source'?
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from agent.errors import ConfigError
@@ -129,7 +128,9 @@ class UseSection(_Section):
         if self.on is None and (given := self.model_fields_set & {"labels", "pad", "max"}):
             raise ValueError(f"{', '.join(sorted(given))}: only with 'on'")
         if self.on is not None and (given := self.model_fields_set & {"every", "roi", "retain", "max_age"}):
-            raise ValueError(f"{', '.join(sorted(given))}: not with 'on': a cascade looks whenever its parent found something")
+            raise ValueError(
+                f"{', '.join(sorted(given))}: not with 'on': a cascade looks whenever its parent found something"
+            )
         return self
 
 
@@ -218,7 +219,9 @@ def _explain(document: Located, problem: Any) -> tuple[int, str]:
 
 def _unknown(what: str, given: str, known: list[str]) -> str:
     near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    return f"unknown {what}, did you mean {near[0]!r}?" if near else f"unknown {what}; known: {', '.join(sorted(known))}"
+    return (
+        f"unknown {what}, did you mean {near[0]!r}?" if near else f"unknown {what}; known: {', '.join(sorted(known))}"
+    )
 
 
 def _keys_at(location: tuple[Any, ...]) -> list[str]:
@@ -264,4 +267,7 @@ def _cross_check(settings: Settings) -> Iterator[tuple[tuple[Any, ...], str]]:
             if use.on == use.use:
                 yield (*at, "on"), "a cascade cannot look at its own objects"
             elif use.on not in parents:
-                yield (*at, "on"), _unknown("use", use.on, sorted(parents)) + " (a cascade stands on a use without 'on')"
+                yield (
+                    (*at, "on"),
+                    _unknown("use", use.on, sorted(parents)) + " (a cascade stands on a use without 'on')",
+                )

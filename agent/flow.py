@@ -46,7 +46,7 @@ class Account:
         """Everything counted, with `waiting` for what has no outcome yet: 0 after a clean stop."""
         with self._lock:
             waiting = self._offered - sum(self._outcomes.values())
-            return {"offered": self._offered, **self._outcomes, "waiting": waiting}
+            return {"offered": self._offered, **{str(k): n for k, n in self._outcomes.items()}, "waiting": waiting}
 
 
 @dataclass

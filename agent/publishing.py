@@ -75,11 +75,11 @@ class Sender:
         """Everything counted; `waiting` is 0 after a clean stop."""
         with self._changed:
             waiting = self._made - sum(self._fates.values())
-            return {"made": self._made, **self._fates, "waiting": waiting}
+            return {"made": self._made, **{str(k): n for k, n in self._fates.items()}, "waiting": waiting}
 
     def _pop_state(self) -> Message | None:
         for topic, slot in self._slots.items():
-            if slot[0].max_age_ns is None:
+            if slot[0].retain and slot[0].max_age_ns is None:
                 return self._pop(topic)
         return None
 

@@ -62,9 +62,7 @@ def _objects(found: Detections, labels: tuple[str, ...], attributes: Attributes)
             box=[round(edge, 1) for edge in box],
             attributes=attributes[row] if attributes else {},
         )
-        for row, (label, score, box) in enumerate(
-            zip(found.label.tolist(), found.score.tolist(), boxes, strict=True)
-        )
+        for row, (label, score, box) in enumerate(zip(found.label.tolist(), found.score.tolist(), boxes, strict=True))
     ]
 
 
@@ -81,7 +79,8 @@ def message_for(
     frame, timing = request.frame, request.timing
     captured = frame.captured
     content = CONTENTS[type(result)]
-    received = {} if captured.received_ns is None else {"received_at": rfc3339(captured.received_ns)}
+    received: dict[str, Any] = {} if captured.received_ns is None else {"received_at": rfc3339(captured.received_ns)}
+    rows: dict[str, Any] = {content.field: content.rows(result, use.labels, attributes)}
     payload = content.payload.model_construct(
         schema_=content.payload.model_fields["schema_"].default,
         agent=agent,
@@ -97,7 +96,7 @@ def message_for(
         timing_ms=Timing.model_construct(
             wait=_ms(timing.wait), prepare=_ms(timing.prepare), infer=_ms(timing.infer), read=_ms(timing.read)
         ),
-        **{content.field: content.rows(result, use.labels, attributes)},
+        **rows,
     )
     return Message(
         f"{frame.camera}/{use.name}/{content.topic}",

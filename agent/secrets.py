@@ -27,7 +27,9 @@ class Secret(SecretStr):
         name = value.removeprefix(_CREDENTIAL)
         folder = os.environ.get("CREDENTIALS_DIRECTORY")
         if folder is None:
-            raise ConfigError(f"credential {name!r}: no credentials were handed over (LoadCredential={name}: in the unit)")
+            raise ConfigError(
+                f"credential {name!r}: no credentials were handed over (LoadCredential={name}: in the unit)"
+            )
         return read_secret(Path(folder) / name)
 
 

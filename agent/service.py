@@ -1,4 +1,4 @@
-"""The composition root: the only place that wires sources, engines and sinks together, and their life from start to end.
+"""The composition root: the only place that wires sources, engines and sinks together.
 
 Start order sinks, engines, captures; stop in reverse: captures first, then engines when nothing is under way, then
 sinks when everything is sent or its time is up.
@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import cv2
 import psutil
@@ -71,7 +71,7 @@ class Service:
         self.cameras: dict[str, Camera] = {}
 
     def run(self, stop: threading.Event) -> None:
-        """Start, serve until `stop` or until every recording has ended, stop. Raises ConfigError before anything runs."""
+        """Start, serve until `stop` or every recording has ended, stop. Raises ConfigError before anything runs."""
         try:
             self.start()
             self.wait(stop)
@@ -111,7 +111,9 @@ class Service:
                 self._publish_status("online")
             if time.monotonic() >= metrics_due:
                 metrics_due += METRICS_EVERY_S
-                self._outlets.publish(Message("metrics", self.metrics(), born_ns=time.monotonic_ns(), max_age_ns=10**10))
+                self._outlets.publish(
+                    Message("metrics", self.metrics(), born_ns=time.monotonic_ns(), max_age_ns=10**10)
+                )
             if not any(worker.alive for worker in self.captures):
                 return
 
@@ -205,15 +207,17 @@ class Service:
             mailbox=engine.mailbox,
             every_ns=round(entry.every * 1e9),
             roi=entry.roi,
-            threshold=_threshold(self._settings.models[entry.use], engine.model.card) if entry.threshold is None else entry.threshold,
+            threshold=_threshold(self._settings.models[entry.use], engine.model.card)
+            if entry.threshold is None
+            else entry.threshold,
             max_age_ns=round(entry.max_age * 1e9),
             retain=entry.retain,
         )
 
-    def _publish_status(self, state: str) -> None:
+    def _publish_status(self, state: Literal["online", "offline"]) -> None:
         self._outlets.publish(Message("status", self._status(state), retain=True, qos=1))
 
-    def _status(self, state: str) -> AgentStatus:
+    def _status(self, state: Literal["online", "offline"]) -> AgentStatus:
         return AgentStatus.model_construct(
             schema_="sightwire.status/1",
             agent=self._name,
@@ -258,9 +262,8 @@ def _misused(settings: Settings, camera: str, cards: dict[str, tuple[Card, Path]
         at, parent = f"cameras.{camera}.models[{index}]", cards[use.on][0]
         if not task_config(parent).finds_boxes:
             mistakes.append(f"{at}.on: {parent.name} finds no boxes to look at")
-        for label in use.labels or ():
-            if label not in parent.labels:
-                mistakes.append(f"{at}.labels: {parent.name} has no label {label!r}")
+        unknown = [label for label in use.labels or () if label not in parent.labels]
+        mistakes += [f"{at}.labels: {parent.name} has no label {label!r}" for label in unknown]
     return mistakes
 
 

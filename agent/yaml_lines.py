@@ -20,7 +20,9 @@ class _Loader(yaml.SafeLoader):
     }
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def _below(node: yaml.Node, part: Any) -> tuple[int, yaml.Node] | None:
 
 
 def parse(text: str, name: str) -> Located:
-    """Parse one YAML document. Raises ConfigError, with the line, for anything but one mapping without repeated keys."""
+    """Parse one YAML mapping. Raises ConfigError, with the line, for anything else and for repeated keys."""
     try:
         loader = _Loader(text)
         try:
@@ -73,12 +75,14 @@ def parse(text: str, name: str) -> Located:
             if not isinstance(node, yaml.MappingNode):
                 raise ConfigError(f"{name}:1: expected keys such as 'agent:', 'models:' and 'cameras:'")
             _refuse_repeated(node, name, set())
-            return Located(loader.construct_document(node), node)  # type: ignore[no-untyped-call]
+            return Located(loader.construct_document(node), node)
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise ConfigError(f"{name}:{mark.line + 1 if mark else 1}: not YAML: {error.problem or error.context}") from None
+        raise ConfigError(
+            f"{name}:{mark.line + 1 if mark else 1}: not YAML: {error.problem or error.context}"
+        ) from None
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
         raise ConfigError(f"{name}:1: not YAML: {' '.join(str(error).split())}") from None
 

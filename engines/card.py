@@ -1,13 +1,13 @@
 """The model card beside every model file: what the model is, how it is fed, how its output reads, what was proved.
 
-    schema: sightwire.card/1
-    name: person-ssdlite
-    input: {width: 300, height: 300, fit: stretch, resize: area}
-    task: {type: ssd, boxes: box_deltas, scores: class_logits, ...}
-    labels: [person]
-    files:
-      fp32: {path: model.onnx, sha256: ...}
-      int8: {path: model.int8.onnx, sha256: ..., table: ..., accuracy: {...}}
+schema: sightwire.card/1
+name: person-ssdlite
+input: {width: 300, height: 300, fit: stretch, resize: area}
+task: {type: ssd, boxes: box_deltas, scores: class_logits, ...}
+labels: [person]
+files:
+  fp32: {path: model.onnx, sha256: ...}
+  int8: {path: model.int8.onnx, sha256: ..., table: ..., accuracy: {...}}
 """
 
 from __future__ import annotations

@@ -82,9 +82,9 @@ def _check_graph(card: Card, path: Path, precision: Precision) -> None:
     from engines.qdq import lint_file  # onnx is heavy: only where an INT8 file is opened
 
     entry = card.files[precision]
-    if entry.quantisation is None or entry.quantisation.accuracy is None:
-        if not entry.unproven:
-            raise CardError(f"{card.name}: its INT8 file carries no accuracy proof; say `unproven: true` to run it anyway")
+    proved = entry.quantisation is not None and entry.quantisation.accuracy is not None
+    if not (proved or entry.unproven):
+        raise CardError(f"{card.name}: its INT8 file carries no accuracy proof; say `unproven: true` to run it anyway")
     lint_file(path)
 
 

@@ -128,7 +128,9 @@ def fit(size: tuple[int, int], region: Box | None, into: Input) -> Geometry:
     if into.fit == "crop":
         left, top, right, bottom = _centre_window((left, top, right, bottom), into)
     left, top = left & ~1, top & ~1
-    inner = _letterbox((right - left, bottom - top), into) if into.fit == "letterbox" else (0, 0, into.width, into.height)
+    inner = (
+        _letterbox((right - left, bottom - top), into) if into.fit == "letterbox" else (0, 0, into.width, into.height)
+    )
     width, height = inner[2] - inner[0], inner[3] - inner[1]
     halvings = 0
     if into.resize == "area":

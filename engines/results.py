@@ -27,7 +27,9 @@ class Columns:
             dtype, row = self.layout[field.name]
             column = np.asarray(getattr(self, field.name), dtype)
             if column.ndim != 1 + len(row) or column.shape[1:] != row:
-                raise ValueError(f"{field.name}: expected shape (N{''.join(f', {n}' for n in row)}), got {column.shape}")
+                raise ValueError(
+                    f"{field.name}: expected shape (N{''.join(f', {n}' for n in row)}), got {column.shape}"
+                )
             if rows is not None and len(column) != rows:
                 raise ValueError(f"{field.name}: expected {rows} rows, got {len(column)}")
             rows = len(column)
@@ -39,8 +41,14 @@ class Columns:
         return len(getattr(self, next(iter(self.layout))))
 
     def __getitem__(self: Rows, rows: Any) -> Rows:
-        return type(self)(**{name: np.atleast_1d(getattr(self, name)[rows]) if isinstance(rows, slice | np.ndarray)
-                             else getattr(self, name)[[rows]] for name in self.layout})
+        return type(self)(
+            **{
+                name: np.atleast_1d(getattr(self, name)[rows])
+                if isinstance(rows, slice | np.ndarray)
+                else getattr(self, name)[[rows]]
+                for name in self.layout
+            }
+        )
 
     @classmethod
     def empty(cls: type[Rows]) -> Rows:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import typer
 
@@ -15,7 +14,7 @@ from agent.commands import fail
 CONFIG = """\
 # Written by 'sightwire demo'; 'sightwire run' takes it as it is.
 agent: {{name: demo}}
-mqtt: {{url: "{broker}"}}
+mqtt: {{url: "{broker}"{protocol}}}
 models:
   people: {{model: person-ssdlite}}
   scene: {{model: efficientnet-lite0, top: 3, threshold: 0.05}}
@@ -29,7 +28,9 @@ cameras:
 
 
 def demo(
-    broker: str | None = typer.Option(None, help="Publish to this broker, mqtt://HOST[:PORT]; default: one of our own."),
+    broker: str | None = typer.Option(
+        None, help="Publish to this broker, mqtt://HOST[:PORT]; default: one of our own."
+    ),
     seconds: float | None = typer.Option(None, min=1, help="End after this time; default: at Ctrl-C."),
 ) -> None:
     """Recognise people and objects in a street video and show what arrives over MQTT.
@@ -38,7 +39,7 @@ def demo(
 
     Example: sightwire demo --seconds 20
     """
-    from agent.commands._fetch import fetch_models, fetch_video
+    from agent.commands._fetch import fetch_video, pull_with_bar
     from agent.commands.watch import show
     from engines.errors import EngineError
     from engines.store import ModelStore, default_root
@@ -49,12 +50,15 @@ def demo(
     try:
         own = None if broker else _broker(children)
         store = ModelStore(default_root())
-        fetch_models(("person-ssdlite", "efficientnet-lite0"), store)
+        for name in ("person-ssdlite", "efficientnet-lite0"):
+            pull_with_bar(name, store)
         folder = store.root.parent / "demo"
         video = fetch_video(folder)
         url = broker or _ready(own)
         config = folder / "demo.yaml"
-        config.write_text(CONFIG.format(broker=url, video=video), encoding="utf-8")
+        # Our own broker speaks 3.1.1 and is silent to anything else, which costs a second to find out.
+        protocol = "" if broker else ', protocol: "3.1.1"'
+        config.write_text(CONFIG.format(broker=url, video=video, protocol=protocol), encoding="utf-8")
         agent = subprocess.Popen([sys.executable, "-m", "agent", "run", str(config)], stderr=subprocess.PIPE, text=True)
         children.append(agent)
         threading.Thread(target=_until_ended, args=(agent, stop), name="agent-watch", daemon=True).start()

@@ -37,7 +37,7 @@ class Message:
         """UTF-8 JSON; live results get their `age_ms` here, as it is when they are sent."""
         payload: Any = self.payload
         if getattr(payload, "age_ms", None) is not None:
-            payload.age_ms = round((now_ns - self.born_ns) / 1e6, 1)
+            payload = payload.model_copy(update={"age_ms": round((now_ns - self.born_ns) / 1e6, 1)})
         encoded: bytes = payload.model_dump_json(by_alias=True, exclude_unset=True).encode()
         return encoded
 

@@ -122,7 +122,9 @@ class _Reader:
             for frame in decoded:
                 known = frame.pts is not None
                 position_ns = (
-                    round((frame.pts - start) * frame.time_base * 1_000_000_000) if known else position_ns + self._frame_ns
+                    round((frame.pts - start) * frame.time_base * 1_000_000_000)
+                    if known
+                    else position_ns + self._frame_ns
                 )
                 yield position_ns, image_of(frame, self._intake)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -16,9 +16,7 @@ from engines.base import Batch, Engine, Raw, TensorSpec, Ticket
 from engines.card import Card, Precision
 from engines.errors import BackendError
 from engines.pixels import Geometry, Picture
-
-if TYPE_CHECKING:
-    import openvino as ov
+from engines.quiet import import_openvino
 
 
 class Config(BackendConfig):
@@ -43,10 +41,7 @@ class OpenVINOEngine(Engine):
     """A compiled model with one infer request a slot; inputs are written straight into the requests' memory."""
 
     def __init__(self, config: Config, card: Card, model: Path, precision: Precision) -> None:
-        try:
-            import openvino as ov
-        except ImportError as error:
-            raise BackendError(f"OpenVINO does not load ({error}): pip install --upgrade openvino") from None
+        ov = import_openvino()
         threads = config.threads or len(os.sched_getaffinity(0))
         streams = min(config.streams or threads, threads)
         floats = config.float_precision or card.float_precision
@@ -64,12 +59,15 @@ class OpenVINOEngine(Engine):
             core = ov.Core()
             graph = core.read_model(model)
             rows: Any = self.max_batch if self.max_batch == 1 else ov.Dimension(1, self.max_batch)
+            # Asked before compilation: a compiled port also carries the names of what was optimised away.
+            names = [min(port.get_names()) for port in (*graph.inputs, *graph.outputs)]
             graph.reshape({graph.inputs[0]: ov.PartialShape([rows, 3, height, width])})
             self._compiled = core.compile_model(graph, "CPU", options)
         except Exception as error:  # noqa: BLE001  # OpenVINO raises bare RuntimeError, with pages of text
             raise BackendError(f"{model}: OpenVINO cannot compile it: {_first_line(error)}") from None
-        self.inputs = tuple(_spec(port) for port in self._compiled.inputs)
-        self.outputs = tuple(_spec(port) for port in self._compiled.outputs)
+        ports = (*self._compiled.inputs, *self._compiled.outputs)
+        specs = tuple(_spec(name, port) for name, port in zip(names, ports, strict=True))
+        self.inputs, self.outputs = specs[:1], specs[1:]
         device: str = core.get_property("CPU", "FULL_DEVICE_NAME")
         self.description = {
             "backend": f"openvino {ov.__version__.split('-')[0]}",
@@ -114,7 +112,7 @@ class OpenVINOEngine(Engine):
 
 
 class _Ticket:
-    def __init__(self, request: ov.InferRequest, outputs: tuple[TensorSpec, ...], slots: InputSlots, batch: Batch):
+    def __init__(self, request: Any, outputs: tuple[TensorSpec, ...], slots: InputSlots, batch: Batch) -> None:
         self._request, self._outputs, self._slots, self._batch = request, outputs, slots, batch
 
     def done(self) -> bool:
@@ -131,9 +129,9 @@ class _Ticket:
         self._slots.release(self._batch.slot)
 
 
-def _spec(port: Any) -> TensorSpec:
+def _spec(name: str, port: Any) -> TensorSpec:
     shape = tuple(d.get_length() if d.is_static else -1 for d in port.get_partial_shape())
-    return TensorSpec(port.get_any_name(), shape, np.dtype(port.get_element_type().to_dtype()))
+    return TensorSpec(name, shape, np.dtype(port.get_element_type().to_dtype()))
 
 
 def _first_line(error: Exception) -> str:

@@ -31,7 +31,9 @@ class InputSlots:
         slot = self._free[-1]
         for row, (picture, geometry) in enumerate(zip(pictures, geometries, strict=True)):
             if geometry.tensor != (tensor.shape[3], tensor.shape[2]):
-                raise PictureError(f"expected a geometry for {tensor.shape[3]}x{tensor.shape[2]}, got {geometry.tensor}")
+                raise PictureError(
+                    f"expected a geometry for {tensor.shape[3]}x{tensor.shape[2]}, got {geometry.tensor}"
+                )
             self._writer.write(picture, geometry, self.tensors[slot][row])
         return self._free.pop()
 

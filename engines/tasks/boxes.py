@@ -15,7 +15,7 @@ def iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
     inner = np.prod(np.clip(high - low, 0, None), axis=2)
     area_a, area_b = ((x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1]) for x in (a, b))
     union = area_a[:, None] + area_b[None, :] - inner
-    return np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
+    return np.where(union > 0, inner / np.where(union > 0, union, 1), 0).astype(np.float32)
 
 
 def suppress(xyxy: Boxes, score: NDArray[np.float32], label: NDArray[np.int32], limit: float) -> NDArray[np.intp]:

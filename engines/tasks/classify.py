@@ -60,5 +60,5 @@ def _activated(values: NDArray[np.float32], activation: str) -> NDArray[np.float
         values = np.exp(values - values.max(axis=1, keepdims=True))
         values /= values.sum(axis=1, keepdims=True)
     elif activation == "sigmoid":
-        values = 1 / (1 + np.exp(-values))
+        values = (1 / (1 + np.exp(-values))).astype(np.float32)
     return values

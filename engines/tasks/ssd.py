@@ -56,7 +56,7 @@ class SSD(Task):
         # Compared with logits, so that only what passes needs a sigmoid.
         self._logit = float(np.log(threshold / (1 - threshold))) if 0 < threshold < 1 else -np.inf
         self._anchors = anchors(config)
-        self._scales = 1 / np.array(config.scales, np.float32)
+        self._scales: NDArray[np.float32] = np.reciprocal(np.array(config.scales, np.float32))
 
     def read(self, raw: Raw, geometries: Sequence[Geometry]) -> list[Result]:
         """See Task."""
@@ -68,7 +68,7 @@ class SSD(Task):
         if not len(rows):
             return Detections.empty()
         label = classes.astype(np.int32)
-        score = 1 / (1 + np.exp(-logits[rows, classes + 1].astype(np.float32)))
+        score = (1 / (1 + np.exp(-logits[rows, classes + 1]))).astype(np.float32)
         xyxy = decode(deltas[rows], self._anchors[rows], self._scales)
         keep = suppress(xyxy, score, label, self._config.iou)[: self._top]
         width, height = geometry.tensor

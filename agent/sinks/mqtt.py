@@ -1,0 +1,451 @@
+"""MQTT: results, state and (later) events to a broker, over TCP or TLS, protocol 5 or 3.1.1.
+
+State (retained, without an age limit) is kept here, newest per topic, and said again at every connect: it needs no
+connection to be taken. Everything else dies with the connection. Live results (QoS 0) pass `_gate.Gate`: they leave
+only for a broker that answered a moment ago, so that a frozen or slow one never delivers old results.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+import threading
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from typing_extensions import Self
+
+from agent.errors import ConfigError, Transient
+from agent.secrets import Secret
+from agent.sinks import Message, Sink, SinkConfig
+from agent.sinks._gate import Gate
+from agent.sinks._link import Endpoint, Link, Will, json_properties, parse_url
+
+UNSENT_BYTES = 16 * 1024
+"""Handed to paho but not yet to the kernel: at this many, no more until all are gone. (paho reads nothing, answers
+included, while it has something to write.)"""
+GRANT_NS = 5_000_000
+"""What `ready` promised holds this long, so that an answer that becomes overdue in between costs no result."""
+HEARTBEAT_NS = 4_000_000_000
+FROZEN_NS = 10_000_000_000
+"""Without an answer for this long, the connection is given up."""
+SILENT_NS = 1_000_000_000
+"""Without an answer for this long, status says so."""
+SILENT = "broker does not answer"
+
+
+def _url(url: str) -> str:
+    parse_url(url)
+    return url
+
+
+class Config(SinkConfig):
+    """`mqtt: {url: mqtts://broker:8883, username: cam, password: credential:mqtt}`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    type: Literal["mqtt"] = "mqtt"
+    url: Annotated[str, AfterValidator(_url)]
+    """`mqtt://HOST[:PORT]` (1883) or `mqtts://HOST[:PORT]` (TLS, 8883)."""
+    username: str | None = None
+    password: Secret | None = None
+    """`credential:NAME`, a systemd credential."""
+    password_file: Path | None = None
+    ca: Path | None = None
+    """PEM file with the authorities to trust instead of the system's."""
+    cert: Path | None = None
+    """Client certificate, PEM; may contain the key too."""
+    key: Path | None = None
+    client_id: str | None = Field(default=None, min_length=1)
+    """Default `sightwire-<agent>`. The broker ends an older connection of the same name."""
+    prefix: Annotated[str, Field(pattern=r"^[^+#/\s\x00]+(/[^+#/\s\x00]+)*$")] = "sightwire"
+    """First part of every topic; may contain `/`."""
+    keepalive_s: int = Field(default=10, ge=2, le=3600)
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    """auto: 5, and 3.1.1 where the broker does not speak it."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        tls = parse_url(self.url)[2]
+        for name in ("ca", "cert", "key"):
+            if getattr(self, name) is not None and not tls:
+                raise ValueError(f"{name} needs a URL that begins with mqtts://")
+        if self.key is not None and self.cert is None:
+            raise ValueError("key needs cert")
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("password and password_file exclude each other")
+        if self.username is None and (self.password is not None or self.password_file is not None):
+            raise ValueError("a password needs a username")
+        return self
+
+    def open(self, agent: str, farewell: Message) -> MqttSink:
+        """Build the sink and begin to connect. Raises ConfigError for a certificate file that cannot be used."""
+        sink = MqttSink(self, agent, farewell)
+        sink.start()
+        return sink
+
+    def endpoint(self) -> Endpoint:
+        """Where and how to connect. Raises ConfigError as `open` does."""
+        host, port, tls = parse_url(self.url)
+        return Endpoint(
+            host=host,
+            port=port,
+            tls=tls_context(self.ca, self.cert, self.key) if tls else None,
+            username=self.username,
+            password=self._password if self.username is not None else None,
+            protocol=self.protocol,
+            keepalive_s=self.keepalive_s,
+        )
+
+    def _password(self) -> str:
+        if self.password_file is not None:
+            return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        return self.password.resolve() if self.password is not None else ""
+
+
+def tls_context(ca: Path | None, cert: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
+    """Verify the broker's certificate and host name; show ours if there is one. Raises ConfigError."""
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"ca: {ca}: {_file_problem(error)}") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if cert is not None:
+        try:
+            # The empty password keeps OpenSSL from asking for one at the terminal.
+            context.load_cert_chain(cert, key, password=lambda: "")
+        except (OSError, ssl.SSLError) as error:
+            where = cert if key is None else f"{cert}, {key}"
+            raise ConfigError(f"cert, key: {where}: {_file_problem(error)}") from None
+    return context
+
+
+def _file_problem(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return "not a PEM file that fits (or an encrypted key)"
+    return (error.strerror or str(error)).lower()
+
+
+class MqttSink(Sink):
+    """Publishes below `<prefix>/<agent>/`. One thread of its own, the link's."""
+
+    name = "mqtt"
+
+    def __init__(self, config: Config, agent: str, farewell: Message) -> None:
+        self._base = f"{config.prefix}/{agent}"
+        # Never subscribed to: asking the broker to unsubscribe changes nothing, and both protocols must answer it.
+        self._alive_topic = f"{self._base}/alive"
+        will = Will(self._topic(farewell), farewell.encode(time.monotonic_ns()))
+        client_id = config.client_id or f"sightwire-{agent}"
+        self._link = Link(config.endpoint(), client_id, self, will)
+        self._changed = threading.Condition()
+        # What follows is guarded by _changed.
+        self._client: Client | None = None
+        self._v5 = False
+        self._gate = Gate()
+        self._unsent: dict[int, int] = {}
+        self._unsent_bytes = 0
+        self._full = False
+        self._granted_ns = 0
+        self._state = _State()
+        self._sent = self._bytes = self._refused = 0
+        self._denied: str | None = None
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._link.start()
+
+    # -- the sender's side
+
+    def ready(self, timeout_s: float) -> bool:
+        """Wait until a live result could leave at once for a broker that answers; False after the timeout."""
+        with self._changed:
+            granted = self._changed.wait_for(lambda: self._obstacle() is None, timeout_s)
+            self._granted_ns = time.monotonic_ns() + GRANT_NS if granted else 0
+            return granted
+
+    def send(self, message: Message) -> None:
+        """Hand one message over.
+
+        State is taken always. Live results raise Transient without a connection, for a silent broker and when they
+        are too old; messages of QoS 1 without a connection only.
+        """
+        if message.retain and message.max_age_ns is None:
+            self._send_state(message)
+        elif message.qos > 0:
+            self._send_sure(message)
+        else:
+            self._send_live(message)
+
+    def close(self, deadline_s: float) -> None:
+        """Wait for the state to be acknowledged and the rest to be sent, then say goodbye: no will is published.
+
+        Does not wait for a broker that is not there.
+        """
+        end_s = time.monotonic() + deadline_s
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._link.pausing or self._link.closed or (self._state.settled and not self._unsent),
+                deadline_s,
+            )
+        self._link.close(max(0.2, end_s - time.monotonic()))
+
+    def state(self) -> dict[str, Any]:
+        """`state` (connecting, connected, refused) and `reason`, protocol in use, counters."""
+        with self._changed:
+            silent = self._client is not None and self._gate.silent_ns(time.monotonic_ns()) > SILENT_NS
+            round_trip_ns = self._gate.round_trip_ns
+            facts: dict[str, Any] = {
+                "type": self.name,
+                "state": self._link.state,
+                "connected": self._link.state == "connected",
+                "reason": SILENT if silent else self._link.reason or self._denied,
+                "protocol": self._link.protocol,
+                "sent": self._sent,
+                "bytes": self._bytes,
+                "reconnects": self._link.reconnects,
+                "refused": self._refused,
+                "round_trip_ms": None if round_trip_ns is None else round(round_trip_ns / 1e6, 1),
+            }
+        return facts
+
+    def _topic(self, message: Message) -> str:
+        return f"{self._base}/{message.topic}"
+
+    def _obstacle(self) -> str | None:
+        """Why no live result may be handed over now. Opens again only with an event that notifies `_changed`."""
+        if self._client is None:
+            return self._link.reason or "not connected"
+        if not self._gate.is_open(time.monotonic_ns()):
+            return SILENT
+        if self._full:
+            return "broker reads too slowly"
+        return None
+
+    def _send_live(self, message: Message) -> None:
+        topic = self._topic(message)
+        with self._changed:
+            client = self._client
+            granted = time.monotonic_ns() < self._granted_ns
+            self._granted_ns = 0
+            obstacle = None if granted and client is not None else self._obstacle()
+        if obstacle is not None or client is None:
+            raise Transient(obstacle)
+        now_ns = time.monotonic_ns()
+        expiry_s = _expiry_s(message, now_ns)
+        payload = message.encode(now_ns)
+        properties = _properties(expiry_s) if self._v5 else None
+        with self._changed:
+            # QoS 0 takes no lock of paho's that its thread could hold while it waits for ours.
+            info = client.publish(topic, payload, 0, message.retain, properties)
+            if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS or client is not self._client:
+                raise Transient(self._link.reason or "connection lost")
+            self._unsent[info.mid] = len(payload)
+            self._unsent_bytes += len(payload)
+            self._full = self._full or self._unsent_bytes >= UNSENT_BYTES
+            self._count(payload)
+            self._gate.handed()
+            self._ask(client, time.monotonic_ns())
+
+    def _send_sure(self, message: Message) -> None:
+        now_ns = time.monotonic_ns()
+        expiry_s = _expiry_s(message, now_ns)
+        payload = message.encode(now_ns)
+        with self._changed:
+            client = self._client
+        if client is None:
+            raise Transient(self._link.reason or "not connected")
+        # Not under our lock: paho holds its own for QoS 1 while it tells us of acknowledgements.
+        info = client.publish(
+            self._topic(message), payload, 1, message.retain, _properties(expiry_s) if self._v5 else None
+        )
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise Transient(self._link.reason or "connection lost")
+        with self._changed:
+            self._count(payload)
+
+    def _send_state(self, message: Message) -> None:
+        payload = message.encode(time.monotonic_ns())
+        with self._changed:
+            self._state.wants(self._topic(message), payload)
+            client = self._client
+        if client is not None:
+            self._publish_state(client)
+
+    def _publish_state(self, client: Client) -> None:
+        """Send what the broker has not been told, one message per topic at a time. Any thread."""
+        while True:
+            with self._changed:
+                if client is not self._client:
+                    return
+                claimed = self._state.claim()
+            if claimed is None:
+                return
+            topic, payload = claimed
+            info = client.publish(topic, payload, 1, retain=True, properties=_properties(None) if self._v5 else None)
+            with self._changed:
+                if client is self._client:
+                    self._state.on_the_way(topic, info.mid)
+                    self._count(payload)
+
+    def _count(self, payload: bytes) -> None:
+        self._sent += 1
+        self._bytes += len(payload)
+
+    def _ask(self, client: Client, now_ns: int, at_once: bool = False) -> None:
+        if at_once or self._gate.should_ask(now_ns):
+            _, question = client.unsubscribe(self._alive_topic)
+            if question is not None:
+                self._gate.asked(question, now_ns)
+
+    # -- the link's side
+
+    def prepare(self, client: Client) -> None:
+        """Set the callbacks of a client that will connect."""
+        client.on_publish = self._on_publish
+        client.on_unsubscribe = self._on_answer
+
+    def up(self, client: Client, protocol: str) -> None:
+        """Connected: say all state again."""
+        with self._changed:
+            self._client = client
+            self._v5 = protocol == "5"
+            self._gate = Gate()
+            self._unsent.clear()
+            self._unsent_bytes = 0
+            self._full = False
+            self._denied = None
+            self._state.forget_sent()
+            self._ask(client, time.monotonic_ns(), at_once=True)
+            self._changed.notify_all()
+        self._publish_state(client)
+
+    def tick(self, client: Client) -> str | None:
+        """Send state that waited for an acknowledgement; give up a broker that answers no more."""
+        now_ns = time.monotonic_ns()
+        with self._changed:
+            if self._gate.silent_ns(now_ns) > FROZEN_NS:
+                return SILENT
+            if not self._gate.waiting and self._gate.since_asked_ns(now_ns) > HEARTBEAT_NS:
+                self._ask(client, now_ns, at_once=True)
+            pending = self._state.pending
+        if pending:
+            self._publish_state(client)
+        return None
+
+    def down(self) -> None:
+        """No connection: what was handed over is lost."""
+        with self._changed:
+            self._client = None
+            self._unsent.clear()
+            self._unsent_bytes = 0
+            self._changed.notify_all()
+
+    def _on_publish(
+        self, _client: Client, _userdata: object, mid: int, code: ReasonCode, _properties: Properties
+    ) -> None:
+        """Called when a QoS 0 message is in the kernel's hands, and when a QoS 1 message is acknowledged."""
+        with self._changed:
+            size = self._unsent.pop(mid, None)
+            if size is not None:
+                self._unsent_bytes -= size
+                self._full = self._full and self._unsent_bytes > 0
+            else:
+                topic = self._state.acknowledged(mid)
+                if code.is_failure:
+                    self._refused += 1
+                    self._denied = f"publishing {topic or 'an event'} refused: {code}"
+            self._changed.notify_all()
+
+    def _on_answer(
+        self, client: Client, _userdata: object, mid: int, _codes: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        now_ns = time.monotonic_ns()
+        with self._changed:
+            if self._gate.answered(mid, now_ns):
+                self._ask(client, now_ns, at_once=True)
+            self._changed.notify_all()
+
+
+class _State:
+    """Newest payload per topic, and which of them the broker has acknowledged. Guarded by its owner."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[str, bytes] = {}
+        self._untold: dict[str, None] = {}
+        """Topics in the order they changed."""
+        self._busy: dict[str, int | None] = {}
+        """Topic -> message id on its way; None while it is handed to paho."""
+        self._early: set[int] = set()
+
+    @property
+    def settled(self) -> bool:
+        """The broker has acknowledged all."""
+        return not self._untold and not self._busy
+
+    @property
+    def pending(self) -> bool:
+        """There is something that `claim` would return."""
+        return any(topic not in self._busy for topic in self._untold)
+
+    def wants(self, topic: str, payload: bytes) -> None:
+        self._wanted[topic] = payload
+        self._untold[topic] = None
+
+    def forget_sent(self) -> None:
+        """A new connection: everything is to be said again."""
+        self._untold = dict.fromkeys(self._wanted)
+        self._busy.clear()
+        self._early.clear()
+
+    def claim(self) -> tuple[str, bytes] | None:
+        """The next message to send; one per topic is on its way at a time, so a silent broker gets no pile."""
+        for topic in self._untold:
+            if topic not in self._busy:
+                del self._untold[topic]
+                self._busy[topic] = None
+                return topic, self._wanted[topic]
+        return None
+
+    def on_the_way(self, topic: str, mid: int) -> None:
+        """`publish` returned, which may be after the acknowledgement came."""
+        if mid in self._early:
+            del self._busy[topic]
+        else:
+            self._busy[topic] = mid
+        if None not in self._busy.values():
+            self._early.clear()
+
+    def acknowledged(self, mid: int) -> str | None:
+        """The topic, where it is known yet."""
+        for topic, busy in self._busy.items():
+            if busy == mid:
+                del self._busy[topic]
+                return topic
+        if None in self._busy.values():
+            self._early.add(mid)
+        return None
+
+
+def _expiry_s(message: Message, now_ns: int) -> int | None:
+    """Whole seconds the message is still good for, rounded up. Raises Transient when it is none."""
+    if message.max_age_ns is None:
+        return None
+    left_ns = message.max_age_ns - (now_ns - message.born_ns)
+    if left_ns <= 0:
+        raise Transient("older than its limit")
+    return math.ceil(left_ns / 1e9)
+
+
+@lru_cache(maxsize=256)
+def _properties(expiry_s: int | None) -> Properties:
+    """Made once per value: paho's property objects take longer to make than a message to send."""
+    return json_properties(PacketTypes.PUBLISH, expiry_s)

@@ -1,0 +1,18 @@
+"""What can go wrong while calibrating.
+
+CalibrationError
+├── DatasetError       a picture or a list of labels that cannot be used
+└── MissingExtra       a package of the `calibrate` extra is not installed
+"""
+
+
+class CalibrationError(Exception):
+    """Base of everything `calibration` raises on purpose."""
+
+
+class DatasetError(CalibrationError):
+    """A picture, a folder or a list of labels cannot be used."""
+
+
+class MissingExtra(CalibrationError):  # reads as what it is
+    """A package of the `calibrate` extra is not installed."""

@@ -1,0 +1,49 @@
+"""Is a network with a free batch the same network for several pictures at once? Answered by running it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+
+from engines.errors import ModelFileError
+from engines.graph import INPUT, serialise, shape_of
+from engines.quiet import import_openvino
+
+_TOLERANCE = 1e-3
+"""Of an output's largest value: kernels for another batch add up in another order, a mixed-up batch is wrong by 1."""
+
+
+def proved_batch(model: onnx.ModelProto, limit: int) -> int:
+    """`limit` if batches of 3 and of `limit` give what their pictures give one by one, else 1.
+
+    Raises ModelFileError if OpenVINO cannot compile the model at all.
+    """
+    compiled = compile_model(model)
+    shape = shape_of(next(value for value in model.graph.input if value.name == INPUT))
+    pictures = np.random.default_rng(0).integers(0, 256, (limit, *shape[1:]), np.uint8)
+    request = compiled.create_infer_request()
+    singles = [[array.copy() for array in request.infer([picture[None]]).values()] for picture in pictures]
+    for size in sorted({min(3, limit), limit}):
+        try:
+            outputs = list(request.infer([pictures[:size]]).values())
+        except RuntimeError:  # a graph that is fixed at one picture inside
+            return 1
+        for index, output in enumerate(outputs):
+            expected = np.concatenate([single[index] for single in singles[:size]])
+            if output.shape != expected.shape:
+                return 1
+            if np.abs(output - expected).max() > _TOLERANCE * np.abs(expected).max():
+                return 1
+    return limit
+
+
+def compile_model(model: onnx.ModelProto) -> Any:
+    """Compile for this CPU at explicit float32. Raises ModelFileError."""
+    core = import_openvino().Core()
+    try:
+        return core.compile_model(core.read_model(serialise(model)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    except RuntimeError as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+        raise ModelFileError(f"OpenVINO cannot compile the network: {reason}") from None

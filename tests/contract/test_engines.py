@@ -1,0 +1,143 @@
+"""What every engine promises, whatever runs below it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from engines.backends import fake, openvino
+from engines.base import Engine
+from engines.card import Card
+from engines.errors import BackendError, PictureError
+from engines.pixels import Picture, fit
+from tests.support.agents import fake_store
+from tests.support.pictures import image_from, smooth_bgr
+
+SIDE = 32
+
+
+def means_model(path: Path) -> Path:
+    """ONNX that gives the mean level (0 to 1) of each channel: what the fake engine computes."""
+    divisor = helper.make_tensor("divisor", TensorProto.FLOAT, [], [255.0])
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("GlobalAveragePool", ["floats"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Div", ["flat", "divisor"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "means",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3])],
+        [divisor],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> Card:
+    found, _ = fake_store(tmp_path_factory.mktemp("store")).find("classes")
+    return found.model_copy(update={"max_batch": 4})
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return means_model(tmp_path_factory.mktemp("model") / "means.onnx")
+
+
+@pytest.fixture(params=["fake", "openvino", "openvino batch 4", "openvino 2 streams"])
+def engine(request: pytest.FixtureRequest, card: Card, model: Path):
+    config = {
+        "fake": fake.Config(outputs={"scores": (3,)}, batch=2),
+        "openvino": openvino.Config(threads=1),
+        "openvino batch 4": openvino.Config(threads=1, batch=4),
+        "openvino 2 streams": openvino.Config(threads=2, streams=2),
+    }[request.param]
+    built = config.build(card, model, "fp32")
+    yield built
+    built.close()
+
+
+def asked(count: int, first: int = 0) -> tuple[list[Picture], list]:
+    pictures = [Picture(image_from(smooth_bgr(64, 48, seed=first + i), "bgr")) for i in range(count)]
+    into = {"width": SIDE, "height": SIDE, "fit": "stretch"}
+    from engines.card import Input
+
+    return pictures, [fit((64, 48), None, Input(**into)) for _ in pictures]
+
+
+def expected(picture: Picture) -> np.ndarray:
+    return picture.image.planes[0].mean(axis=(0, 1))[::-1] / 255
+
+
+def test_outputs_are_those_of_the_network_in_the_order_of_the_pictures(engine: Engine) -> None:
+    pictures, geometries = asked(engine.max_batch)
+    raw = engine(pictures, geometries)
+    assert raw["scores"].shape == (engine.max_batch, 3)
+    assert raw["scores"] == pytest.approx(np.array([expected(p) for p in pictures]), abs=0.01)
+
+
+def test_specs_name_inputs_outputs_and_shapes(engine: Engine) -> None:
+    assert [spec.name for spec in engine.inputs] == ["images"]
+    assert engine.inputs[0].shape[1:] == (3, SIDE, SIDE)
+    assert engine.inputs[0].dtype == np.uint8
+    assert [(spec.name, spec.shape[1:]) for spec in engine.outputs] == [("scores", (3,))]
+    assert {"backend", "device", "precision"} <= engine.description.keys()
+
+
+def test_a_smaller_batch_gives_as_many_rows_as_pictures(engine: Engine) -> None:
+    pictures, geometries = asked(1)
+    assert engine(pictures, geometries)["scores"].shape == (1, 3)
+
+
+def test_as_many_batches_as_depth_says_are_under_way_at_once(engine: Engine) -> None:
+    asks = [asked(1, first=i) for i in range(engine.depth)]
+    tickets = [engine.submit(engine.prepare(*ask)) for ask in asks]
+    with pytest.raises(BackendError, match="in flight"):
+        engine.prepare(*asks[0])
+    for (pictures, _), ticket in zip(asks, tickets, strict=True):
+        assert ticket.result()["scores"][0] == pytest.approx(expected(pictures[0]), abs=0.01)
+        ticket.release()
+    engine.submit(engine.prepare(*asks[0])).release()
+
+
+def test_results_do_not_depend_on_what_ran_before(engine: Engine) -> None:
+    first = engine(*asked(1))["scores"].copy()
+    for i in range(engine.depth + 2):
+        engine(*asked(1, first=i))
+    assert (engine(*asked(1))["scores"] == first).all()
+
+
+def test_too_many_pictures_or_a_wrong_geometry_are_refused_and_cost_no_slot(engine: Engine) -> None:
+    from engines.card import Input
+
+    pictures, geometries = asked(engine.max_batch + 1)
+    wrong = [fit((64, 48), None, Input(width=16, height=16, fit="stretch"))]
+    for _ in range(engine.depth + 1):
+        with pytest.raises(PictureError, match="expected 1 to"):
+            engine.prepare(pictures, geometries)
+        with pytest.raises(PictureError, match="expected a geometry for 32x32"):
+            engine.prepare(pictures[:1], wrong)
+        with pytest.raises(PictureError, match="geometries"):
+            engine.prepare(pictures[:1], [])
+    engine(*asked(1))
+
+
+def test_a_file_that_is_no_model_is_refused_by_name(card: Card, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a model")
+    with pytest.raises(BackendError, match=r"broken\.onnx: OpenVINO cannot compile it"):
+        openvino.Config(threads=1).build(card, broken, "fp32")
+
+
+def test_precision_threads_and_device_are_said(card: Card, model: Path) -> None:
+    built = openvino.Config(threads=2, float_precision="f32").build(card, model, "fp32")
+    assert (built.description["threads"], built.description["float_precision"]) == (2, "f32")
+    assert built.description["device"]
+    built.close()

