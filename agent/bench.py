@@ -16,7 +16,8 @@ import numpy as np
 import psutil
 
 from agent.config import Settings
-from agent.service import Service, open_models
+from agent.models import open_models
+from agent.service import Service
 from agent.sinks import Message, Sink
 from agent.sources import Intake, SourceConfig
 from engines.base import Engine

@@ -105,6 +105,7 @@ class Camera:
         self.name, self.uses, self.lossless = name, list(uses), lossless
         self.frames = 0
         self.unreadable_frames = 0
+        self.connects = 0
         self._agent, self._source, self._outlets, self._on_state = agent, source, outlets, on_state
         self._masks = [np.array(polygon, np.float64) for polygon in masks]
         self._lock = threading.RLock()
@@ -170,8 +171,12 @@ class Camera:
     def counts(self) -> dict[str, Any]:
         """Frames, and the account of each use (law 7), cascades included."""
         uses = [*self.uses, *(c.use for use in self.uses for c in use.cascades)]
-        return {"frames": self.frames, "unreadable": self.unreadable_frames, "state": self.state} | {
-            "uses": {use.name: use.account.counts() for use in uses}
+        return {
+            "frames": self.frames,
+            "unreadable": self.unreadable_frames,
+            "reconnects": max(0, self.connects - 1),
+            "state": self.state,
+            "uses": {use.name: use.account.counts() for use in uses},
         }
 
     def _request(

@@ -6,7 +6,7 @@ import logging
 import threading
 
 from agent.camera import Camera
-from agent.errors import Refused, SourceError
+from agent.errors import ConfigError, Refused, SourceError
 from agent.frame import Frame
 from agent.sources import Intake, SourceConfig
 from agent.workers import Backoff
@@ -19,7 +19,6 @@ class Capture:
 
     def __init__(self, source: SourceConfig, camera: Camera) -> None:
         self._source, self._camera = source, camera
-        self.connects = 0
         self._seq = 0
         self._complained = ""
 
@@ -31,7 +30,7 @@ class Capture:
             before = self._seq
             try:
                 self._read(stop)
-            except SourceError as error:
+            except (SourceError, ConfigError) as error:  # a password file may be away for a moment, as a camera may
                 self._complain(error)
                 if stop.is_set():
                     return
@@ -53,7 +52,7 @@ class Capture:
             for captured, image in pictures:
                 if first:
                     first = False
-                    self.connects += 1
+                    self._camera.connects += 1
                     self._complained = ""
                     self._camera.say("streaming", facts=intake.facts)
                     log.info("%s: streaming %s", self._camera.name, self._source.label)
@@ -71,7 +70,7 @@ class Capture:
             log.warning("%s: a frame cannot be read and is skipped: %s", self._camera.name, intake.last_error)
         self._camera.unreadable_frames = before + intake.unreadable
 
-    def _complain(self, error: SourceError) -> None:
+    def _complain(self, error: Exception) -> None:
         if str(error) != self._complained:
             self._complained = str(error)
             log.warning("%s: %s; trying again", self._camera.name, error)

@@ -1,41 +1,17 @@
-"""The command line: every command is a thin file in `agent.commands`."""
+"""The entry point of the `sightwire` command. The commands themselves are thin files in `agent.commands`."""
 
 from __future__ import annotations
 
-import typer
+import sys
 
-from agent import __version__
-from agent.commands import bench, check, demo, models, run, watch
-
-app = typer.Typer(
-    name="sightwire",
-    help="Cameras in, INT8 recognition, results out over MQTT.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-)
-app.command("run")(run.run)
-app.command("check")(check.check)
-app.command("demo")(demo.demo)
-app.command("watch")(watch.watch)
-app.command("bench")(bench.bench)
-app.add_typer(models.app, name="models")
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"sightwire {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
-) -> None:
-    """Cameras in, INT8 recognition, results out over MQTT."""
+EX_INTERRUPTED = 130
+"""What a shell says of a program that Ctrl-C ended."""
 
 
 def main() -> None:
-    """Entry point of the `sightwire` command."""
+    """Run a command; a Ctrl-C while the libraries load is an end, not a traceback."""
+    try:
+        from agent.commands._app import app
+    except KeyboardInterrupt:
+        sys.exit(EX_INTERRUPTED)
     app()

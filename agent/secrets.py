@@ -13,7 +13,13 @@ from pydantic import AfterValidator, SecretStr
 from agent.errors import ConfigError
 
 _CREDENTIAL = "credential:"
-_USERINFO = re.compile(r"(?<=://)[^/\s@]+(?::[^/\s@]*)?@")
+#: user:password@ after ://, up to the last @: a password may hold @, and even /, which is only told from a path by the
+#: colon before it that begins no port
+_USERINFO = re.compile(r"(?<=://)(?:[^\s/?#]*@|[^\s/:@\[]*:(?!\d+(?:[/\s?]|$))\S*@)")
+#: ...?pwd=secret&..., and /user=admin_password=secret_channel=1, as some cameras want it
+_PARAMETER = re.compile(
+    r"((?:pass(?:word|wd|phrase)?|pwd|token|secret|api_?key)=).*?(?=&|_\w+=|[\s'\"]|$)", re.IGNORECASE
+)
 
 
 class Secret(SecretStr):
@@ -44,7 +50,7 @@ def read_secret(path: Path) -> str:
 
 def redact(text: str) -> str:
     """The text without user names and passwords in its URLs."""
-    return _USERINFO.sub("***@", text)
+    return _PARAMETER.sub(r"\1***", _USERINFO.sub("***@", text))
 
 
 def with_credentials(url: str, username: str | None, password: str | None) -> str:

@@ -7,12 +7,11 @@ sinks when everything is sent or its time is up.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -21,24 +20,22 @@ import psutil
 import agent
 from agent.camera import Camera, Cascade, Use
 from agent.capture import Capture
-from agent.config import ModelSection, Settings, UseSection
+from agent.config import Settings, UseSection
 from agent.errors import ConfigError
 from agent.flow import Mailbox
 from agent.inference import Inference
 from agent.messages import AgentStatus, Metrics, rfc3339
+from agent.models import open_models, threshold_of
 from agent.publishing import Outlets, Sender
 from agent.sinks import Message, Sink
 from agent.workers import Worker
-from engines.backends import BackendConfig
-from engines.card import Card
-from engines.errors import EngineError
-from engines.model import Model, open_model, task_config
+from engines.model import Model
 from engines.store import ModelStore, default_root
-from engines.tasks import Options
 
 log = logging.getLogger(__name__)
 
 METRICS_EVERY_S = 10.0
+METRICS_MAX_AGE_NS = 1_000_000_000
 STOP_DEADLINE_S = 5.0
 
 
@@ -62,7 +59,7 @@ class Service:
         self._since = rfc3339(time.time_ns())
         self._started = time.monotonic()
         self._more_sinks = sinks or []
-        self._senders: list[Sender] = []
+        self._senders: dict[str, Sender] = {}
         self._outlets = Outlets([])
         self._workers: list[Worker] = []
         self.captures: list[Worker] = []
@@ -111,9 +108,7 @@ class Service:
                 self._publish_status("online")
             if time.monotonic() >= metrics_due:
                 metrics_due += METRICS_EVERY_S
-                self._outlets.publish(
-                    Message("metrics", self.metrics(), born_ns=time.monotonic_ns(), max_age_ns=10**10)
-                )
+                self._publish_metrics()
             if not any(worker.alive for worker in self.captures):
                 return
 
@@ -134,7 +129,8 @@ class Service:
         for engine in self.engines.values():
             if not engine.worker.alive:
                 engine.model.close()
-        if self._senders:
+        if self.engines:
+            self._publish_last_metrics()
             self._publish_status("offline")
         self._close_sinks()
 
@@ -150,25 +146,28 @@ class Service:
             rss_mb=round(process.memory_info().rss / 1e6, 1),
             cpu_s=round(times.user + times.system, 2),
             cameras={name: camera.counts() for name, camera in self.cameras.items()},
-            sinks={s.sink.name: {**s.counts(), **s.sink.state()} for s in self._senders},
+            # Both count what was sent; a sink also what it says again at each connect, so the sender's word stands.
+            sinks={name: {**sender.sink.state(), **sender.counts()} for name, sender in self._senders.items()},
         )
 
     def _start_sinks(self) -> None:
         farewell = Message("status", self._status("offline"), retain=True, qos=1)
         sinks = [config.open(self._name, farewell) for config in self._settings.all_sinks()] + self._more_sinks
-        self._senders = [Sender(sink) for sink in sinks]
-        self._outlets.senders.extend(self._senders)
-        for sender in self._senders:
-            worker = Worker(f"sink-{sender.sink.name}", sender.run)
+        for sink in sinks:
+            same = sum(sender.sink.name == sink.name for sender in self._senders.values())
+            self._senders[f"{sink.name}-{same + 1}" if same else sink.name] = Sender(sink)
+        self._outlets.senders.extend(self._senders.values())
+        for name, sender in self._senders.items():
+            worker = Worker(f"sink-{name}", sender.run)
             self._workers.append(worker)
             worker.start()
 
     def _close_sinks(self) -> None:
         deadline = time.monotonic() + STOP_DEADLINE_S
-        for sender in self._senders:
+        for sender in self._senders.values():
             sender.close()
         self._join(self._workers, deadline)
-        for sender in self._senders:
+        for sender in self._senders.values():
             sender.sink.close(max(0.1, deadline - time.monotonic()))
 
     def _join(self, workers: list[Worker], deadline: float) -> None:
@@ -207,12 +206,22 @@ class Service:
             mailbox=engine.mailbox,
             every_ns=round(entry.every * 1e9),
             roi=entry.roi,
-            threshold=_threshold(self._settings.models[entry.use], engine.model.card)
+            threshold=threshold_of(self._settings.models[entry.use], engine.model.card)
             if entry.threshold is None
             else entry.threshold,
             max_age_ns=round(entry.max_age * 1e9),
             retain=entry.retain,
         )
+
+    def _publish_metrics(self, settled: Callable[[], None] | None = None) -> None:
+        message = Message("metrics", self.metrics(), born_ns=time.monotonic_ns(), max_age_ns=METRICS_MAX_AGE_NS)
+        self._outlets.publish(message, settled)
+
+    def _publish_last_metrics(self) -> None:
+        """The final account, before the last word; for a broker that is not there, nobody waits."""
+        settled = threading.Event()
+        self._publish_metrics(settled.set)
+        settled.wait(METRICS_MAX_AGE_NS / 1e9)
 
     def _publish_status(self, state: Literal["online", "offline"]) -> None:
         self._outlets.publish(Message("status", self._status(state), retain=True, qos=1))
@@ -226,93 +235,5 @@ class Service:
             since=self._since,
             cameras={name: camera.state for name, camera in self.cameras.items()},
             engines={name: dict(engine.model.engine.description) for name, engine in self.engines.items()},
-            sinks={sender.sink.name: sender.sink.state() for sender in self._senders},
+            sinks={name: sender.sink.state() for name, sender in self._senders.items()},
         )
-
-
-def find_cards(settings: Settings, store: ModelStore) -> dict[str, tuple[Card, Path]]:
-    """Card and folder of every entry of `models:`; checks what uses ask of them.
-
-    Raises ConfigError with every model that is absent, unreadable or unfit for its uses.
-    """
-    mistakes: list[str] = []
-    cards: dict[str, tuple[Card, Path]] = {}
-    for name, section in settings.models.items():
-        try:
-            cards[name] = store.find(section.model)
-            task_config(cards[name][0])
-            if section.precision not in cards[name][0].files:
-                have = ", ".join(cards[name][0].files)
-                mistakes.append(f"models.{name}: {section.model} has no {section.precision} file, only {have}")
-        except EngineError as error:
-            mistakes.append(f"models.{name}: {error}")
-    if not mistakes:
-        mistakes = [m for camera in settings.cameras for m in _misused(settings, camera, cards)]
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
-    return cards
-
-
-def _misused(settings: Settings, camera: str, cards: dict[str, tuple[Card, Path]]) -> list[str]:
-    """Cascades on models that find no boxes, or on labels that they do not have."""
-    mistakes = []
-    for index, use in enumerate(settings.cameras[camera].models):
-        if use.on is None:
-            continue
-        at, parent = f"cameras.{camera}.models[{index}]", cards[use.on][0]
-        if not task_config(parent).finds_boxes:
-            mistakes.append(f"{at}.on: {parent.name} finds no boxes to look at")
-        unknown = [label for label in use.labels or () if label not in parent.labels]
-        mistakes += [f"{at}.labels: {parent.name} has no label {label!r}" for label in unknown]
-    return mistakes
-
-
-def open_models(settings: Settings, store: ModelStore) -> dict[str, Model]:
-    """Compile every entry of `models:`, the machine's cores divided among them, and all at the same time.
-
-    Raises ConfigError for models that are absent, altered or unfit: only the user can mend those.
-    """
-    cards = find_cards(settings, store)
-    opened: dict[str, Model] = {}
-    failed: list[str] = []
-    share = max(1, len(os.sched_getaffinity(0)) // len(settings.models))
-
-    def build(name: str, section: ModelSection) -> None:
-        card, folder = cards[name]
-        try:
-            opened[name] = open_model(
-                card, folder, section.precision, _divided(section.backend, share), _options(settings, name, card)
-            )
-        except EngineError as error:
-            failed.append(f"models.{name}: {error}")
-
-    builders = [threading.Thread(target=build, args=item, name=f"build-{item[0]}") for item in settings.models.items()]
-    for builder in builders:
-        builder.start()
-    for builder in builders:
-        builder.join()
-    if failed:
-        for model in opened.values():
-            model.close()
-        raise ConfigError("\n".join(sorted(failed)))
-    return {name: opened[name] for name in settings.models}
-
-
-def _divided(backend: BackendConfig, share: int) -> BackendConfig:
-    """A backend that takes threads and was given none gets its share."""
-    if "threads" in type(backend).model_fields and getattr(backend, "threads", None) is None:
-        return backend.model_copy(update={"threads": share})
-    return backend
-
-
-def _options(settings: Settings, name: str, card: Card) -> Options:
-    """The least threshold that any use asks for: uses with a higher one filter."""
-    section = settings.models[name]
-    asked = [use.threshold for camera in settings.cameras.values() for use in camera.models if use.use == name]
-    lowest = min(_threshold(section, card), *(t for t in asked if t is not None), 1.0)
-    return Options(threshold=lowest, top=section.top)
-
-
-def _threshold(section: ModelSection, card: Card) -> float:
-    """Of uses that name none: the model entry's, else the card's."""
-    return task_config(card).threshold if section.threshold is None else section.threshold

@@ -19,7 +19,7 @@ def check(
     """
     from agent.config import load
     from agent.errors import ConfigError
-    from agent.service import find_cards
+    from agent.models import find_cards
     from engines.store import ModelStore, default_root
 
     try:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
+from typing import IO
 
 import typer
 
 from agent.commands import fail
 
+PR_SET_PDEATHSIG = 1
 CONFIG = """\
 # Written by 'sightwire demo'; 'sightwire run' takes it as it is.
 agent: {{name: demo}}
@@ -47,6 +53,10 @@ def demo(
     started = time.monotonic()
     children: list[subprocess.Popen[str]] = []
     stop = threading.Event()
+    if broker:
+        _check(broker)
+    # Told to end, by whomever: clean up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         own = None if broker else _broker(children)
         store = ModelStore(default_root())
@@ -59,23 +69,48 @@ def demo(
         # Our own broker speaks 3.1.1 and is silent to anything else, which costs a second to find out.
         protocol = "" if broker else ', protocol: "3.1.1"'
         config.write_text(CONFIG.format(broker=url, video=video, protocol=protocol), encoding="utf-8")
-        agent = subprocess.Popen([sys.executable, "-m", "agent", "run", str(config)], stderr=subprocess.PIPE, text=True)
+        agent, said = _agent(config)
         children.append(agent)
         threading.Thread(target=_until_ended, args=(agent, stop), name="agent-watch", daemon=True).start()
         first: list[float] = []
-        show(url, stop=stop, seconds=seconds, agent="demo", on_first=lambda _: first.append(time.monotonic() - started))
+        seen = show(
+            url, stop=stop, seconds=seconds, agent="demo", on_first=lambda _: first.append(time.monotonic() - started)
+        )
         if agent.poll() not in (None, 0):
-            fail(f"the agent ended with status {agent.returncode}:\n{agent.stderr.read() if agent.stderr else ''}")
+            said.seek(0)
+            fail(f"the agent ended with status {agent.returncode}:\n{said.read()}")
+        if not seen.connected:
+            fail(f"{url}: {seen.reason or 'no connection'}")
         if first:
             typer.echo(f"\nFirst detection {first[0]:.1f} s after the start. The configuration is {config}")
         else:
             typer.echo("\nNothing was recognised in that time.")
     except KeyboardInterrupt:
         typer.echo("\nStopped.")
-    except EngineError as error:
+    except (EngineError, OSError) as error:
         fail(error)
     finally:
         _end(children)
+
+
+def _check(broker: str) -> None:
+    from agent.sinks._link import parse_url
+
+    try:
+        parse_url(broker)
+    except ValueError as error:
+        fail(f"--broker: {error}", 2)
+
+
+def _agent(config: Path) -> tuple[subprocess.Popen[str], IO[str]]:
+    """The agent, and what it says: in a file, for a pipe that nobody reads would stop it when it is full."""
+    said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - read when the agent has ended
+    command = [sys.executable, "-m", "agent", "run", str(config)]
+    return subprocess.Popen(command, stderr=said, text=True, preexec_fn=_end_with_parent), said
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _broker(children: list[subprocess.Popen[str]]) -> subprocess.Popen[str]:

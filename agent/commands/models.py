@@ -13,7 +13,9 @@ from agent.commands import fail
 if TYPE_CHECKING:
     from engines.card import Card
 
-app = typer.Typer(help="List, get and look at models.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, get and look at models.", epilog="Example: sightwire models pull person-ssdlite", no_args_is_help=True
+)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from agent.errors import SourceError
 from agent.frame import Timestamp
 from agent.sources import Intake, Pictures, SourceConfig
-from agent.sources._decoded import image_of
+from agent.sources._decoded import Decoder
 from engines.pixels import Image
 
 
@@ -41,9 +41,11 @@ class Config(SourceConfig):
     def open(self, stop: Event, intake: Intake) -> Iterator[Pictures]:
         """See SourceConfig."""
         reader = _Reader(self, intake)
-        frames = reader.frames(stop)
-        yield _paced(frames, stop) if self.pace == "live" else _recorded(frames, reader.recorded_ns())
-        frames.close()
+        try:
+            frames = reader.frames(stop)
+            yield _paced(frames, stop) if self.pace == "live" else _recorded(frames, reader.recorded_ns())
+        finally:
+            reader.close()
 
 
 class _Reader:
@@ -51,13 +53,12 @@ class _Reader:
 
     def __init__(self, config: Config, intake: Intake) -> None:
         self._config, self._intake = config, intake
-        self._container = self._open()
-        stream = self._container.streams.video[0]
-        context = stream.codec_context
-        intake.facts.update(
-            codec=context.name, size=f"{context.width}x{context.height}", rate=f"{float(stream.average_rate or 0):g}"
-        )
-        self._frame_ns = round(1e9 / float(stream.average_rate or 25))
+        self._container, self._decoder = self._open()
+        self._frame_ns = round(1e9 / self._decoder.rate)
+
+    def close(self) -> None:
+        """Close the file; pictures already read stay valid."""
+        self._container.close()
 
     def recorded_ns(self) -> int:
         """When the recording began, Unix ns: what the file says of itself, else when it was last written."""
@@ -70,37 +71,36 @@ class _Reader:
     def frames(self, stop: Event) -> Iterator[tuple[int, Image]]:
         """(position in ns, picture); positions go on over loops."""
         base_ns, last_ns = 0, -self._frame_ns
-        try:
-            while not stop.is_set():
-                before_ns = last_ns
-                for position_ns, image in self._once(stop):
-                    # A file whose stamps jump back must not make time go back.
-                    last_ns = max(base_ns + position_ns, last_ns + 1)
-                    yield last_ns, image
-                if last_ns == before_ns and not stop.is_set():
-                    raise SourceError(f"{self._config.label}: no frame of it can be decoded")
-                if not self._config.loop:
-                    return
-                base_ns = last_ns + self._frame_ns
-                self._container.close()
-                self._container = self._open()
-        finally:
+        while not stop.is_set():
+            before_ns = last_ns
+            for position_ns, image in self._once(stop):
+                # A file whose stamps jump back must not make time go back.
+                last_ns = max(base_ns + position_ns, last_ns + 1)
+                yield last_ns, image
+            if last_ns == before_ns and not stop.is_set():
+                raise SourceError(f"{self._config.label}: no frame of it can be decoded")
+            if not self._config.loop:
+                return
+            base_ns = last_ns + self._frame_ns
             self._container.close()
+            self._container, self._decoder = self._open()
 
-    def _open(self) -> Any:
+    def _open(self) -> tuple[Any, Decoder]:
         import av
 
-        path = self._config.path
+        label = self._config.label
         try:
-            container = av.open(str(path))
+            # The prefix keeps FFmpeg from taking a name such as `a:b.mp4` for a protocol.
+            container = av.open(f"file:{self._config.path}")
         except (av.error.FFmpegError, OSError) as error:
-            raise SourceError(f"{path}: cannot be opened: {error.strerror or error}") from None
-        if not container.streams.video:
+            raise SourceError(f"{label}: cannot be opened: {error.strerror or type(error).__name__}") from None
+        try:
+            if not container.streams.video:
+                raise SourceError(f"{label}: has no video in it")
+            return container, Decoder(container.streams.video[0], label, self._intake)
+        except SourceError:
             container.close()
-            raise SourceError(f"{path}: has no video in it")
-        # One thread: the engines have the other cores, and each further thread holds a frame back.
-        container.streams.video[0].thread_count = 1
-        return container
+            raise
 
     def _once(self, stop: Event) -> Iterator[tuple[int, Image]]:
         import av
@@ -112,21 +112,17 @@ class _Reader:
         while not stop.is_set():
             try:
                 packet = next(packets, None)
-                if packet is None:
-                    return
-                decoded = packet.decode()
-            except av.error.FFmpegError as error:
-                self._intake.unreadable += 1
-                self._intake.last_error = f"{self._config.label}: {error.strerror}"
-                continue
-            for frame in decoded:
-                known = frame.pts is not None
-                position_ns = (
-                    round((frame.pts - start) * frame.time_base * 1_000_000_000)
-                    if known
-                    else position_ns + self._frame_ns
-                )
-                yield position_ns, image_of(frame, self._intake)
+            except (av.error.FFmpegError, OSError) as error:
+                self._decoder.damage(error.strerror or type(error).__name__)
+                return
+            if packet is None:
+                return
+            for frame in self._decoder.decode(packet):
+                if frame.pts is None:
+                    position_ns += self._frame_ns
+                else:
+                    position_ns = round((frame.pts - start) * frame.time_base * 1_000_000_000)
+                yield position_ns, self._decoder.image(frame)
 
 
 def _recorded(frames: Iterator[tuple[int, Image]], began_ns: int) -> Pictures:

@@ -17,12 +17,12 @@ from agent.errors import Refused, SourceError
 from agent.frame import Timestamp
 from agent.secrets import Secret, read_secret, redact, with_credentials
 from agent.sources import Intake, Pictures, SourceConfig
-from agent.sources._decoded import image_of
-from engines.pixels import Image
+from agent.sources._decoded import Decoder
 
 _SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
 _KEPT_STAMPS = 64
 """Packets whose arrival is remembered: far more than any decoder holds back."""
+_SILENT = "the camera does not answer"
 _MOST_RELEASE_NS = 100_000_000
 """A pause longer than this between packets is a pause of the stream, not a frame in the making."""
 
@@ -70,10 +70,14 @@ class Config(SourceConfig):
         """See SourceConfig. A read that waits is given up after `timeout_s`."""
         import av
 
+        timeout = (self.timeout_s, self.timeout_s)
+        asked_ns = time.monotonic_ns()
         try:
-            container = av.open(self._address(), options=self._options(), timeout=(self.timeout_s, self.timeout_s))
+            container = av.open(self._address(), options=self._options(), timeout=timeout)
         except (av.error.FFmpegError, OSError) as error:
-            raise _fault(self.label, error) from None
+            # What is given up half-way is "invalid data" to FFmpeg.
+            silent = time.monotonic_ns() - asked_ns >= self.timeout_s * 1e9
+            raise (SourceError(f"{self.label}: {_SILENT}") if silent else _fault(self.label, error)) from None
         try:
             if not container.streams.video:
                 raise SourceError(f"{self.label}: has no video stream")
@@ -100,47 +104,38 @@ class _Stream:
     """An open connection: its packets, when they came, and the pictures in them."""
 
     def __init__(self, config: Config, container: Any, intake: Intake) -> None:
-        self._label, self._container, self._intake = config.label, container, intake
+        self._label, self._container = config.label, container
+        self._silence_ns = round(config.timeout_s * 1e9)
         self._stream = container.streams.video[0]
-        self._stream.thread_count = 1  # each further thread holds one more frame back
-        context = self._stream.codec_context
-        rate = float(self._stream.average_rate or self._stream.guessed_rate or 25)
-        intake.facts.update(codec=context.name, size=f"{context.width}x{context.height}", rate=f"{rate:g}")
-        self._frame_ns = round(1e9 / rate)
+        self._decoder = Decoder(self._stream, config.label, intake)
+        self._frame_ns = round(1e9 / self._decoder.rate)
         self._arrived: dict[int, tuple[int, int | None]] = {}
-        self._offset_ns: int | None = None
         self._released_ns: int | None = None
 
     def pictures(self, stop: Event) -> Pictures:
         """Decode until `stop`. A camera that ends its stream, or is silent, is a SourceError."""
-        import av
-
         packets = self._container.demux(self._stream)
         while not stop.is_set():
-            try:
-                packet = next(packets, None)
-            except (av.error.FFmpegError, OSError) as error:
-                raise _fault(self._label, error) from None
-            if packet is None or packet.size == 0:
-                raise SourceError(f"{self._label}: the camera has ended the stream")
+            packet = self._next(packets)
             self._note_arrival(packet)
-            try:
-                decoded = packet.decode()
-            except av.error.FFmpegError as error:
-                self._unreadable(error.strerror or type(error).__name__)
-                continue
-            for frame in decoded:
-                if frame.is_corrupt:
-                    self._unreadable("damaged: packets were lost")
-                    continue
-                yield self._captured(frame), self._image(frame)
+            for frame in self._decoder.decode(packet):
+                yield self._captured(frame), self._decoder.image(frame)
 
-    def _image(self, frame: Any) -> Image:
-        return image_of(frame, self._intake)
+    def _next(self, packets: Iterator[Any]) -> Any:
+        """The next packet, when it is complete."""
+        import av
 
-    def _unreadable(self, what: str) -> None:
-        self._intake.unreadable += 1
-        self._intake.last_error = f"{self._label}: {redact(what)}"
+        asked_ns = time.monotonic_ns()
+        try:
+            packet = next(packets, None)
+        except (av.error.FFmpegError, OSError) as error:
+            raise _fault(self._label, error) from None
+        # When a read is given up, FFmpeg first hands out what its parser holds, as if all were well.
+        if time.monotonic_ns() - asked_ns >= self._silence_ns:
+            raise SourceError(f"{self._label}: {_SILENT}")
+        if packet is None or packet.size == 0:
+            raise SourceError(f"{self._label}: the camera has ended the stream")
+        return packet
 
     def _note_arrival(self, packet: Any) -> None:
         """Remember when a packet's pixels came.
@@ -177,6 +172,6 @@ def _fault(label: str, error: Exception) -> SourceError:
     if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
         return Refused(f"{label}: the camera refuses these credentials: check username and password")
     if isinstance(error, av.error.ExitError | TimeoutError):
-        return SourceError(f"{label}: the camera does not answer")
+        return SourceError(f"{label}: {_SILENT}")
     reason = getattr(error, "strerror", None) or type(error).__name__
     return SourceError(f"{label}: {redact(reason)}")

@@ -1,0 +1,37 @@
+"""All commands together."""
+
+from __future__ import annotations
+
+import typer
+
+from agent import __version__
+from agent.commands import bench, check, demo, models, run, watch
+
+app = typer.Typer(
+    name="sightwire",
+    help="Cameras in, INT8 recognition, results out over MQTT.",
+    epilog="Example: sightwire demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+app.command("check")(check.check)
+app.command("demo")(demo.demo)
+app.command("watch")(watch.watch)
+app.command("bench")(bench.bench)
+app.add_typer(models.app, name="models")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sightwire {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Cameras in, INT8 recognition, results out over MQTT."""
