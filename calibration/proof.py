@@ -57,9 +57,10 @@ def compiled(model: onnx.ModelProto, threads: int = 0) -> Callable[[NDArray[np.u
     """Return the model on this CPU at explicit float32: a tensor in, output name -> array out."""
     options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
     core = import_openvino().Core()
-    network = core.compile_model(core.read_model(serialise(model)), "CPU", options)
+    graph = core.read_model(serialise(model))
+    names = [min(port.get_names()) for port in graph.outputs]
+    network = core.compile_model(graph, "CPU", options)
     request = network.create_infer_request()
-    names = [output.get_any_name() for output in network.outputs]
     return lambda tensor: dict(zip(names, request.infer([tensor]).values(), strict=True))
 
 

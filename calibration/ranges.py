@@ -93,9 +93,14 @@ def main(
     out: Annotated[Path, typer.Option(help="Table to write.")],
     coco: Annotated[Path | None, typer.Option(help="COCO json: use only the pictures that it lists.")] = None,
     samples: Annotated[int | None, typer.Option(help="Use only so many pictures, evenly spread by name.")] = None,
+    weights: Annotated[
+        str, typer.Option(help="pair-safe, or full: only for devices that never saturate.")
+    ] = "pair-safe",
     keep_depthwise: Annotated[bool, typer.Option(help="Leave depthwise and last convolutions in float.")] = False,
 ) -> None:
     """Measure activation ranges by min-max and write a calibration table."""
+    if weights not in ("pair-safe", "full"):
+        raise typer.BadParameter("expected pair-safe or full", param_hint="--weights")
     try:
         card, folder = ModelStore(default_root()).find(model)
         fp32 = load(model_file(card, folder, "fp32"))
@@ -103,6 +108,7 @@ def main(
         paths = spread(paths, samples) if samples else paths
         keep = depthwise_and_last_convolutions(fp32) if keep_depthwise else []
         table = calibrate(card, fp32, paths, keep, _show)
+        table = Table.model_validate(table.model_dump(by_alias=True) | {"weights": weights})
         out.write_text(table.text(), encoding="utf-8")
     except (CalibrationError, EngineError) as error:
         Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
