@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from agent.flow import Request
 from agent.messages import (
@@ -19,10 +19,8 @@ from agent.messages import (
     rfc3339,
 )
 from agent.sinks import Message
+from agent.uses import Use
 from engines.results import Classification, Detections, Result
-
-if TYPE_CHECKING:
-    from agent.camera import Use
 
 Kind = TypeVar("Kind", bound=Result)
 Attributes = list[dict[str, Any]]

@@ -18,7 +18,7 @@ import cv2
 import psutil
 
 import agent
-from agent.camera import Camera, Cascade, Use
+from agent.camera import Camera
 from agent.capture import Capture
 from agent.config import Settings, UseSection
 from agent.errors import ConfigError
@@ -28,6 +28,7 @@ from agent.messages import AgentStatus, Metrics, rfc3339
 from agent.models import open_models, threshold_of
 from agent.publishing import Outlets, Sender
 from agent.sinks import Message, Sink
+from agent.uses import Cascade, Use
 from agent.workers import Worker
 from engines.model import Model
 from engines.store import ModelStore, default_root

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 _SLICE, _IDR_SLICE, _SPS = 1, 5, 7
+_MOST_BITS = 16
 _SLICE_HEAD = 16
 """Bytes that hold three Exp-Golomb codes and frame_num, of at most 16 bits."""
 _WITH_CHROMA_FORMAT = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
@@ -82,7 +83,8 @@ def _frame_num_bits(sps: bytes) -> int:
     elif order == 1:
         return 0
     bits.golomb()  # max_num_ref_frames
-    return 0 if bits.take(1) else count
+    may_jump = bits.take(1)
+    return 0 if may_jump or count > _MOST_BITS else count
 
 
 class _Bits:
@@ -95,12 +97,13 @@ class _Bits:
     def take(self, count: int) -> int:
         self._left -= count
         if self._left < 0:
+            self._left = 0
             return 0
         return self._value >> self._left & ((1 << count) - 1)
 
     def golomb(self) -> int:
         """An unsigned Exp-Golomb code (9.1)."""
-        rest = self._value & ((1 << max(0, self._left)) - 1)
+        rest = self._value & ((1 << self._left) - 1)
         zeros = self._left - rest.bit_length()
         self._left -= zeros
         return self.take(zeros + 1) - 1

@@ -14,7 +14,7 @@ from engines.backends import BackendConfig
 from engines.backends.slots import InputSlots
 from engines.base import Batch, Engine, Raw, TensorSpec, Ticket
 from engines.card import Card, Precision
-from engines.errors import BackendError
+from engines.errors import BackendError, ModelFileError
 from engines.pixels import Geometry, Picture
 from engines.quiet import import_openvino
 
@@ -64,11 +64,14 @@ class OpenVINOEngine(Engine):
             if os.access(model.parent, os.W_OK):
                 core.set_property({"CACHE_DIR": str(model.parent / CACHE_FOLDER)})
             graph = core.read_model(model)
+            _check_input(model, graph)
             rows: Any = self.max_batch if self.max_batch == 1 else ov.Dimension(1, self.max_batch)
             # Asked before compilation: a compiled port also carries the names of what was optimised away.
             names = [min(port.get_names()) for port in (*graph.inputs, *graph.outputs)]
             graph.reshape({graph.inputs[0]: ov.PartialShape([rows, 3, height, width])})
             self._compiled = core.compile_model(graph, "CPU", options)
+        except ModelFileError:
+            raise
         except Exception as error:  # noqa: BLE001  # OpenVINO raises bare RuntimeError, with pages of text
             raise BackendError(f"{model}: OpenVINO cannot compile it: {_first_line(error)}") from None
         ports = (*self._compiled.inputs, *self._compiled.outputs)
@@ -133,6 +136,12 @@ class _Ticket:
 
     def release(self) -> None:
         self._slots.release(self._batch.slot)
+
+
+def _check_input(model: Path, graph: Any) -> None:
+    kinds = [port.get_element_type().get_type_name() for port in graph.inputs]
+    if kinds != ["u8"]:
+        raise ModelFileError(f"{model}: its inputs are {', '.join(kinds) or 'none'}, not one u8: the card does not fit it")
 
 
 def _spec(name: str, port: Any) -> TensorSpec:
