@@ -64,7 +64,7 @@ class OpenVINOEngine(Engine):
             if os.access(model.parent, os.W_OK):
                 core.set_property({"CACHE_DIR": str(model.parent / CACHE_FOLDER)})
             graph = core.read_model(model)
-            _check_input(model, graph)
+            _check_input(model, graph, height, width)
             rows: Any = self.max_batch if self.max_batch == 1 else ov.Dimension(1, self.max_batch)
             # Asked before compilation: a compiled port also carries the names of what was optimised away.
             names = [min(port.get_names()) for port in (*graph.inputs, *graph.outputs)]
@@ -138,10 +138,17 @@ class _Ticket:
         self._slots.release(self._batch.slot)
 
 
-def _check_input(model: Path, graph: Any) -> None:
-    kinds = [port.get_element_type().get_type_name() for port in graph.inputs]
-    if kinds != ["u8"]:
-        raise ModelFileError(f"{model}: its inputs are {', '.join(kinds) or 'none'}, not one u8: the card does not fit it")
+def _check_input(model: Path, graph: Any, height: int, width: int) -> None:
+    """Before it is reshaped: OpenVINO would make many a graph that is none of ours look like one."""
+    expected = f"u8 (?, 3, {height}, {width})"
+    found = []
+    for port in graph.inputs:
+        sides = [str(side.get_length()) if side.is_static else "?" for side in port.get_partial_shape()]
+        found.append((port.get_element_type().get_type_name(), sides))
+    kinds = ", ".join(f"{kind} ({', '.join(sides)})" for kind, sides in found) or "none"
+    fits = len(found) == 1 and found[0][0] == "u8" and len(found[0][1]) == 4
+    if not fits or any(s not in ("?", w) for s, w in zip(found[0][1][1:], ("3", str(height), str(width)), strict=True)):
+        raise ModelFileError(f"{model}: its inputs are {kinds}, not one {expected}: the card does not fit it")
 
 
 def _spec(name: str, port: Any) -> TensorSpec:

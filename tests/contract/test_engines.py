@@ -11,8 +11,9 @@ from onnx import TensorProto, helper
 
 from engines.backends import fake, openvino
 from engines.base import Engine
-from engines.card import Card
-from engines.errors import BackendError, PictureError
+from engines.card import Card, Input, sha256_of
+from engines.errors import BackendError, EngineError, PictureError
+from engines.model import open_model
 from engines.pixels import Picture, fit
 from tests.support.agents import fake_store
 from tests.support.pictures import image_from, smooth_bgr
@@ -67,7 +68,6 @@ def engine(request: pytest.FixtureRequest, card: Card, model: Path):
 def asked(count: int, first: int = 0) -> tuple[list[Picture], list]:
     pictures = [Picture(image_from(smooth_bgr(64, 48, seed=first + i), "bgr")) for i in range(count)]
     into = {"width": SIDE, "height": SIDE, "fit": "stretch"}
-    from engines.card import Input
 
     return pictures, [fit((64, 48), None, Input(**into)) for _ in pictures]
 
@@ -115,7 +115,6 @@ def test_results_do_not_depend_on_what_ran_before(engine: Engine) -> None:
 
 
 def test_too_many_pictures_or_a_wrong_geometry_are_refused_and_cost_no_slot(engine: Engine) -> None:
-    from engines.card import Input
 
     pictures, geometries = asked(engine.max_batch + 1)
     wrong = [fit((64, 48), None, Input(width=16, height=16, fit="stretch"))]
@@ -141,3 +140,36 @@ def test_precision_threads_and_device_are_said(card: Card, model: Path) -> None:
     assert (built.description["threads"], built.description["float_precision"]) == (2, "f32")
     assert built.description["device"]
     built.close()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "outputs", "expected"),
+    [
+        (TensorProto.FLOAT, ["N", 3, SIDE, SIDE], 3, "f32"),
+        (TensorProto.UINT8, ["N", 3, SIDE, SIDE], 4, "output scores has rows of shape"),
+        (TensorProto.UINT8, ["N", 1, SIDE, SIDE], 3, r"its inputs are u8 \(\?, 1, 32, 32\)"),
+    ],
+)
+def test_a_graph_that_the_card_does_not_fit_is_refused_by_name(tmp_path: Path, dtype, shape, outputs, expected) -> None:
+    store = fake_store(tmp_path)
+    card, folder = store.find("classes")
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("GlobalAveragePool", ["floats"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weights"], ["scores"]),
+    ]
+    weights = helper.make_tensor("weights", TensorProto.FLOAT, [shape[1], outputs], [0.5] * shape[1] * outputs)
+    graph = helper.make_graph(
+        nodes,
+        "misfit",
+        [helper.make_tensor_value_info("images", dtype, shape)],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", outputs])],
+        [weights],
+    )
+    path = folder / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    files = {"fp32": card.files["fp32"].model_copy(update={"sha256": sha256_of(path)})}
+    with pytest.raises(EngineError, match=expected) as caught:
+        open_model(card.model_copy(update={"files": files}), folder, "fp32", openvino.Config(threads=1))
+    assert str(path) in str(caught.value)

@@ -45,11 +45,12 @@ class RtspServer:
         password: str | None = None,
         fps: float = 30,
         port: int = 0,
+        loss: float = 0,
     ) -> None:
         if not _available():
             missing("GstRtspServer with its Python binding (gir1.2-gst-rtsp-server-1.0)")
         self._clip = clip.path() if isinstance(clip, Clip) else clip
-        self._mounts, self._user, self._password, self._fps = mounts, user, password, fps
+        self._mounts, self._user, self._password, self._fps, self._loss = mounts, user, password, fps, loss
         self._folder = tempfile.TemporaryDirectory(prefix="camera-")
         self._pushed: mmap.mmap
         self._process: subprocess.Popen[str]
@@ -111,7 +112,7 @@ class RtspServer:
     def _start(self) -> None:
         file = Path(self._folder.name) / "pushed"
         command = [_PYTHON, str(_PROGRAM), str(self._clip), f"--port={self.port}", f"--mounts={self._mounts}"]
-        command += [f"--fps={self._fps}", f"--pushed={file}"]
+        command += [f"--fps={self._fps}", f"--loss={self._loss}", f"--pushed={file}"]
         environment = dict(os.environ)
         if self._user is not None:
             command.append(f"--user={self._user}")

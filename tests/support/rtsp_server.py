@@ -31,7 +31,7 @@ PR_SET_PDEATHSIG = 1
 ROLE = "viewer"
 LAUNCH = (
     "( appsrc name=source is-live=true format=time block=false max-bytes=0"
-    " ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
+    " ! h264parse ! rtph264pay pt=96 config-interval=-1 ! identity name=pay0 drop-probability={loss} )"
 )
 
 
@@ -90,7 +90,8 @@ class Player:
             tick += 1
 
     def _push(self, viewed: Viewed, mount: int, frame: int) -> None:
-        clock = viewed.source.get_clock()
+        # Only a pipeline that plays has both a clock and a base time.
+        clock = viewed.source.get_clock() if viewed.source.current_state == Gst.State.PLAYING else None
         if clock is None:
             return
         if viewed.zero_ns is None:
@@ -109,11 +110,11 @@ class Player:
 class Camera(GstRtspServer.RTSPMediaFactory):
     """Makes the pipeline of one mount when its first viewer comes."""
 
-    def __init__(self, mount: int, caps: Gst.Caps, player: Player) -> None:
+    def __init__(self, mount: int, caps: Gst.Caps, player: Player, loss: float) -> None:
         super().__init__()
         self._mount, self._caps, self._player = mount, caps, player
         self.set_shared(True)
-        self.set_launch(LAUNCH)
+        self.set_launch(LAUNCH.format(loss=loss))
         self.connect("media-configure", self._configure)
 
     def _configure(self, _factory: GstRtspServer.RTSPMediaFactory, media: GstRtspServer.RTSPMedia) -> None:
@@ -180,6 +181,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--port", default="0")
     parser.add_argument("--mounts", type=int, default=1)
     parser.add_argument("--fps", type=float, default=30)
+    parser.add_argument("--loss", type=float, default=0, help="share of RTP packets that never leave")
     parser.add_argument("--user", help="its password is in RTSP_PASSWORD")
     parser.add_argument("--pushed", type=Path, required=True, help="file of push times: int64 ns [frame][mount]")
     return parser.parse_args()
@@ -198,7 +200,7 @@ def main() -> None:
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(options.port)
-    cameras = [Camera(mount, caps, player) for mount in range(options.mounts)]
+    cameras = [Camera(mount, caps, player, options.loss) for mount in range(options.mounts)]
     for mount, camera in enumerate(cameras):
         server.get_mount_points().add_factory(f"/cam{mount}", camera)
     if options.user:

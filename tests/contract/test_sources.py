@@ -1,0 +1,202 @@
+"""What every source promises, whatever its pictures come from."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Literal
+
+import psutil
+import pytest
+
+from agent.errors import SourceError
+from agent.sources import Intake, SourceConfig, file, network, synthetic
+from agent.sources.synthetic import BITS, read_barcode
+from tests.support.clips import SHORT, Clip
+from tests.support.rtsp import RtspServer
+
+
+@dataclass(frozen=True)
+class Case:
+    """A source that goes on, and the same kind where it cannot be opened."""
+
+    config: SourceConfig
+    broken: SourceConfig
+    frames: int
+    """After so many the numbers begin anew."""
+
+
+CLIP = Clip(gop=10)
+TIMEOUT_S = 1.5
+
+
+@pytest.fixture(scope="module")
+def camera() -> Iterator[RtspServer | None]:
+    try:
+        server = RtspServer(CLIP)
+    except pytest.skip.Exception:
+        yield None
+        return
+    with server:
+        yield server
+
+
+@pytest.fixture(params=["synthetic", "synthetic-lossless", "file", "file-live", "rtsp-tcp", "rtsp-udp"])
+def case(request: pytest.FixtureRequest, camera: RtspServer | None) -> Case:
+    kind, _, variant = request.param.partition("-")
+    if kind == "synthetic":
+        pace = variant or "live"
+        return Case(synthetic.Config(pace=pace), synthetic.Config(fail_open=True), 1 << BITS)
+    if kind == "file":
+        pace = variant or "lossless"
+        absent = file.Config(path=Path("/absent.mp4"), pace=pace)
+        return Case(file.Config(path=SHORT.path(), pace=pace, loop=True), absent, SHORT.frames)
+    return _network_case(camera, variant)
+
+
+@pytest.fixture(params=["tcp", "udp"])
+def network_case(request: pytest.FixtureRequest, camera: RtspServer | None) -> Case:
+    return _network_case(camera, request.param)
+
+
+def _network_case(camera: RtspServer | None, transport: Literal["tcp", "udp"]) -> Case:
+    if camera is None:
+        pytest.skip("no RTSP server here")
+    camera.flow()
+    good, absent = (
+        network.Config(url=url, transport=transport, timeout_s=TIMEOUT_S)
+        for url in (camera.urls[0], f"{camera.urls[0]}-absent")
+    )
+    return Case(good, absent, CLIP.frames)
+
+
+def test_it_yields_pictures_with_the_right_planes(case: Case) -> None:
+    """In the size that they have, numbered one after another, with what is known of the stream."""
+    intake = Intake()
+    with case.config.open(threading.Event(), intake) as pictures:
+        taken = [(captured, image.size, read_barcode(image.planes[0])) for captured, image in islice(pictures, 20)]
+    assert {size for _, size, _ in taken} == {CLIP.size}
+    seen = [number for _, _, number in taken]
+    assert None not in seen
+    assert all(b == (a + 1) % case.frames for a, b in pairwise(seen) if a is not None)
+    assert set(intake.facts) >= {"codec", "size", "rate"}
+    assert intake.unreadable == 0
+
+
+def test_its_clock_goes_on_and_says_what_it_is(case: Case) -> None:
+    """Live sources on this machine's clock, recordings on their own."""
+    opened_ns = time.monotonic_ns()
+    with case.config.open(threading.Event(), Intake()) as pictures:
+        stamps = [captured for captured, _ in islice(pictures, 20)]
+    assert all(a.monotonic_ns <= b.monotonic_ns for a, b in pairwise(stamps))
+    assert {stamp.live for stamp in stamps} == {not case.config.lossless}
+    for stamp in stamps:
+        assert stamp.live == (stamp.received_ns is not None)
+        assert not stamp.live or opened_ns - 1e9 < stamp.monotonic_ns < time.monotonic_ns()
+
+
+def test_planes_stay_valid_while_they_are_referenced(case: Case) -> None:
+    """Over later pictures, and after the source is closed."""
+    with case.config.open(threading.Event(), Intake()) as pictures:
+        kept = [image for _, image in islice(pictures, 5)]
+        copies = [[plane.copy() for plane in image.planes] for image in kept]
+        last = [image for _, image in islice(pictures, 20)]
+    gc.collect()
+    assert len(last) == 20
+    for image, planes in zip(kept, copies, strict=True):
+        assert all((plane == copy).all() for plane, copy in zip(image.planes, planes, strict=True))
+
+
+def test_it_ends_when_it_is_stopped(case: Case) -> None:
+    """Without an error, with its thread in the middle of reading."""
+    stop, taken = threading.Event(), threading.Event()
+    errors: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            with case.config.open(stop, Intake()) as pictures:
+                for _ in pictures:
+                    taken.set()
+        except BaseException as error:  # noqa: BLE001 - the test asks whether there was any
+            errors.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert taken.wait(5)
+    stop.set()
+    thread.join(0.5)
+    assert not thread.is_alive()
+    assert not errors
+
+
+def test_it_ends_when_it_is_stopped_while_nothing_comes(network_case: Case, camera: RtspServer) -> None:
+    """Then within its own time limit, with or without an error."""
+    stop, taken = threading.Event(), threading.Event()
+
+    def read() -> None:
+        try:
+            with network_case.config.open(stop, Intake()) as pictures:
+                for _ in pictures:
+                    taken.set()
+        except SourceError:
+            pass
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert taken.wait(5)
+    camera.stall()
+    stop.set()
+    thread.join(TIMEOUT_S + 0.5)
+    assert not thread.is_alive()
+
+
+def test_where_it_cannot_be_opened_it_says_so(case: Case) -> None:
+    """A SourceError with its label, in one line."""
+    with pytest.raises(SourceError) as caught, case.broken.open(threading.Event(), Intake()) as pictures:
+        next(pictures)
+    assert str(caught.value).startswith(case.broken.label)
+    assert "\n" not in str(caught.value)
+
+
+def test_it_leaves_no_threads_and_no_descriptors(case: Case) -> None:
+    """Read, not read, given up with an error: closed is closed."""
+    process = psutil.Process()
+
+    def use() -> None:
+        with case.config.open(threading.Event(), Intake()) as pictures:
+            next(pictures)
+        with case.config.open(threading.Event(), Intake()):
+            pass
+        with pytest.raises(ZeroDivisionError), case.config.open(threading.Event(), Intake()) as pictures:
+            _ = next(pictures), 1 / 0
+        with pytest.raises(SourceError), case.broken.open(threading.Event(), Intake()) as pictures:
+            next(pictures)
+
+    use()  # what libraries keep open for good is open now
+    gc.disable()
+    try:
+        before = process.num_fds(), process.num_threads()
+        use()
+        assert (process.num_fds(), process.num_threads()) == before
+    finally:
+        gc.enable()
+
+
+def test_a_source_that_ends_ends_without_an_error() -> None:
+    """Recordings, at their last picture."""
+    for config in (file.Config(path=SHORT.path()), synthetic.Config(pace="lossless", frames=SHORT.frames)):
+        with config.open(threading.Event(), Intake()) as pictures:
+            assert sum(1 for _ in pictures) == SHORT.frames
+
+
+def test_a_source_that_breaks_says_so() -> None:
+    """The pictures before are all there."""
+    with synthetic.Config(fail_after=3).open(threading.Event(), Intake()) as pictures:
+        assert len(list(islice(pictures, 3))) == 3
+        with pytest.raises(SourceError, match="synthetic 640x360: was asked to break"):
+            next(pictures)
