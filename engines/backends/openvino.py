@@ -11,15 +11,13 @@ import numpy as np
 from pydantic import Field
 
 from engines.backends import BackendConfig
+from engines.backends._compiled import CompiledStore
 from engines.backends.slots import InputSlots
 from engines.base import Batch, Engine, Raw, TensorSpec, Ticket
 from engines.card import Card, Precision
 from engines.errors import BackendError, ModelFileError
 from engines.pixels import Geometry, Picture
 from engines.quiet import import_openvino
-
-CACHE_FOLDER = ".openvino"
-"""Beside the model: compiled networks of this machine."""
 
 
 class Config(BackendConfig):
@@ -58,29 +56,28 @@ class OpenVINOEngine(Engine):
             # Two engines that both pin would pin to the same core (docs/measurements.md).
             "ENABLE_CPU_PINNING": False,
         }
-        try:
-            core = ov.Core()
-            # What was compiled once is read back in a fifth of the time; keyed by model, version, device and options.
-            if os.access(model.parent, os.W_OK):
-                core.set_property({"CACHE_DIR": str(model.parent / CACHE_FOLDER)})
-            graph = core.read_model(model)
-            _check_input(model, graph, height, width)
-            rows: Any = self.max_batch if self.max_batch == 1 else ov.Dimension(1, self.max_batch)
-            # Asked before compilation: a compiled port also carries the names of what was optimised away.
-            names = [min(port.get_names()) for port in (*graph.inputs, *graph.outputs)]
-            graph.reshape({graph.inputs[0]: ov.PartialShape([rows, 3, height, width])})
-            self._compiled = core.compile_model(graph, "CPU", options)
-        except ModelFileError:
-            raise
-        except Exception as error:  # noqa: BLE001  # OpenVINO raises bare RuntimeError, with pages of text
-            raise BackendError(f"{model}: OpenVINO cannot compile it: {_first_line(error)}") from None
+        core = ov.Core()
+        device = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
+        input_shape = [self.max_batch, 3, height, width]
+        passport = {
+            "model": card.files[precision].sha256,
+            "openvino": ov.__version__,
+            "device": device,
+            "input": input_shape,
+            "options": options,
+        }
+        kept = CompiledStore(model, passport)
+        known = kept.load(core, options)
+        if known is None:
+            known = _compile(ov, core, model, input_shape, options)
+            kept.save(*known)
+        self._compiled, names = known
         ports = (*self._compiled.inputs, *self._compiled.outputs)
         specs = tuple(_spec(name, port) for name, port in zip(names, ports, strict=True))
         self.inputs, self.outputs = specs[:1], specs[1:]
-        device: str = core.get_property("CPU", "FULL_DEVICE_NAME")
         self.description = {
             "backend": f"openvino {ov.__version__.split('-')[0]}",
-            "device": device.strip(),
+            "device": device,
             "precision": precision,
             "float_precision": floats,
             "threads": threads,
@@ -136,6 +133,23 @@ class _Ticket:
 
     def release(self) -> None:
         self._slots.release(self._batch.slot)
+
+
+def _compile(ov: Any, core: Any, model: Path, input_shape: list[int], options: dict[str, Any]) -> tuple[Any, list[str]]:
+    """Return the compiled network and the names of its inputs and outputs. Raises ModelFileError, BackendError."""
+    batch, _, height, width = input_shape
+    try:
+        graph = core.read_model(model)
+        _check_input(model, graph, height, width)
+        rows = 1 if batch == 1 else ov.Dimension(1, batch)
+        # Asked before compilation: a compiled port also carries the names of what was optimised away.
+        names = [min(port.get_names()) for port in (*graph.inputs, *graph.outputs)]
+        graph.reshape({graph.inputs[0]: ov.PartialShape([rows, 3, height, width])})
+        return core.compile_model(graph, "CPU", options), names
+    except ModelFileError:
+        raise
+    except Exception as error:  # noqa: BLE001  # OpenVINO raises bare RuntimeError, with pages of text
+        raise BackendError(f"{model}: OpenVINO cannot compile it: {_first_line(error)}") from None
 
 
 def _check_input(model: Path, graph: Any, height: int, width: int) -> None:
