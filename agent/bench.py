@@ -228,7 +228,7 @@ class Arrivals:
     """A subscriber that notes when each result arrived, on `time.monotonic_ns`."""
 
     def __init__(self, settings: Settings) -> None:
-        from agent.commands.watch import Listener
+        from agent.commands._show import Listener
 
         if settings.mqtt is None:
             raise ValueError("no broker")

@@ -49,7 +49,7 @@ class ResultPayload(Payload):
     """Model name and precision: `person-ssdlite@int8`."""
     seq: int
     captured_at: str
-    received_at: str
+    received_at: str | None = None
     """Absent for recordings."""
     clock: Literal["rtcp", "device", "receive", "file"]
     age_ms: float | None

@@ -46,7 +46,7 @@ def demo(
     Example: sightwire demo --seconds 20
     """
     from agent.commands._fetch import fetch_video, pull_with_bar
-    from agent.commands.watch import show
+    from agent.commands._show import show
     from engines.errors import EngineError
     from engines.store import ModelStore, default_root
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from agent.commands.watch import show
+from agent.commands._show import show
 from agent.errors import ConfigError, Transient
 from agent.messages import Payload
 from agent.sinks import Message, _link, mqtt

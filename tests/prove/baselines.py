@@ -1,6 +1,6 @@
 """What the agent is compared with, each a program of its own: `python -m tests.prove.baselines naive|bare|decode ...`.
 
-naive: read, prepare, infer (all threads, one picture at a time), publish, in turn: the loop that everybody writes first.
+naive: read, prepare, infer (all threads, one picture at a time), publish, in turn: what everybody writes first.
 bare: the engine with ready-made tensors and nothing else. decode: PyAV and nothing else. loop: hand-written threads,
 newest frame wins, one engine: what a careful person writes in a day.
 """
@@ -39,7 +39,7 @@ def naive(model: str, video: str, broker: str, threads: str) -> None:
     width, height = card.input.width, card.input.height
     graph.reshape([1, 3, height, width])
     compiled = core.compile_model(graph, "CPU", {"INFERENCE_NUM_THREADS": int(threads), "PERFORMANCE_HINT": "LATENCY"})
-    names = [name for name in task_config(card).outputs(len(card.labels))]
+    names = list(task_config(card).outputs(len(card.labels)))
     client = Client(CallbackAPIVersion.VERSION2)
     client.connect(host, int(port))
     client.loop_start()

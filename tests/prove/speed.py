@@ -7,6 +7,7 @@ times do not.
 from __future__ import annotations
 
 import argparse
+import calendar
 import contextlib
 import json
 import subprocess
@@ -142,14 +143,16 @@ def latency(setting: Setting) -> str:
             message = heard.messages[begun + len(found)]
             found.append((message.arrived_ns - _pushed(camera, message)) / 1e6)
     p50, p95 = np.percentile(found, [50, 95])
-    return f"RTSP 720p30, push to subscriber: median {p50:.1f} ms (wanted: 45), p95 {p95:.1f} ms (wanted: 55), n {len(found)}.\n"
+    return (
+        f"RTSP 720p30, push to subscriber: median {p50:.1f} ms (wanted: 45), p95 {p95:.1f} ms (wanted: 55), "
+        f"n {len(found)}.\n"
+    )
 
 
 def _pushed(camera: RtspServer, message) -> int:
     """The push that the message's capture time names: the camera's clock is this machine's."""
     stamp = json.loads(message.payload)["captured_at"]
     seconds, micros = time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S"), int(stamp[20:26])
-    import calendar
 
     wall_ns = calendar.timegm(seconds) * 10**9 + micros * 1000
     captured_ns = wall_ns - time.time_ns() + time.monotonic_ns()

@@ -16,7 +16,8 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from agent.commands._board import Board, Heard, Subject, clean, decode, draw, has_result, line, summary
-from agent.commands.watch import show, watch
+from agent.commands._show import show
+from agent.commands.watch import watch
 
 SECOND_NS = 1_000_000_000
 

@@ -1,0 +1,198 @@
+"""What a broker delivers, shown: a dashboard, lines, or JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from paho.mqtt.client import Client, MQTTMessage
+from rich.console import Console
+from rich.live import Live
+
+from agent.commands._board import Board, Heard, Subject, draw, has_result, line, summary
+from agent.sinks._link import Link
+from agent.sinks.mqtt import Config
+
+FRAME_S = 0.125
+QUIET_S = 1.0
+"""Scrolling: a use is repeated at most this often while it says the same."""
+BACKLOG = 10_000
+
+
+@dataclass
+class Seen:
+    """What `show` saw."""
+
+    messages: int = 0
+    connected: bool = False
+    reason: str | None = None
+    """Why not, if not."""
+    first_result_ns: int | None = None
+    """`time.monotonic_ns` when the first message with something recognised in it arrived."""
+
+
+class Listener:
+    """Subscribes, at every connect again, and keeps what arrives until it is taken; the newest if too much does."""
+
+    def __init__(self, config: Config, topic: str) -> None:
+        self.link = Link(config.endpoint(), f"sightwire-watch-{os.getpid()}-{time.monotonic_ns() % 10**6}", self)
+        self.was_up = False
+        self._topic = topic
+        self._heard: queue.Queue[Heard] = queue.Queue(BACKLOG)
+
+    def heard(self, timeout_s: float) -> Iterator[Heard]:
+        """All that is there, after waiting for the first at most so long."""
+        with contextlib.suppress(queue.Empty):
+            yield self._heard.get(timeout=timeout_s)
+            while True:
+                yield self._heard.get_nowait()
+
+    def prepare(self, client: Client) -> None:
+        """Take messages."""
+        client.on_message = self._on_message
+
+    def up(self, client: Client, protocol: str) -> None:  # noqa: ARG002 - the same in both
+        """Subscribe."""
+        self.was_up = True
+        client.subscribe(self._topic)
+
+    def tick(self, client: Client) -> str | None:  # noqa: ARG002 - keepalive is enough for a listener
+        """Nothing to do."""
+        return None
+
+    def down(self) -> None:
+        """Nothing is lost."""
+
+    def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+        heard = Heard(message.topic, bytes(message.payload), time.monotonic_ns(), message.retain)
+        try:
+            self._heard.put_nowait(heard)
+        except queue.Full:
+            with contextlib.suppress(queue.Empty):
+                self._heard.get_nowait()
+
+
+def show(
+    url: str,
+    *,
+    stop: threading.Event,
+    seconds: float | None = None,
+    agent: str = "+",
+    topic: str | None = None,
+    prefix: str = "sightwire",
+    as_json: bool = False,
+    console: Console | None = None,
+    on_first: Callable[[int], None] | None = None,
+    **access: Any,
+) -> Seen:
+    """Show what the broker delivers until `stop` is set or `seconds` have passed.
+
+    A dashboard on a terminal, else lines; JSON lines with `as_json`. `on_first(monotonic_ns)` is called when the first
+    result with something in it arrives. `access`: username, password_file, ca, cert, key, protocol as in the config.
+    Raises pydantic's ValidationError or ConfigError for settings that cannot be used.
+    """
+    config = Config(url=url, prefix=prefix, **access)
+    listener = Listener(config, topic or f"{prefix}/{agent}/#")
+    console = console or Console()
+    board = Board(prefix)
+    view: _View
+    if as_json:
+        view = _JsonLines()
+    elif console.is_terminal:
+        view = _Dashboard(board, url, listener.link, console)
+    else:
+        view = _Lines(console)
+    seen = Seen()
+    end_s = time.monotonic() + (seconds if seconds is not None else float("inf"))
+    listener.link.start()
+    try:
+        with contextlib.suppress(BrokenPipeError), view:
+            while not stop.is_set() and (left_s := end_s - time.monotonic()) > 0:
+                for heard in listener.heard(min(FRAME_S, left_s)):
+                    about = board.take(heard)
+                    if about and seen.first_result_ns is None and has_result(about[0].kind, about[1]):
+                        seen.first_result_ns = heard.arrived_ns
+                        if on_first is not None:
+                            on_first(heard.arrived_ns)
+                    view.message(heard, about)
+                view.refresh()
+    finally:
+        seen.connected, seen.reason = listener.was_up, listener.link.reason
+        listener.link.close(1.0)
+        seen.messages = board.messages
+    return seen
+
+
+class _View(contextlib.AbstractContextManager["_View"]):
+    """One way to show messages."""
+
+    def message(self, heard: Heard, about: tuple[Subject, dict[str, Any]] | None) -> None:
+        """A message arrived; `about` is None where it is not from an agent."""
+
+    def refresh(self) -> None:
+        """Called several times a second."""
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class _JsonLines(_View):
+    """Every message, with its topic first."""
+
+    def message(self, heard: Heard, about: tuple[Subject, dict[str, Any]] | None) -> None:
+        data = about[1] if about and about[1] else {"bytes": len(heard.payload)}
+        print(json.dumps({"topic": heard.topic, **data}, ensure_ascii=False), flush=True)
+
+
+class _Lines(_View):
+    """A line when a use says something new, or a second later."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said: dict[Subject, tuple[str, int]] = {}
+
+    def message(self, heard: Heard, about: tuple[Subject, dict[str, Any]] | None) -> None:
+        if about is None:
+            return
+        subject, data = about
+        # Scores waver with every frame: what counts as new is who is seen and how many.
+        words = "".join(c for c in summary(subject.kind, data) if not c.isdigit())
+        said, said_ns = self._said.get(subject, ("", 0))
+        since_s = (heard.arrived_ns - said_ns) / 1e9
+        if since_s < QUIET_S and (said == words or since_s < QUIET_S / 4):
+            return
+        self._said[subject] = words, heard.arrived_ns
+        print(line(subject, data, time.time()), file=self._console.file, flush=True)
+
+
+class _Dashboard(_View):
+    """Redraws itself in place."""
+
+    def __init__(self, board: Board, url: str, link: Link, console: Console) -> None:
+        self._board, self._url, self._link = board, url, link
+        self._live = Live(console=console, auto_refresh=False, transient=False)
+        self._next_s = 0.0
+
+    def __enter__(self) -> _Dashboard:
+        self._live.__enter__()
+        self.refresh()
+        return self
+
+    def refresh(self) -> None:
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + FRAME_S
+        link = self._link
+        state = f"MQTT {link.protocol}" if link.state == "connected" else f"{link.state}: {link.reason or '…'}"
+        self._live.update(draw(self._board, self._url, state, time.monotonic_ns()), refresh=True)
+
+    def __exit__(self, *_: object) -> None:
+        self._live.__exit__(None, None, None)
