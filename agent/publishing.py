@@ -32,7 +32,7 @@ class Sender:
         self._closed = False
         self._made = 0
         self._fates: dict[Fate, int] = {"sent": 0, "replaced": 0, "stale": 0, "failed": 0}
-        self._complained = ""
+        self._complaints: dict[str, str] = {}
 
     def put(self, message: Message) -> None:
         """Take a message; never waits."""
@@ -115,12 +115,12 @@ class Sender:
         try:
             self.sink.send(message)
         except Transient as error:
-            if str(error) != self._complained:
-                self._complained = str(error)
+            if self._complaints.get(message.topic) != str(error):  # once a topic, not thirty times a second
+                self._complaints[message.topic] = str(error)
                 log.warning("%s: %s", self.sink.name, error)
             self._settle(message, "failed")
         else:
-            self._complained = ""
+            self._complaints.pop(message.topic, None)
             self._settle(message, "sent")
 
     def _settle(self, message: Message, fate: Fate) -> None:
