@@ -15,6 +15,9 @@ class _Redacting(logging.Formatter):
 
 def configure(level: str) -> None:
     """Log to stderr. journald adds its own time stamps; a terminal gets ours."""
+    if sys.stderr is None:  # closed by whoever started us
+        logging.disable()
+        return
     handler = logging.StreamHandler(sys.stderr)
     pattern = "%(asctime)s %(levelname)-7s %(message)s" if sys.stderr.isatty() else "%(levelname)s %(message)s"
     handler.setFormatter(_Redacting(pattern, datefmt="%H:%M:%S"))

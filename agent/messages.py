@@ -116,6 +116,7 @@ class AgentStatus(Payload):
     engines: dict[str, dict[str, Any]]
     """Model entry -> backend, device, threads, precision."""
     sinks: dict[str, dict[str, Any]]
+    """Sink -> how it is connected, and why not."""
 
 
 class Metrics(Payload):

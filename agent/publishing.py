@@ -117,7 +117,7 @@ class Sender:
         except Transient as error:
             if self._complaints.get(message.topic) != str(error):  # once a topic, not thirty times a second
                 self._complaints[message.topic] = str(error)
-                log.warning("%s: %s", self.sink.name, error)
+                log.warning("%s: %s: %s", self.sink.name, message.topic, error)
             self._settle(message, "failed")
         else:
             self._complaints.pop(message.topic, None)

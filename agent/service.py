@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import psutil
@@ -36,6 +36,7 @@ from engines.store import ModelStore, default_root
 log = logging.getLogger(__name__)
 
 METRICS_EVERY_S = 10.0
+CONNECTION = ("type", "state", "connected", "reason", "protocol")
 METRICS_MAX_AGE_NS = 1_000_000_000
 STOP_DEADLINE_S = 5.0
 
@@ -103,8 +104,10 @@ class Service:
     def wait(self, stop: threading.Event) -> None:
         """Publish status and metrics until `stop` is set or every source has ended."""
         metrics_due = time.monotonic() + METRICS_EVERY_S
+        connections = self._connections()
         while not stop.wait(0.1):
-            if self._status_wanted.is_set():
+            if self._status_wanted.is_set() or connections != self._connections():
+                connections = self._connections()
                 self._status_wanted.clear()
                 self._publish_status("online")
             if time.monotonic() >= metrics_due:
@@ -236,5 +239,10 @@ class Service:
             since=self._since,
             cameras={name: camera.state for name, camera in self.cameras.items()},
             engines={name: dict(engine.model.engine.description) for name, engine in self.engines.items()},
-            sinks={name: sender.sink.state() for name, sender in self._senders.items()},
+            sinks=self._connections(),
         )
+
+    def _connections(self) -> dict[str, dict[str, Any]]:
+        """What status says of the sinks: how they are connected; counters are in the metrics."""
+        said = {name: sender.sink.state() for name, sender in self._senders.items()}
+        return {name: {key: state[key] for key in CONNECTION if key in state} for name, state in said.items()}

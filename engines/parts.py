@@ -10,9 +10,15 @@ import importlib
 import pkgutil
 from functools import cache
 from importlib.metadata import entry_points
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel
+
+
+@cache
+def _installed() -> Any:  # EntryPoints; Python 3.10 has another class for it
+    """Read once: it looks at every distribution of the environment."""
+    return entry_points()
 
 
 @cache
@@ -29,7 +35,7 @@ def find_parts(package: str, group: str) -> dict[str, type[BaseModel]]:
         config = getattr(importlib.import_module(f"{package}.{module.name}"), "Config", None)
         if config is not None:
             classes.append((f"{package}.{module.name}", config))
-    for entry in entry_points(group=group):
+    for entry in _installed().select(group=group):
         try:
             classes.append((entry.value, entry.load()))
         except Exception as error:

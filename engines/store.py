@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engines import catalogue
 from engines.card import CARD_FILE, Card, read_card
 from engines.errors import CardError
 
@@ -52,6 +51,8 @@ class ModelStore:
         raise CardError(self._absent(name_or_path))
 
     def _absent(self, name: str) -> str:
+        from engines import catalogue  # brings onnx along, which a running agent does without
+
         if name in catalogue.names():
             return f"model {name!r} is not in {self.root}; get it with 'sightwire models pull {name}'"
         known = sorted({*catalogue.names(), *self.names()})

@@ -21,9 +21,11 @@ def iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
 def suppress(xyxy: Boxes, score: NDArray[np.float32], label: NDArray[np.int32], limit: float) -> NDArray[np.intp]:
     """Greedy class-aware non-maximum suppression: indices of the rows that stay, best first.
 
-    A box goes when a better one of the same label overlaps it by more than `limit` IoU (Felzenszwalb et al. 2010).
+    A box goes when a better one of the same label overlaps it by more than `limit` IoU (Felzenszwalb et al. 2010), and
+    when it is nowhere: a network that overflows gives NaN.
     """
     order = np.argsort(-score, kind="stable")
+    order = order[np.isfinite(xyxy[order]).all(axis=1)]
     if len(order) < 2:
         return order
     xyxy, label = xyxy[order], label[order]

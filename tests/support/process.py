@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -28,7 +29,6 @@ class Sightwire:
         *arguments: str | Path,
         models: Path | None = None,
         env: Mapping[str, str] | None = None,
-        folder: Path | None = None,
         reads: int | None = None,
     ) -> None:
         """`models`: the store's folder. `reads`: close standard output after so many lines, as `head` does."""
@@ -41,7 +41,6 @@ class Sightwire:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
-            cwd=folder,
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
@@ -114,10 +113,8 @@ class Sightwire:
 
     def close(self) -> None:
         """Kill the whole group, if there is still one. May be called twice."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.wait()
 
     def _read(self, pipe: IO[bytes], lines: list[str], most: int | None) -> None:
