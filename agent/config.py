@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from agent.durations import Seconds
 from agent.errors import ConfigError
 from agent.sinks import SinkConfig
 from agent.sinks.mqtt import Config as Mqtt
@@ -23,15 +24,6 @@ from engines.card import Precision
 from engines.parts import find_parts
 
 RESERVED = frozenset({"status", "metrics", "events", "command", "reply", "snapshot"})
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
-_UNITS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def _duration(value: object) -> float:
-    match = _DURATION.fullmatch(str(value).strip())
-    if match is None or isinstance(value, bool):
-        raise ValueError("expected a duration such as 500ms, 1s or 2m")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def _name(name: str) -> str:
@@ -48,7 +40,6 @@ def _union(package: str, group: str) -> Any:
     return Annotated[Union[kinds], Field(discriminator="type")] if len(kinds) > 1 else kinds[0]  # noqa: UP007  # dynamic
 
 
-Seconds = Annotated[float, BeforeValidator(_duration)]
 Name = Annotated[str, AfterValidator(_name)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Point = tuple[Share, Share]

@@ -111,9 +111,9 @@ def _score(item: dict[str, Any]) -> str:
     return f"{_number(item.get('score')):.2f}"
 
 
-def has_result(kind: str, data: dict[str, Any]) -> bool:
-    """Something was recognised."""
-    return bool(data.get({"detections": "detections", "classification": "classes"}.get(kind, "")))
+def has_objects(kind: str, data: dict[str, Any]) -> bool:
+    """Something was detected."""
+    return kind == "detections" and bool(data.get("detections"))
 
 
 def line(subject: Subject, data: dict[str, Any], wall_s: float) -> str:

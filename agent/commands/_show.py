@@ -16,7 +16,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from rich.console import Console
 from rich.live import Live
 
-from agent.commands._board import Board, Heard, Subject, draw, has_result, line, summary
+from agent.commands._board import Board, Heard, Subject, draw, has_objects, line, summary
 from agent.sinks._link import Link
 from agent.sinks.mqtt import Config
 
@@ -34,8 +34,8 @@ class Seen:
     connected: bool = False
     reason: str | None = None
     """Why not, if not."""
-    first_result_ns: int | None = None
-    """`time.monotonic_ns` when the first message with something recognised in it arrived."""
+    first_detection_ns: int | None = None
+    """`time.monotonic_ns` when the first message with an object in it arrived."""
 
 
 class Listener:
@@ -95,7 +95,7 @@ def show(
     """Show what the broker delivers until `stop` is set or `seconds` have passed.
 
     A dashboard on a terminal, else lines; JSON lines with `as_json`. `on_first(monotonic_ns)` is called when the first
-    result with something in it arrives. `access`: username, password_file, ca, cert, key, protocol as in the config.
+    detection with an object in it arrives. `access`: username, password_file, ca, cert, key, protocol as in the config.
     Raises pydantic's ValidationError or ConfigError for settings that cannot be used.
     """
     config = Config(url=url, prefix=prefix, **access)
@@ -117,8 +117,8 @@ def show(
             while not stop.is_set() and (left_s := end_s - time.monotonic()) > 0:
                 for heard in listener.heard(min(FRAME_S, left_s)):
                     about = board.take(heard)
-                    if about and seen.first_result_ns is None and has_result(about[0].kind, about[1]):
-                        seen.first_result_ns = heard.arrived_ns
+                    if about and seen.first_detection_ns is None and has_objects(about[0].kind, about[1]):
+                        seen.first_detection_ns = heard.arrived_ns
                         if on_first is not None:
                             on_first(heard.arrived_ns)
                     view.message(heard, about)

@@ -23,10 +23,10 @@ agent: {{name: demo}}
 mqtt: {{url: "{broker}"{protocol}}}
 models:
   people: {{model: person-ssdlite}}
-  scene: {{model: efficientnet-lite0, top: 3, threshold: 0.05}}
+  scene: {{model: efficientnet-lite0, top: 1, threshold: 0.3}}
 cameras:
   street:
-    source: {{type: file, path: "{video}", pace: live, loop: true}}
+    source: {{type: file, path: "{video}", pace: live, loop: true, start: 2.8s}}
     models:
       - people
       - {{use: scene, every: 500ms}}

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Literal
 
+from agent.durations import Seconds
 from agent.errors import SourceError
 from agent.frame import Timestamp
 from agent.sources import Intake, Pictures, SourceConfig
@@ -26,6 +27,8 @@ class Config(SourceConfig):
     """lossless: every frame, none faster than it is looked at; live: in real time, newest wins."""
     loop: bool = False
     """Start again at the end; time goes on."""
+    start: Seconds = 0.0
+    """Leave out what comes before this time of the recording."""
 
     @property
     def lossless(self) -> bool:
@@ -61,7 +64,10 @@ class _Reader:
         self._container.close()
 
     def recorded_ns(self) -> int:
-        """When the recording began, Unix ns: what the file says of itself, else when it was last written."""
+        """When its first picture was taken, Unix ns: by what the file says of itself, else when it was last written."""
+        return self._begun_ns() + round(self._config.start * 1e9)
+
+    def _begun_ns(self) -> int:
         said = self._container.metadata.get("creation_time")
         try:
             return round(datetime.fromisoformat(str(said).replace("Z", "+00:00")).timestamp() * 1e9)
@@ -107,6 +113,7 @@ class _Reader:
 
         stream = self._container.streams.video[0]
         start = stream.start_time or 0
+        skipped_ns = round(self._config.start * 1e9)
         position_ns = -self._frame_ns
         packets = self._container.demux(stream)
         while not stop.is_set():
@@ -122,7 +129,8 @@ class _Reader:
                     position_ns += self._frame_ns
                 else:
                     position_ns = round((frame.pts - start) * frame.time_base * 1_000_000_000)
-                yield position_ns, self._decoder.image(frame)
+                if position_ns >= skipped_ns:
+                    yield position_ns - skipped_ns, self._decoder.image(frame)
 
 
 def _recorded(frames: Iterator[tuple[int, Image]], began_ns: int) -> Pictures:

@@ -426,7 +426,7 @@ def test_watch_shows_the_first_result(old_broker: str, opened: Callable[..., mqt
         stop.set()
         sender.join()
     assert seen.connected
-    assert seen.first_result_ns is not None
+    assert seen.first_detection_ns is not None
     assert seen.messages >= 1
 
 

@@ -63,6 +63,15 @@ def test_a_loop_starts_again_and_time_goes_on() -> None:
     assert max(steps) < 1.1 * FRAME_NS
 
 
+def test_a_start_leaves_out_what_comes_before_it_in_every_loop() -> None:
+    """The first picture that is left is the recording's new beginning."""
+    config = file.Config(path=SHORT.path(), loop=True, start="1s")
+    taken = read(config, most=2 * (SHORT.frames - 30))
+    assert [n for _, n in taken] == [*range(30, SHORT.frames)] * 2
+    assert taken[0][0].monotonic_ns == pytest.approx(0, abs=1e6)
+    assert taken[0][0].wall_ns == pytest.approx(SHORT.path().stat().st_mtime_ns + 10**9, abs=2e6)
+
+
 def test_live_pace_is_real_time() -> None:
     """No frame before its time, stamped as a camera's."""
     started_ns = time.monotonic_ns()

@@ -15,7 +15,7 @@ from rich.console import Console
 from typer import Typer
 from typer.testing import CliRunner
 
-from agent.commands._board import Board, Heard, Subject, clean, decode, draw, has_result, line, summary
+from agent.commands._board import Board, Heard, Subject, clean, decode, draw, has_objects, line, summary
 from agent.commands._show import show
 from agent.commands.watch import watch
 
@@ -62,7 +62,7 @@ def test_no_payload_of_a_stranger_breaks_it(kind: str, data: dict[str, Any]) -> 
     """Anybody can publish anything on our topics."""
     subject = Subject("a", "b", "c", kind)
     assert "\x1b" not in line(subject, data, 0)
-    has_result(kind, data)
+    has_objects(kind, data)
     board = Board("sightwire")
     for topic in ("a/status", "a/b/status", f"a/b/c/{kind}"):
         board.take(Heard(f"sightwire/{topic}", json.dumps(data).encode(), 0))
@@ -173,4 +173,4 @@ def test_stop_ends_it_at_once() -> None:
     stop.set()
     seen = show("mqtt://127.0.0.1:1", stop=stop, console=Console(file=io.StringIO()))
     assert seen.messages == 0
-    assert seen.first_result_ns is None
+    assert seen.first_detection_ns is None
