@@ -78,7 +78,7 @@ class Service:
             self.stop()
 
     def start(self) -> None:
-        """Open models, then start sinks, engines and captures. Raises ConfigError for what only the user can mend."""
+        """Start sinks, engines and captures. Raises ConfigError for what only the user can mend."""
         # One OpenCV thread each: the machine's cores are divided among the engines, not fought over.
         cv2.setNumThreads(1)
         # A reader waits at most half a millisecond for a busy Python thread to let go (default: 5).

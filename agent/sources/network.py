@@ -23,8 +23,8 @@ _SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
 _KEPT_STAMPS = 64
 """Packets whose arrival is remembered: far more than any decoder holds back."""
 _SILENT = "the camera does not answer"
-_MOST_RELEASE_NS = 100_000_000
-"""A pause longer than this between packets is a pause of the stream, not a frame in the making."""
+_HELD = ("h264", "hevc")
+"""Codecs whose packets FFmpeg's parser releases only when the next one begins."""
 
 
 def _url(url: str) -> str:
@@ -109,6 +109,7 @@ class _Stream:
         self._stream = container.streams.video[0]
         self._decoder = Decoder(self._stream, config.label, intake)
         self._frame_ns = round(1e9 / self._decoder.rate)
+        self._held = self._stream.codec_context.name in _HELD
         self._arrived: dict[int, tuple[int, int | None]] = {}
         self._released_ns: int | None = None
 
@@ -141,14 +142,15 @@ class _Stream:
         """Remember when a packet's pixels came.
 
         FFmpeg's parser knows that a picture is complete when the first bytes of the next one are here, so what it
-        releases now came about when it released the one before: that is the known decode delay.
+        releases now came when it released the one before: that is the known decode delay. After a pause of the stream
+        that is long ago, and rightly so: the picture is from before the pause.
         """
         now_ns = time.monotonic_ns()
         before_ns, self._released_ns = self._released_ns, now_ns
-        if before_ns is None or now_ns - before_ns > max(_MOST_RELEASE_NS, 2 * self._frame_ns):
-            arrived_ns = now_ns - self._frame_ns
+        if not self._held:
+            arrived_ns = now_ns
         else:
-            arrived_ns = before_ns
+            arrived_ns = now_ns - self._frame_ns if before_ns is None else before_ns
         wall_ns = None
         if packet.has_sidedata("prft"):
             wall_ns = struct.unpack("<q", bytes(packet.get_sidedata("prft"))[:8])[0] * 1000
@@ -159,7 +161,7 @@ class _Stream:
 
     def _captured(self, frame: Any) -> Timestamp:
         now_ns, wall_now_ns = time.monotonic_ns(), time.time_ns()
-        arrived_ns, wall_ns = self._arrived.pop(frame.pts, (now_ns - self._frame_ns, None))
+        arrived_ns, wall_ns = self._arrived.pop(frame.pts, (now_ns, None))
         if wall_ns is not None:
             return Timestamp(wall_ns, arrived_ns, "rtcp", wall_now_ns)
         return Timestamp(wall_now_ns - (now_ns - arrived_ns), arrived_ns, "receive", wall_now_ns)

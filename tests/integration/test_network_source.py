@@ -69,7 +69,12 @@ def seen_of(captured: Timestamp, image: Any) -> Seen:
 
 def test_capture_times_are_those_of_the_camera(hd: RtspServer, transport: Transport) -> None:
     """By its RTCP reports within 50 ms, by our own estimate within 10; a picture is here about one frame later."""
-    taken = watch(network.Config(url=hd.urls[0], transport=transport), 90)
+    taken: list[Seen] = []
+    with network.Config(url=hd.urls[0], transport=transport).open(threading.Event(), Intake()) as pictures:
+        # A camera's first report comes after up to five seconds.
+        while len(taken) < 90 or sum(seen.captured.clock == "rtcp" for seen in taken) < 30:
+            taken.append(seen_of(*next(pictures)))
+            assert len(taken) < 270, "no capture times in nine seconds"
     wall_ahead_ns = time.time_ns() - time.monotonic_ns()
     pushed_ns = [hd.pushed_ns(seen.index) for seen in taken]
     by_rtcp = [
@@ -77,12 +82,11 @@ def test_capture_times_are_those_of_the_camera(hd: RtspServer, transport: Transp
         for seen, pushed in zip(taken, pushed_ns, strict=True)
         if seen.captured.clock == "rtcp"
     ]
-    assert len(by_rtcp) > 10
     assert abs(statistics.median(by_rtcp)) < 50e6
     steady = [(seen, pushed) for seen, pushed in zip(taken, pushed_ns, strict=True)][15:]
     estimated = [seen.captured.monotonic_ns - pushed for seen, pushed in steady]
     assert abs(statistics.median(estimated)) <= 10e6
-    assert statistics.median(seen.at_ns - pushed for seen, pushed in steady) < 60e6
+    assert statistics.median(seen.at_ns - pushed for seen, pushed in steady) < 100e6
 
 
 def test_a_stream_is_joined_at_a_key_frame(hd: RtspServer, transport: Transport) -> None:
@@ -92,6 +96,21 @@ def test_a_stream_is_joined_at_a_key_frame(hd: RtspServer, transport: Transport)
     assert taken[0] % HD.gop == 0
     assert taken == [(taken[0] + n) % HD.frames for n in range(40)]
     assert intake == Intake(facts={"codec": "h264", "rate": "30", "size": "1280x720"})
+
+
+def test_a_picture_from_before_a_pause_is_not_taken_for_a_fresh_one() -> None:
+    """FFmpeg holds the last picture until the next begins; its age says how long that was."""
+    with RtspServer(CLIP) as server, network.Config(url=server.urls[0]).open(threading.Event(), Intake()) as pictures:
+        for _ in range(10):
+            next(pictures)
+        server.stall()
+        paused_ns = time.monotonic_ns()
+        threading.Timer(1.0, server.flow).start()
+        # What was under way when the camera fell silent comes first.
+        ages_s = [(next(pictures)[0].age_ns() or 0) / 1e9 for _ in range(12)]
+        assert time.monotonic_ns() - paused_ns > 1e9
+    assert 0.8 < max(ages_s) < 1.5
+    assert ages_s[-1] < 0.3
 
 
 def test_lost_packets_cost_pictures_and_are_counted() -> None:
