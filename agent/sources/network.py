@@ -147,9 +147,8 @@ class _Stream:
         """
         now_ns = time.monotonic_ns()
         before_ns, self._released_ns = self._released_ns, now_ns
-        if not self._held:
-            arrived_ns = now_ns
-        else:
+        arrived_ns = now_ns
+        if self._held:
             arrived_ns = now_ns - self._frame_ns if before_ns is None else before_ns
         wall_ns = None
         if packet.has_sidedata("prft"):
