@@ -20,6 +20,7 @@ from agent.models import open_models
 from agent.service import Service
 from agent.sinks import Message, Sink
 from agent.sources import Intake, SourceConfig
+from agent.subscriber import Listener
 from engines.base import Engine
 from engines.model import Model
 from engines.pixels import Image, Picture, TensorWriter
@@ -228,8 +229,6 @@ class Arrivals:
     """A subscriber that notes when each result arrived, on `time.monotonic_ns`."""
 
     def __init__(self, settings: Settings) -> None:
-        from agent.commands._show import Listener
-
         if settings.mqtt is None:
             raise ValueError("no broker")
         self._strip = f"{settings.mqtt.prefix}/{settings.agent.name}/"

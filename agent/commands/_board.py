@@ -15,22 +15,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from agent.subscriber import Heard
+
 SECOND_NS = 1_000_000_000
 RATE_NS = 2 * SECOND_NS
 """Rates are counted over this time, ages over the last second."""
 GOOD = {"online", "streaming", "connected"}
 BAD = {"offline", "lost", "blind", "refused"}
-
-
-@dataclass(frozen=True)
-class Heard:
-    """One message from the broker."""
-
-    topic: str
-    payload: bytes
-    arrived_ns: int
-    """`time.monotonic_ns`."""
-    retain: bool = False
 
 
 @dataclass(frozen=True)

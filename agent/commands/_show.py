@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from paho.mqtt.client import Client, MQTTMessage
 from rich.console import Console
 from rich.live import Live
 
-from agent.commands._board import Board, Heard, Subject, draw, has_objects, line, summary
+from agent.commands._board import Board, Subject, draw, has_objects, line, summary
 from agent.sinks._link import Link
 from agent.sinks.mqtt import Config
+from agent.subscriber import Heard, Listener
 
 FRAME_S = 0.125
 QUIET_S = 1.0
 """Scrolling: a use is repeated at most this often while it says the same."""
-BACKLOG = 10_000
 
 
 @dataclass
@@ -36,47 +33,6 @@ class Seen:
     """Why not, if not."""
     first_detection_ns: int | None = None
     """`time.monotonic_ns` when the first message with an object in it arrived."""
-
-
-class Listener:
-    """Subscribes, at every connect again, and keeps what arrives until it is taken; the newest if too much does."""
-
-    def __init__(self, config: Config, topic: str) -> None:
-        self.link = Link(config.endpoint(), f"sightwire-watch-{os.getpid()}-{time.monotonic_ns() % 10**6}", self)
-        self.was_up = False
-        self._topic = topic
-        self._heard: queue.Queue[Heard] = queue.Queue(BACKLOG)
-
-    def heard(self, timeout_s: float) -> Iterator[Heard]:
-        """All that is there, after waiting for the first at most so long."""
-        with contextlib.suppress(queue.Empty):
-            yield self._heard.get(timeout=timeout_s)
-            while True:
-                yield self._heard.get_nowait()
-
-    def prepare(self, client: Client) -> None:
-        """Take messages."""
-        client.on_message = self._on_message
-
-    def up(self, client: Client, protocol: str) -> None:  # noqa: ARG002 - the same in both
-        """Subscribe."""
-        self.was_up = True
-        client.subscribe(self._topic)
-
-    def tick(self, client: Client) -> str | None:  # noqa: ARG002 - keepalive is enough for a listener
-        """Nothing to do."""
-        return None
-
-    def down(self) -> None:
-        """Nothing is lost."""
-
-    def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
-        heard = Heard(message.topic, bytes(message.payload), time.monotonic_ns(), message.retain)
-        try:
-            self._heard.put_nowait(heard)
-        except queue.Full:
-            with contextlib.suppress(queue.Empty):
-                self._heard.get_nowait()
 
 
 def show(

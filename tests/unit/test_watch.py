@@ -15,9 +15,10 @@ from rich.console import Console
 from typer import Typer
 from typer.testing import CliRunner
 
-from agent.commands._board import Board, Heard, Subject, clean, decode, draw, has_objects, line, summary
+from agent.commands._board import Board, Subject, clean, decode, draw, has_objects, line, summary
 from agent.commands._show import show
 from agent.commands.watch import watch
+from agent.subscriber import Heard
 
 SECOND_NS = 1_000_000_000
 
