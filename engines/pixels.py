@@ -7,6 +7,7 @@ size they have in the tensor and only then converts the few remaining pixels to 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -216,7 +217,7 @@ class TensorWriter:
 
     def _buffer(self, name: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Scratch memory of that shape: a view of the largest ever asked for under that name."""
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         flat = self._scratch.get(name)
         if flat is None or flat.size < count:
             flat = self._scratch[name] = np.empty(count, np.uint8)

@@ -90,10 +90,16 @@ def decode(url: str, seconds: str) -> None:
         print((time.process_time() - cpu) / max(1, frames - 1) * 1e3)
 
 
-def loop(model: str, seconds: str, *urls: str) -> None:
-    """Print frames a second a camera and p95 age: a thread a camera keeps its newest frame, one engine takes turns."""
+def loop(model: str, seconds: str, broker: str, *urls: str) -> None:
+    """Print frames a second a camera: a thread a camera keeps its newest frame, an engine a core takes turns."""
     import av
+    from paho.mqtt.client import Client
+    from paho.mqtt.enums import CallbackAPIVersion
 
+    host, port = broker.removeprefix("mqtt://").split(":")
+    client = Client(CallbackAPIVersion.VERSION2)
+    client.connect(host, int(port))
+    client.loop_start()
     card, folder = ModelStore(default_root()).find(model)
     cv2.setNumThreads(1)
     newest: dict[int, tuple[int, Image]] = {}
@@ -126,8 +132,12 @@ def loop(model: str, seconds: str, *urls: str) -> None:
             with ready:
                 if not ready.wait_for(lambda: newest, 0.5):
                     continue
-                stamp_ns, image = newest.pop(min(newest, key=lambda i: newest[i][0]))
-            opened([Picture(image)])
+                index = min(newest, key=lambda i: newest[i][0])
+                stamp_ns, image = newest.pop(index)
+            (found,) = opened([Picture(image)])
+            labels = [card.labels[label] for label in found.label.tolist()]
+            rows = [{"label": label, "score": score} for label, score in zip(labels, found.score.tolist(), strict=True)]
+            client.publish(f"loop/{index}/classification", json.dumps({"stamp": stamp_ns, "classes": rows}))
             with lock:
                 ages.append((time.monotonic_ns() - stamp_ns) / 1e6)
 
@@ -143,6 +153,8 @@ def loop(model: str, seconds: str, *urls: str) -> None:
     ended.set()
     for thread in [*workers, *cameras]:
         thread.join(6)
+    client.disconnect()
+    client.loop_stop()
     print(json.dumps({"per_camera": count / took / len(urls), "p95_ms": p95}))
 
 

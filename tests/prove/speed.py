@@ -31,6 +31,8 @@ from tests.support.rtsp import RtspServer
 
 PEOPLE, SCENE = "person-ssdlite", "efficientnet-lite0"
 ROOT = Path(__file__).parents[2]
+AGES = 3
+"""Cameras whose ages are watched for long: what a slow two-core machine carries."""
 
 
 @dataclass(frozen=True)
@@ -162,15 +164,18 @@ def _pushed(camera: RtspServer, message) -> int:
 def cameras(setting: Setting) -> str:
     """Many 720p30 cameras, every frame classified: until it breaks."""
     rows = []
-    for count in (2, 3, 4, 5, 6, 8, 10, 12):
+    for count in (1, 2, 3, 4, 5, 8, 12):
         with RtspServer(setting.clip, mounts=count) as server:
             ours = _hold(setting, server, setting.seconds * 2)
-            theirs = json.loads(program("loop", SCENE, str(setting.seconds), *server.urls))
+            # Somebody listens to both: a message that nobody takes costs the machine less.
+            with Subscriber(setting.broker.observer_url, "loop/#"):
+                theirs = json.loads(program("loop", SCENE, str(setting.seconds * 2), setting.broker.url, *server.urls))
         rows.append((count, *ours, f"{theirs['per_camera']:.1f}", f"{theirs['p95_ms']:.0f}"))
         if float(ours[0]) < 20 and theirs["per_camera"] < 20:
             break
     header = ("cameras", "frames/s each", "slowest", "age p95 ms", "cores", "hand-written loop: frames/s", "p95 ms")
-    return table(header, rows)
+    note = "Ages are from the camera's push; the loop's, from its decoder, leave out the frame that FFmpeg holds.\n"
+    return table(header, rows) + "\n" + note
 
 
 def _hold(setting: Setting, server: RtspServer, seconds: float) -> tuple[str, ...]:
@@ -194,7 +199,7 @@ def _hold(setting: Setting, server: RtspServer, seconds: float) -> tuple[str, ..
 def ages_over_time(setting: Setting) -> str:
     """Whether ages grow: the most cameras that the machine carries, for five minutes."""
     with (
-        RtspServer(setting.clip, mounts=4) as server,
+        RtspServer(setting.clip, mounts=AGES) as server,
         Subscriber(setting.broker.observer_url, "sightwire/speed/+/+/classification") as heard,
         agent(setting, config(setting, SCENE, server.urls)),
     ):
@@ -204,9 +209,7 @@ def ages_over_time(setting: Setting) -> str:
         ages = [json.loads(m.payload)["age_ms"] for m in heard.messages]
     fifth = len(ages) // 5
     parts = [float(np.percentile(ages[i * fifth : (i + 1) * fifth], 95)) for i in range(5)]
-    return (
-        f"Four cameras for {length:.0f} s, age p95 by fifths of the time, ms: {', '.join(f'{p:.0f}' for p in parts)}.\n"
-    )
+    return f"{AGES} cameras for {length:.0f} s, age p95 by fifths of the time, ms: {', '.join(f'{p:.0f}' for p in parts)}.\n"
 
 
 def start(setting: Setting) -> str:
