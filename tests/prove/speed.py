@@ -209,7 +209,8 @@ def ages_over_time(setting: Setting) -> str:
         ages = [json.loads(m.payload)["age_ms"] for m in heard.messages]
     fifth = len(ages) // 5
     parts = [float(np.percentile(ages[i * fifth : (i + 1) * fifth], 95)) for i in range(5)]
-    return f"{AGES} cameras for {length:.0f} s, age p95 by fifths of the time, ms: {', '.join(f'{p:.0f}' for p in parts)}.\n"
+    fifths = ", ".join(f"{part:.0f}" for part in parts)
+    return f"{AGES} cameras for {length:.0f} s, age p95 by fifths of the time, ms: {fifths}.\n"
 
 
 def start(setting: Setting) -> str:
