@@ -92,7 +92,9 @@ def _settings(
 def _tables(report: Report) -> list[Table]:
     from rich.table import Table
 
-    stages = Table(title=f"Stages by themselves ({report.machine['cores']} cores)", title_justify="left")
+    devices = sorted({str(network.description["device"]) for network in report.network.values()})
+    where = f"{report.machine['cores']} cores, {', '.join(devices)}"
+    stages = Table(title=f"Stages by themselves ({where})", title_justify="left")
     for column in ("stage", "what", "a second", "ms each", "notes"):
         stages.add_column(column, justify="right" if column in ("a second", "ms each") else "left")
     for name, decode in report.decode.items():
