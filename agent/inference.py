@@ -17,6 +17,11 @@ from engines.pixels import Geometry, Picture
 log = logging.getLogger(__name__)
 
 
+GLANCE_S = 0.0005
+"""While a batch is under way and there is room for another: how long to look for requests before looking whether it is
+done. Waiting for the batch instead would leave a newcomer, and an idle stream, waiting as well."""
+
+
 @dataclass(eq=False)
 class _Row:
     """One region of one request, on its way to a row of a batch."""
@@ -50,12 +55,12 @@ class Inference:
         while True:
             room = len(self._flights) < depth
             if room and not self._waiting:
-                self._take(wait_s=0.0 if self._flights else 0.5)
+                self._take(wait_s=GLANCE_S if self._flights else 0.5)
             if room and self._waiting:
                 self._launch()
-            elif self._flights:
+            elif self._flights and (not room or self._flights[0].ticket.done() or self._mailbox.drained):
                 self._land(self._flights.popleft())
-            elif self._mailbox.drained:
+            elif not self._flights and self._mailbox.drained:
                 return
 
     def _take(self, wait_s: float) -> None:
