@@ -112,6 +112,7 @@ class _Stream:
         self._held = self._stream.codec_context.name in _HELD
         self._arrived: dict[int, tuple[int, int | None]] = {}
         self._released_ns: int | None = None
+        self._last_arrived_ns = 0
 
     def pictures(self, stop: Event) -> Pictures:
         """Decode until `stop`. A camera that ends its stream, or is silent, is a SourceError."""
@@ -153,6 +154,7 @@ class _Stream:
         wall_ns = None
         if packet.has_sidedata("prft"):
             wall_ns = struct.unpack("<q", bytes(packet.get_sidedata("prft"))[:8])[0] * 1000
+        self._last_arrived_ns = arrived_ns
         if packet.pts is not None:
             self._arrived[packet.pts] = (arrived_ns, wall_ns)
             if len(self._arrived) > _KEPT_STAMPS:
@@ -160,7 +162,7 @@ class _Stream:
 
     def _captured(self, frame: Any) -> Timestamp:
         now_ns, wall_now_ns = time.monotonic_ns(), time.time_ns()
-        arrived_ns, wall_ns = self._arrived.pop(frame.pts, (now_ns, None))
+        arrived_ns, wall_ns = self._arrived.pop(frame.pts, (self._last_arrived_ns, None))
         if wall_ns is not None:
             return Timestamp(wall_ns, arrived_ns, "rtcp", wall_now_ns)
         return Timestamp(wall_now_ns - (now_ns - arrived_ns), arrived_ns, "receive", wall_now_ns)
