@@ -22,6 +22,7 @@ from agent.yaml_lines import Located, parse
 from engines.backends import BackendConfig
 from engines.card import Precision
 from engines.parts import find_parts
+from engines.tiles import Tiles
 
 RESERVED = frozenset({"status", "metrics", "events", "command", "reply", "snapshot"})
 
@@ -44,6 +45,15 @@ Name = Annotated[str, AfterValidator(_name)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Point = tuple[Share, Share]
 Polygon = Annotated[list[Point], Field(min_length=3)]
+
+
+def _region(region: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    if not (region[0] < region[2] and region[1] < region[3]):
+        raise ValueError("expected left, top, right, bottom: left less than right and top less than bottom")
+    return region
+
+
+Region = Annotated[tuple[Share, Share, Share, Share], AfterValidator(_region)]
 
 
 def _source(value: object) -> object:
@@ -98,7 +108,9 @@ class UseSection(_Section):
 
     use: str
     every: Seconds = 0.0
-    roi: tuple[Share, Share, Share, Share] | None = None
+    roi: Region | None = None
+    tiles: Tiles | None = None
+    """Look at parts of the picture one by one, for small objects."""
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     max_age: Seconds = 1.0
     """Results of older pictures are dropped, not sent."""
@@ -114,11 +126,9 @@ class UseSection(_Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> UseSection:
-        if self.roi and not (self.roi[0] < self.roi[2] and self.roi[1] < self.roi[3]):
-            raise ValueError("roi is left, top, right, bottom: left must be less than right and top less than bottom")
         if self.on is None and (given := self.model_fields_set & {"labels", "pad", "max"}):
             raise ValueError(f"{', '.join(sorted(given))}: only with 'on'")
-        if self.on is not None and (given := self.model_fields_set & {"every", "roi", "retain", "max_age"}):
+        if self.on is not None and (given := self.model_fields_set & {"every", "roi", "tiles", "retain", "max_age"}):
             raise ValueError(
                 f"{', '.join(sorted(given))}: not with 'on': a cascade looks whenever its parent found something"
             )
@@ -133,6 +143,9 @@ class CameraSection(_Section):
     """An entry of `cameras:`."""
 
     source: AnySource
+    """Cameras whose sources are equal share one connection."""
+    crop: Region | None = None
+    """The part of the source's picture that is this camera's."""
     models: list[Annotated[UseSection, BeforeValidator(_use)]] = Field(min_length=1)
     masks: list[Polygon] = []
     """Polygons, 0 to 1 of the picture, that are black before anything looks at it."""
@@ -147,6 +160,18 @@ class Settings(_Section):
     models: dict[Name, ModelSection] = Field(min_length=1)
     cameras: dict[Name, CameraSection] = Field(min_length=1)
     log: Literal["debug", "info", "warning", "error"] = "info"
+
+    def connections(self) -> list[list[str]]:
+        """Names of the cameras, those with equal sources together: each source is opened once."""
+        found: list[list[str]] = []
+        for name, section in self.cameras.items():
+            for names in found:
+                if self.cameras[names[0]].source == section.source:
+                    names.append(name)
+                    break
+            else:
+                found.append([name])
+        return found
 
     def all_sinks(self) -> list[SinkConfig]:
         """`mqtt:` and `sinks:` together."""

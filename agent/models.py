@@ -40,12 +40,15 @@ def find_cards(settings: Settings, store: ModelStore) -> dict[str, tuple[Card, P
 
 
 def _misused(settings: Settings, camera: str, cards: dict[str, tuple[Card, Path]]) -> list[str]:
-    """Cascades on models that find no boxes, or on labels that they do not have."""
+    """Cascades and tiles of models that find no boxes, and labels that they do not have."""
     mistakes = []
     for index, use in enumerate(settings.cameras[camera].models):
+        at, card = f"cameras.{camera}.models[{index}]", cards[use.use][0]
+        if use.tiles is not None and not task_config(card).finds_boxes:
+            mistakes.append(f"{at}.tiles: {card.name} finds no boxes to put together")
         if use.on is None:
             continue
-        at, parent = f"cameras.{camera}.models[{index}]", cards[use.on][0]
+        parent = cards[use.on][0]
         if not task_config(parent).finds_boxes:
             mistakes.append(f"{at}.on: {parent.name} finds no boxes to look at")
         unknown = [label for label in use.labels or () if label not in parent.labels]
@@ -94,7 +97,8 @@ def _askers(settings: Settings) -> dict[str, int]:
     askers = dict.fromkeys(settings.models, 0)
     for camera in settings.cameras.values():
         for use in camera.models:
-            askers[use.use] += 1_000 if camera.source.lossless or use.on is not None else 1
+            many = camera.source.lossless or use.on is not None or use.tiles is not None
+            askers[use.use] += 1_000 if many else 1
     return askers
 
 
