@@ -12,7 +12,7 @@ from engines.results import Detections
 from engines.tiles import Tiles, merge
 
 PICTURE: Box = (0, 0, 1920, 1080)
-MANY = settings(max_examples=200, deadline=None)
+MANY = settings(max_examples=150, deadline=None)
 tilings = st.builds(
     Tiles,
     grid=st.tuples(st.integers(1, 4), st.integers(1, 4)),
@@ -30,12 +30,13 @@ def boxes(most: int = 8) -> st.SearchStrategy[list[Box]]:
     )
 
 
-def seen(objects: list[Box], tile: Box, label: int = 0) -> Detections:
-    """What a perfect detector finds in a tile: every object of which it sees at least six pixels, cut at the edges."""
+def seen(objects: list[Box], tile: Box, label: int = 0, least: float = 0.0) -> Detections:
+    """What a perfect detector finds in a tile, cut at its edges: objects of which it sees six pixels, and `least`."""
     rows = []
     for left, top, right, bottom in objects:
         box = (max(left, tile[0]), max(top, tile[1]), min(right, tile[2]), min(bottom, tile[3]))
-        if box[2] - box[0] >= 6 and box[3] - box[1] >= 6:
+        width, height = box[2] - box[0], box[3] - box[1]
+        if min(width, height) >= 6 and width * height >= least * (right - left) * (bottom - top):
             rows.append(box)
     score = np.linspace(0.9, 0.5, len(rows))
     return Detections(xyxy=np.array(rows, np.float32).reshape(-1, 4), score=score, label=np.full(len(rows), label))
@@ -68,14 +69,14 @@ def test_each_object_is_found_once_whole_and_where_it_is(tiles: Tiles, objects: 
 @MANY
 @given(boxes(most=4), st.integers(0, 2**32 - 1))
 def test_badly_measured_findings_are_still_one_object_each(objects: list[Box], seed: int) -> None:
-    """Each edge of each finding is off by up to four per cent of the object."""
+    """Each edge of each finding is off by up to four per cent; slivers, which no network finds, are left out."""
     rng = np.random.default_rng(seed)
     objects = [box for box in objects if min(box[2] - box[0], box[3] - box[1]) >= 40]
     tiles = Tiles(grid=(2, 2))
     regions = tiles.regions(PICTURE)
     parts = []
     for region in regions:
-        exact = seen(objects, region)
+        exact = seen(objects, region, least=0.25)
         sides = np.tile(exact.xyxy[:, 2:] - exact.xyxy[:, :2], 2)
         noisy = exact.xyxy + rng.uniform(-0.04, 0.04, exact.xyxy.shape).astype(np.float32) * sides
         low, high = np.array(region[:2] * 2, np.float32), np.array(region[2:] * 2, np.float32)
