@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -30,19 +31,20 @@ def watch(
 
     Example: sightwire watch mqtt://192.168.1.10 --agent gatehouse
     """
+    stop = threading.Event()
+    # Not as an exception, which could strike while a lock is being taken.
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+
     from pydantic import ValidationError
 
     from agent.commands._show import show
     from agent.errors import ConfigError
 
-    stop = threading.Event()
     access: dict[str, Any] = {"username": username, "password_file": password_file, "ca": ca, "cert": cert, "key": key}
     try:
         seen = show(
             broker, stop=stop, seconds=seconds, agent=agent, topic=topic, prefix=prefix, as_json=as_json, **access
         )
-    except KeyboardInterrupt:
-        return
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
@@ -50,5 +52,5 @@ def watch(
     except ConfigError as error:
         fail(error, 2)
     else:
-        if not seen.connected:
+        if not seen.connected and not stop.is_set():
             fail(f"{broker}: {seen.reason or 'no connection'}")
