@@ -59,6 +59,7 @@ def merge(parts: Sequence[Detections], tiles: Sequence[Box]) -> Detections:
     """What was found in each tile -> what is there, best first, each object once.
 
     Of findings that are one object, the best that no tile's edge cuts stays; where all are cut, the box around them.
+    It gets the best score of them all.
     """
     found = Detections(
         xyxy=np.concatenate([part.xyxy for part in parts]),
@@ -88,11 +89,12 @@ def merge(parts: Sequence[Detections], tiles: Sequence[Box]) -> Detections:
             group_of[row] = group_of[known[0]]
         groups.setdefault(group_of[row], []).append(row)
         speaks[row] = cut[group_of[row]] or group_of[row] == row
-    xyxy = found.xyxy.copy()
+    xyxy, score = found.xyxy.copy(), found.score.copy()
     for first, rows in groups.items():
+        score[first] = score[rows].max()
         if cut[first]:
             xyxy[first] = np.concatenate([xyxy[rows, :2].min(axis=0), xyxy[rows, 2:].max(axis=0)])
-    merged = Detections(xyxy=xyxy, score=found.score, label=found.label)[np.array(list(groups), np.intp)]
+    merged = Detections(xyxy=xyxy, score=score, label=found.label)[np.array(list(groups), np.intp)]
     return merged[np.argsort(-merged.score, kind="stable")]
 
 
