@@ -17,7 +17,6 @@ from agent.sinks._link import Endpoint, Link, explain
 from agent.sinks.mqtt import Config
 
 TOPIC = "broker"
-LIMIT_S = 7.5
 _REACH_S = 3.0
 """For each of TCP and TLS."""
 _ANSWER_S = 4.0

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from agent.doctor.access import denied
 from agent.doctor.findings import Finding, note, ok, problem
-from agent.doctor.onvif import search
-from agent.sources._v4l2 import cameras
 
 TOPIC = "cameras"
 ELEMENTS = {
@@ -27,6 +25,8 @@ _EACH_S = 4.0
 
 def plugged_in(root: Path = Path("/sys"), dev: Path = Path("/dev")) -> Iterator[Finding]:
     """V4L2 devices by name, and those that may not be opened."""
+    from agent.sources._v4l2 import cameras
+
     found = cameras(root, dev)
     if not found:
         yield note(TOPIC, "no camera is plugged in (V4L2)")
@@ -58,6 +58,8 @@ def _exists(program: str, element: str) -> bool:
 
 def onvif() -> Iterator[Finding]:
     """Search the networks that this machine is in; sends multicast."""
+    from agent.doctor.onvif import search
+
     found = search()
     for device in found:
         yield ok(TOPIC, f"ONVIF: {device}")

@@ -11,23 +11,35 @@ from agent.doctor import cameras, clock, gpu, machine, packages
 from agent.doctor.examine import Check
 from agent.doctor.findings import Finding, ok, problem
 
+SLOW_S = 7.5
+"""For checks that start programs or wait for others: the whole examination stays below eight seconds."""
+
 
 def of_machine(discover: bool) -> list[Check]:
     """Everything that needs no configuration. `discover`: search the networks for ONVIF cameras too."""
     checks = [
         Check(machine.TOPIC, machine.look),
         Check(clock.TOPIC, clock.look, if_stuck="timedatectl"),
-        Check(packages.TOPIC, packages.look, 7.0, f"{packages.PIP} check"),
-        Check(gpu.TOPIC, gpu.nvidia, 7.0, "nvidia-smi; sudo dmesg | tail"),
-        Check(gpu.TOPIC, gpu.openvino, 7.0, "sudo dmesg | tail"),
+        Check(packages.TOPIC, packages.look, SLOW_S, f"{packages.PIP} check"),
+        Check(gpu.TOPIC, gpu.nvidia, SLOW_S, "nvidia-smi; sudo dmesg | tail"),
+        Check(gpu.TOPIC, gpu.tensorrt, SLOW_S, "nvidia-smi; sudo dmesg | tail"),
+        Check(gpu.TOPIC, gpu.openvino, SLOW_S, "sudo dmesg | tail"),
         Check(cameras.TOPIC, cameras.plugged_in, if_stuck="v4l2-ctl --list-devices; sudo dmesg | tail"),
-        Check(cameras.TOPIC, cameras.gstreamer, 7.0, "gst-inspect-1.0 --version"),
+        Check(cameras.TOPIC, cameras.gstreamer, SLOW_S, "gst-inspect-1.0 --version"),
     ]
     return [*checks, Check(cameras.TOPIC, cameras.onvif)] if discover else checks
 
 
 def of_site(config: Path | None) -> list[Check]:
     """Models, and for a configuration its broker and cameras. Where it cannot be read: why, as a check's findings."""
+    try:
+        return _of_site(config)
+    except Exception as error:  # noqa: BLE001 - a part that does not load; `packages` says more, and must get to say it
+        reason = f"cannot be examined: {type(error).__name__}: {error}"
+        return [Check("configuration", lambda: [problem("configuration", reason, f"{packages.PIP} check")])]
+
+
+def _of_site(config: Path | None) -> list[Check]:
     from agent.config import load  # looks at every part, and so at every installed distribution
     from agent.doctor import broker, sources, storage
     from agent.errors import ConfigError
@@ -38,7 +50,7 @@ def of_site(config: Path | None) -> list[Check]:
     hint = f"df -h {store.root}"
     checks = [
         Check(storage.TOPIC, partial(storage.folder, store.root), if_stuck=hint),
-        Check(storage.MODELS, partial(storage.installed, store), 7.5, hint),
+        Check(storage.MODELS, partial(storage.installed, store), SLOW_S, hint),
     ]
     if config is None:
         return checks
@@ -55,11 +67,11 @@ def of_site(config: Path | None) -> list[Check]:
     for sink in settings.all_sinks():
         if isinstance(sink, Mqtt):
             look = partial(broker.look, sink, settings.agent.name)
-            checks.append(Check(broker.TOPIC, look, broker.LIMIT_S, "mqtt: {url: ...} of a broker that answers"))
+            checks.append(Check(broker.TOPIC, look, SLOW_S, "mqtt: {url: ...} of a broker that answers"))
     for name, camera in settings.cameras.items():
         look = partial(sources.look, name, camera.source)
         stuck = f"cameras.{name}.source: does it answer other programs?"
-        checks.append(Check(sources.TOPIC, look, sources.LIMIT_S, stuck))
+        checks.append(Check(sources.TOPIC, look, SLOW_S, stuck))
     return checks
 
 

@@ -11,6 +11,7 @@ from agent.doctor.access import denied
 from agent.doctor.findings import Finding, note, ok, problem
 from agent.doctor.machine import in_container, os_release
 from agent.doctor.packages import PIP
+from agent.doctor.probes import flavours
 from agent.doctor.room import ProbeError, ask
 
 TOPIC = "gpu"
@@ -23,27 +24,25 @@ _DIST_PACKAGES = Path("usr/lib/python3/dist-packages")
 
 
 def nvidia(root: Path = Path("/")) -> Iterator[Finding]:
-    """Driver, devices and TensorRT. `root`: where /sys, /proc and /etc are."""
+    """Driver and devices. `root`: where /sys, /proc and /etc are."""
     jetson = _jetson(root)
     if jetson is not None:
         yield ok(TOPIC, jetson)
     there = jetson is not None or NVIDIA in display_vendors(root)
     try:
-        answer = ask("cuda", 5)
+        answer = ask("cuda")
     except ProbeError as error:
         yield problem(TOPIC, f"the NVIDIA driver, asked for its devices: {error}", "sudo dmesg | grep -i nvrm")
         return
     if "devices" in answer:
         yield from _devices(answer, root)
-        yield from _tensorrt(root, there=True)
-        return
-    if there:
+    elif there:
         yield problem(TOPIC, _trouble(answer), mend_driver(answer, root, jetson is not None))
     elif answer.get("code") == _NO_DEVICE or "absent" in answer:
         yield note(TOPIC, "no NVIDIA GPU")
     else:
-        yield note(TOPIC, f"no NVIDIA GPU was found, though {_trouble(answer)}")
-    yield from _tensorrt(root, there=there)
+        text = f"no NVIDIA GPU was found, though {_trouble(answer)}"
+        yield note(TOPIC, text, mend_driver(answer, root, jetson=False))
 
 
 def _devices(answer: dict[str, Any], root: Path) -> Iterator[Finding]:
@@ -81,18 +80,19 @@ def mend_driver(answer: dict[str, Any], root: Path, jetson: bool) -> str:
     return "sudo apt-get install nvidia-driver && sudo reboot"
 
 
-def _tensorrt(root: Path, there: bool) -> Iterator[Finding]:
+def tensorrt(root: Path = Path("/")) -> Iterator[Finding]:
+    """TensorRT in the flavours that are installed; nothing is said where neither it nor a GPU is."""
     try:
-        flavours = ask("tensorrt", 5)
+        found = ask("tensorrt") if flavours() else {}
     except ProbeError as error:
         yield note(TOPIC, f"TensorRT, imported: {error}")
         return
-    for name, about in flavours.items():
+    for name, about in found.items():
         if "version" in about:
             yield ok(TOPIC, f"{name} {about['version']}")
         else:
             yield note(TOPIC, f"{name} is installed and does not load: {about['error']}")
-    if not flavours and there:
+    if not found and (_jetson(root) is not None or NVIDIA in display_vendors(root)):
         if (root / _DIST_PACKAGES / "tensorrt").exists():
             mend = "python3 -m venv --system-site-packages FOLDER"
             yield note(TOPIC, "TensorRT is in the system's Python, which this virtual environment does not see", mend)
@@ -125,7 +125,7 @@ def display_vendors(root: Path) -> set[str]:
 def openvino(root: Path = Path("/")) -> Iterator[Finding]:
     """What OpenVINO sees, and what it does not see though it is there."""
     try:
-        devices = ask("openvino", 6)
+        devices = ask("openvino")
     except ProbeError as error:
         yield problem(TOPIC, f"OpenVINO, asked for its devices: {error}", f"{PIP} install --upgrade openvino")
         return

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from agent.doctor.findings import Finding, note, ok, problem
 
 TOPIC = "machine"
@@ -84,6 +82,8 @@ def _cpuinfo(root: Path) -> dict[str, str]:
 
 
 def _memory(root: Path) -> Iterator[Finding]:
+    import psutil
+
     memory = psutil.virtual_memory()
     limit = memory_limit(root)
     total = min(memory.total, limit) if limit else memory.total

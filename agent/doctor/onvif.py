@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 from xml.parsers import expat
 
-import psutil
-
 GROUP = ("239.255.255.250", 3702)
 WAIT_S = 2.0
 REPEAT_S = 0.5
@@ -79,6 +77,8 @@ def search(
 
 def _addresses() -> list[str]:
     """Our IPv4 addresses in networks that are up; loopback is none."""
+    import psutil
+
     up = {name for name, about in psutil.net_if_stats().items() if about.isup}
     every = (
         a.address

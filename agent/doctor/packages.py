@@ -56,8 +56,9 @@ def versions() -> Iterator[Finding]:
             found.append(f"{name} {here}")
     yield ok(TOPIC, f"sightwire {agent.__version__} in {_home()}")
     yield ok(TOPIC, ", ".join(found))
-    for extra, names in sorted(absent.items()):
-        yield note(TOPIC, f"extra '{extra}' is not complete: {', '.join(names)}")
+    if absent:
+        lacks = ", ".join(f"{extra} ({', '.join(names)})" for extra, names in sorted(absent.items()))
+        yield note(TOPIC, f"extras that are not installed: {lacks}")
     for text, mend in mends:
         yield problem(TOPIC, text, mend)
 
@@ -81,7 +82,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def loading() -> Iterator[Finding]:
     """Whether the libraries load, tried in a child: some crash on a CPU or a system that they were not made for."""
     try:
-        failed = ask("imports", 4.5)
+        failed = ask("imports")
     except ProbeError as error:
         yield problem(TOPIC, f"loading the libraries: {error}", f'{sys.executable} -c "import {", ".join(MODULES)}"')
         return

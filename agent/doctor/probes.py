@@ -67,12 +67,15 @@ def _device(lib: ctypes.CDLL, index: int) -> dict[str, Any]:
     }
 
 
+def flavours() -> list[str]:
+    """TensorRT's packages that are installed; cheap enough to be asked anywhere."""
+    return [name for name in ("tensorrt", "tensorrt_rtx") if importlib.util.find_spec(name) is not None]
+
+
 def tensorrt() -> dict[str, dict[str, str]]:
     """Flavour -> `version`, or `error` where it is installed and does not load."""
     found: dict[str, dict[str, str]] = {}
-    for name in ("tensorrt", "tensorrt_rtx"):
-        if importlib.util.find_spec(name) is None:
-            continue
+    for name in flavours():
         try:
             found[name] = {"version": str(importlib.import_module(name).__version__)}
         except Exception as error:  # noqa: BLE001 - ImportError and OSError were seen, and it is not ours

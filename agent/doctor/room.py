@@ -15,7 +15,7 @@ class ProbeError(Exception):
     """The child crashed, hung or failed: one line."""
 
 
-def ask(probe: Probe, timeout_s: float = 6.0) -> Any:
+def ask(probe: Probe, timeout_s: float = 6.5) -> Any:
     """What `agent.doctor.probes.<probe>()` returns. Raises ProbeError."""
     # Modules are looked for where this process finds them, not where a child of a script or of -m would.
     code = (

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from agent.doctor.findings import Finding, ok, problem
 from agent.errors import AgentError, Refused, SourceError
 from agent.sources import Intake, SourceConfig
 
 TOPIC = "sources"
-LIMIT_S = 7.5
+_OPEN_S = 5.0
 _WATCH_S = 1.5
 """Of a camera: how long it is looked at for its rate, and until its own clock is known (the first report of an RTSP
 camera comes after 1.3 s)."""
@@ -22,7 +22,7 @@ def look(name: str, source: SourceConfig) -> Iterator[Finding]:
     """What the first pictures are like, or why there are none."""
     stop = threading.Event()
     # A camera that sends nothing would otherwise be read until its own timeout, which may be a minute.
-    alarm = threading.Timer(LIMIT_S - 0.5, stop.set)
+    alarm = threading.Timer(_OPEN_S + _WATCH_S, stop.set)
     alarm.daemon = True
     alarm.start()
     try:
@@ -70,7 +70,8 @@ def mend(name: str, source: SourceConfig, error: SourceError) -> str:
         return f"cameras.{name}.source: {{..., username: ..., password_file: ...}} as the camera knows them"
     parts = urlsplit(source.label)
     if parts.hostname:
-        return f"ping -c 3 {parts.hostname}; then: ffprobe -hide_banner {source.label}"
+        url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        return f"ping -c 3 {parts.hostname}; ffprobe -hide_banner '{url}'"
     path = getattr(source, "path", None)
     if path is not None:
         return f"cameras.{name}.source: a file that is there; ls -l {path}"

@@ -78,7 +78,9 @@ def configured(settings: Settings, store: ModelStore) -> Iterator[Finding]:
             if where.parent != store.root and section.precision in cards[name].files:  # the others are looked at above
                 model_file(cards[name], where, section.precision)
         except EngineError as error:
-            yield problem(MODELS, f"models.{name}: {error}", _get(section.model, name))
+            # Of an absent model the error says how to get it; here the mend does.
+            what = str(error).partition("; get it with")[0]
+            yield problem(MODELS, f"models.{name}: {what}", _get(section.model, name))
     if len(cards) < len(settings.models):
         return
     try:
