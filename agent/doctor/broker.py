@@ -38,42 +38,47 @@ def look(config: Config, agent: str) -> Iterator[Finding]:
         return
     where = f"{endpoint.host}:{endpoint.port}"
     try:
-        reached = _reach(endpoint)
+        plain = socket.create_connection((endpoint.host, endpoint.port), _REACH_S)
     except OSError as error:
-        yield problem(TOPIC, f"{where}: {explain(error)}", _mend(endpoint, error))
+        yield problem(TOPIC, f"{where}: {explain(error)}", _mend_tcp(endpoint, error))
         return
-    ends_s = reached[1]
+    with plain:
+        try:
+            how, ends_s = _greet(plain, endpoint)
+        except OSError as error:
+            yield problem(TOPIC, f"{where}: {explain(error)}", _mend_tls(where, error))
+            return
     if ends_s is not None and ends_s - time.time() < _SOON_S:
         yield note(TOPIC, f"{where}: its certificate ends {_day(ends_s)}", "renew the broker's certificate in time")
-    yield from _connect(endpoint, f"{config.client_id or f'sightwire-{agent}'}-doctor", where, reached[0])
+    yield from _connect(endpoint, f"{config.client_id or f'sightwire-{agent}'}-doctor", where, how)
 
 
-def _reach(endpoint: Endpoint) -> tuple[str, float | None]:
-    """How it was reached, in words, and when its certificate ends (Unix s). Raises OSError."""
-    with socket.create_connection((endpoint.host, endpoint.port), _REACH_S) as plain:
-        if endpoint.tls is None:
-            return "without TLS", None
-        with endpoint.tls.wrap_socket(plain, server_hostname=endpoint.host) as secure:
-            ends_s = ssl.cert_time_to_seconds(str((secure.getpeercert() or {})["notAfter"]))
-            return f"{secure.version()}, certificate until {_day(ends_s)}", ends_s
+def _greet(plain: socket.socket, endpoint: Endpoint) -> tuple[str, float | None]:
+    """TLS, if it is wanted: which, in words, and when the broker's certificate ends (Unix s). Raises OSError."""
+    if endpoint.tls is None:
+        return "without TLS", None
+    with endpoint.tls.wrap_socket(plain, server_hostname=endpoint.host) as secure:
+        ends_s = ssl.cert_time_to_seconds(str((secure.getpeercert() or {})["notAfter"]))
+        return f"{secure.version()}, certificate until {_day(ends_s)}", ends_s
 
 
-def _mend(endpoint: Endpoint, error: OSError) -> str:
-    where = f"{endpoint.host}:{endpoint.port}"
-    show = f"openssl s_client -connect {where} </dev/null | openssl x509 -noout -dates -issuer -ext subjectAltName"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        if "expired" in error.verify_message:
-            return f"renew the broker's certificate; what it says: {show}"
-        if "issuer" in error.verify_message or "self-signed" in error.verify_message.replace(" ", "-"):
-            return "mqtt: {ca: FILE.pem}, the authority that signed the broker's certificate"
-        return f"mqtt: {{url: ...}} with a name that is in the certificate; what it says: {show}"
-    if isinstance(error, ssl.SSLError):
-        return f"mqtt: {{url: mqtt://{where}}} if that port speaks no TLS; else: {show}"
+def _mend_tcp(endpoint: Endpoint, error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return f"mqtt: {{url: ...}} with a name that this finds: getent hosts {endpoint.host}"
     if _is_here(endpoint.host):
         return "sudo apt-get install mosquitto && sudo systemctl enable --now mosquitto"
     return f"start the broker, or open its port in firewalls between; try: nc -vz {endpoint.host} {endpoint.port}"
+
+
+def _mend_tls(where: str, error: OSError) -> str:
+    show = f"openssl s_client -connect {where} </dev/null | openssl x509 -noout -dates -issuer -ext subjectAltName"
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return f"mqtt: {{url: mqtt://{where}}} if that port speaks no TLS; else: {show}"
+    if "expired" in error.verify_message:
+        return f"renew the broker's certificate; what it says: {show}"
+    if "issuer" in error.verify_message or "self-signed" in error.verify_message.replace(" ", "-"):
+        return "mqtt: {ca: FILE.pem}, the authority that signed the broker's certificate"
+    return f"mqtt: {{url: ...}} with a name that is in the certificate; what it says: {show}"
 
 
 def _is_here(host: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,8 +37,8 @@ def folder(root: Path) -> Iterator[Finding]:
 
 def room(there: Path, name: str) -> Iterator[Finding]:
     """Free space and inodes of the file system that `there` is in."""
-    free_mib = shutil.disk_usage(there).free / 2**20
     system = os.statvfs(there)
+    free_mib = system.f_bavail * system.f_frsize / 2**20
     text = f"{name}: {free_mib / 1024:.1f} GiB free"
     if free_mib < LITTLE_MIB:
         yield problem(TOPIC, f"{text}: too little", f"du -xh --max-depth=2 {_mount(there)} | sort -h | tail")
