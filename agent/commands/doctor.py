@@ -24,12 +24,13 @@ _MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "problem": ("✗", "
 def doctor(
     config: Path | None = typer.Argument(None, help="A configuration: its broker, cameras and models are tried."),
     as_json: bool = typer.Option(False, "--json", help="For programs: one JSON object."),
-    discover: bool = typer.Option(False, help="Search the network for ONVIF cameras too; sends multicast."),
+    discover: bool = typer.Option(False, "--discover", help="Search the network for ONVIF cameras too, by multicast."),
 ) -> None:
     """Examine this machine: what works, what does not, and the command that mends it.
 
-    Exit status 1 if there is a problem (a wrong configuration is one), else 0. Without CONFIG and --discover
-    nothing is sent over a network.
+    Sends nothing but to the broker and the cameras of CONFIG. Changes nothing.
+
+    Exit status: 0, or 1 if there is a problem; a wrong configuration is one.
 
     Example: sightwire doctor site.yaml
     """

@@ -9,11 +9,9 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 
-from paho.mqtt.client import Client
-
 from agent.doctor.findings import Finding, note, ok, problem
 from agent.errors import ConfigError
-from agent.sinks._link import Endpoint, Link, explain
+from agent.sinks._link import Endpoint, Link, State, explain
 from agent.sinks.mqtt import Config
 
 TOPIC = "broker"
@@ -34,40 +32,55 @@ def look(config: Config, agent: str) -> Iterator[Finding]:
         yield problem(TOPIC, str(error), "correct it under mqtt: in the configuration")
         return
     except OSError as error:
-        yield problem(TOPIC, f"{error.filename}: cannot be read: {error.strerror}", f"sudo ls -l {error.filename}")
+        mend = "mqtt: {password_file: ...}, a file that this user may read"
+        yield problem(TOPIC, f"{error.filename}: cannot be read: {error.strerror}", mend)
         return
-    where = f"{endpoint.host}:{endpoint.port}"
+    host, port = endpoint.host, endpoint.port
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        plain = socket.create_connection((endpoint.host, endpoint.port), _REACH_S)
+        plain = socket.create_connection((host, port), _REACH_S)
     except OSError as error:
-        yield problem(TOPIC, f"{where}: {explain(error)}", _mend_tcp(endpoint, error))
+        yield problem(TOPIC, f"{where}: {_why(error)}", _mend_tcp(host, port, error))
         return
     with plain:
         try:
-            how, ends_s = _greet(plain, endpoint)
+            how, ends_s = _greet(plain, endpoint.tls, host)
         except OSError as error:
-            yield problem(TOPIC, f"{where}: {explain(error)}", _mend_tls(where, error))
+            yield problem(TOPIC, f"{where}: {_why(error)}", _mend_tls(where, error))
             return
     if ends_s is not None and ends_s - time.time() < _SOON_S:
         yield note(TOPIC, f"{where}: its certificate ends {_day(ends_s)}", "renew the broker's certificate in time")
-    yield from _connect(endpoint, f"{config.client_id or f'sightwire-{agent}'}-doctor", where, how)
+    client_id = f"{config.client_id or f'sightwire-{agent}'}-doctor"
+    caller = _Caller(endpoint, client_id)
+    state, reason = caller.outcome()
+    if state == "connected":
+        yield ok(TOPIC, f"{where} takes us: MQTT {caller.link.protocol}, {how}")
+        if endpoint.tls is None and endpoint.password is not None and not _is_here(host):
+            yield note(TOPIC, f"{where}: the password crosses the network readable", "mqtt: {url: mqtts://...}")
+        return
+    text = f"{where}: {reason or 'takes the connection and does not answer'}"
+    yield problem(TOPIC, text, _mend_mqtt(endpoint, where, client_id, refused=state == "refused"))
 
 
-def _greet(plain: socket.socket, endpoint: Endpoint) -> tuple[str, float | None]:
+def _greet(plain: socket.socket, tls: ssl.SSLContext | None, host: str) -> tuple[str, float | None]:
     """TLS, if it is wanted: which, in words, and when the broker's certificate ends (Unix s). Raises OSError."""
-    if endpoint.tls is None:
+    if tls is None:
         return "without TLS", None
-    with endpoint.tls.wrap_socket(plain, server_hostname=endpoint.host) as secure:
+    with tls.wrap_socket(plain, server_hostname=host) as secure:
         ends_s = ssl.cert_time_to_seconds(str((secure.getpeercert() or {})["notAfter"]))
         return f"{secure.version()}, certificate until {_day(ends_s)}", ends_s
 
 
-def _mend_tcp(endpoint: Endpoint, error: OSError) -> str:
+def _why(error: OSError) -> str:
+    return f"no connection within {_REACH_S:g} s" if isinstance(error, TimeoutError) else explain(error)
+
+
+def _mend_tcp(host: str, port: int, error: OSError) -> str:
     if isinstance(error, socket.gaierror):
-        return f"mqtt: {{url: ...}} with a name that this finds: getent hosts {endpoint.host}"
-    if _is_here(endpoint.host):
+        return f"mqtt: {{url: ...}} with a name that this finds: getent hosts {host}"
+    if _is_here(host):
         return "sudo apt-get install mosquitto && sudo systemctl enable --now mosquitto"
-    return f"start the broker, or open its port in firewalls between; try: nc -vz {endpoint.host} {endpoint.port}"
+    return f"start the broker, or open its port in firewalls between; try: nc -vz {host} {port}"
 
 
 def _mend_tls(where: str, error: OSError) -> str:
@@ -85,28 +98,13 @@ def _is_here(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def _connect(endpoint: Endpoint, client_id: str, where: str, how: str) -> Iterator[Finding]:
-    caller = _Caller(endpoint, client_id)
-    link = caller.link
-    link.start()
-    caller.settled.wait(_ANSWER_S)
-    state, reason, protocol = link.state, link.reason, link.protocol
-    link.close(0.5)
-    if state == "connected":
-        yield ok(TOPIC, f"{where} takes us: MQTT {protocol}, {how}")
-        if endpoint.tls is None and endpoint.password is not None and not _is_here(endpoint.host):
-            yield note(TOPIC, f"{where}: the password crosses the network readable", "mqtt: {url: mqtts://...}")
-    elif state == "refused":
-        mend = "mqtt: {username: ..., password_file: ...} as the broker knows them"
-        if not endpoint.username:
-            mend = "mqtt: {username: ..., password_file: ...}: this broker wants them"
-        yield problem(TOPIC, f"{where}: {reason}", mend)
-    elif endpoint.tls is None:
-        mend = f"mqtt: {{url: mqtts://{where}}} if that port expects TLS; mqtt: {{url: ...}} if it is no MQTT port"
-        yield problem(TOPIC, f"{where}: {reason or 'takes the connection and does not answer'}", mend)
-    else:
-        mend = "mqtt: {cert: FILE.pem, key: FILE.pem} if the broker wants to know its clients"
-        yield problem(TOPIC, f"{where}: {reason or 'takes the connection and does not answer'}", mend)
+def _mend_mqtt(endpoint: Endpoint, where: str, client_id: str, refused: bool) -> str:
+    if refused:
+        which = "as the broker knows them" if endpoint.username else "if this broker wants them"
+        return f"mqtt: {{username: ..., password_file: ...}} {which}; have it take the client_id {client_id} too"
+    if endpoint.tls is None:
+        return f"mqtt: {{url: mqtts://{where}}} if that port expects TLS; mqtt: {{url: ...}} if it is no MQTT port"
+    return f"mqtt: {{cert: FILE.pem, key: FILE.pem}} if the broker wants to know its clients; this one is {client_id}"
 
 
 class _Caller:
@@ -116,14 +114,22 @@ class _Caller:
         self.settled = threading.Event()
         self.link = Link(endpoint, client_id, self)
 
-    def prepare(self, client: Client) -> None:
+    def outcome(self) -> tuple[State, str | None]:
+        """How the first try ends, and why; `connecting` without a reason where the broker keeps us waiting."""
+        self.link.start()
+        self.settled.wait(_ANSWER_S)
+        outcome = self.link.state, self.link.reason
+        self.link.close(0.5)
+        return outcome
+
+    def prepare(self, client: object) -> None:
         """Nothing to listen to."""
 
-    def up(self, client: Client, protocol: str) -> None:  # noqa: ARG002 - the same in both
+    def up(self, *_: object) -> None:
         """The broker accepted us."""
         self.settled.set()
 
-    def tick(self, client: Client) -> str | None:  # noqa: ARG002 - it is closed at once
+    def tick(self, client: object) -> str | None:  # noqa: ARG002 - it is closed at once
         """Nothing to do."""
         return None
 
