@@ -68,7 +68,6 @@ def _as_json(findings: list[Finding], problems: int) -> str:
             "findings": [asdict(finding) for finding in findings],
         },
         indent=2,
-        ensure_ascii=False,
     )
 
 

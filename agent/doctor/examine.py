@@ -43,14 +43,9 @@ class _Look:
             for finding in self._check.look():
                 self._found.append(finding)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a check, the others are still worth reading
-            reason = " ".join(str(error).split())[:200]
-            self._found.append(
-                problem(
-                    self._check.topic,
-                    f"check failed: {type(error).__name__}: {reason}",
-                    "report this line, please: it is a mistake of sightwire's own",
-                )
-            )
+            text = f"check failed: {type(error).__name__}: {str(error)[:200]}"
+            mend = "if nothing else is wrong here, report this line: it is a mistake of sightwire's own"
+            self._found.append(problem(self._check.topic, text, mend))
 
     def findings(self, started_s: float) -> list[Finding]:
         limit_s = self._check.limit_s
@@ -59,4 +54,9 @@ class _Look:
         found = list(self._found)
         if stuck:
             found.append(problem(self._check.topic, f"no answer within {limit_s:g} s", self._check.if_stuck))
-        return [replace(f, text=redact(f.text), mend=f.mend and redact(f.mend)) for f in found]
+        return [replace(f, text=_line(f.text), mend=f.mend and _line(f.mend)) for f in found]
+
+
+def _line(text: str) -> str:
+    """One line, without credentials: what others say may have more of both."""
+    return redact(" ".join(text.split()))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.doctor.access import denied
+from agent.doctor.files import read
 from agent.doctor.findings import Finding, note, ok, problem
 from agent.doctor.machine import in_container, os_release
 from agent.doctor.packages import PIP
@@ -36,8 +37,10 @@ def nvidia(root: Path = Path("/")) -> Iterator[Finding]:
         return
     if "devices" in answer:
         yield from _devices(answer, root)
-    elif there:
+    elif there and (jetson is not None or "absent" not in answer):
         yield problem(TOPIC, _trouble(answer), mend_driver(answer, root, jetson is not None))
+    elif there:  # a desktop's graphics card, say, whose owner never wanted more
+        yield note(TOPIC, _trouble(answer), mend_driver(answer, root, jetson=False))
     elif answer.get("code") == _NO_DEVICE or "absent" in answer:
         yield note(TOPIC, "no NVIDIA GPU")
     else:
@@ -46,7 +49,7 @@ def nvidia(root: Path = Path("/")) -> Iterator[Finding]:
 
 
 def _devices(answer: dict[str, Any], root: Path) -> Iterator[Finding]:
-    release = _read(root / "sys/module/nvidia/version").strip()
+    release = read(root / "sys/module/nvidia/version").strip()
     driver = f"driver {release}" if release else "the driver"
     for device in answer["devices"]:
         about = f"compute capability {device['compute']}, {device['memory_gib']} GiB"
@@ -102,8 +105,8 @@ def tensorrt(root: Path = Path("/")) -> Iterator[Finding]:
 
 def _jetson(root: Path) -> str | None:
     """`NVIDIA Jetson Orin Nano, JetPack 6 (L4T 36.4.3)`; None on other machines."""
-    model = _read(root / "proc/device-tree/model").strip("\0\n")
-    release = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _read(root / "etc/nv_tegra_release"))
+    model = read(root / "proc/device-tree/model").strip("\0\n")
+    release = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", read(root / "etc/nv_tegra_release"))
     if release is None and "jetson" not in model.lower():
         return None
     if release is None:
@@ -117,8 +120,8 @@ def display_vendors(root: Path) -> set[str]:
     """PCI vendors of the display controllers."""
     found = set()
     for device in (root / "sys/bus/pci/devices").glob("*"):
-        if _read(device / "class").startswith("0x03"):
-            found.add(_read(device / "vendor").strip())
+        if read(device / "class").startswith("0x03"):
+            found.add(read(device / "vendor").strip())
     return found
 
 
@@ -144,10 +147,3 @@ def _unseen(kind: str, device: Path, install: str) -> Iterator[Finding]:
     command = denied(device)
     why = f"{device} may not be opened" if command else "its runtime library is not installed"
     yield note(TOPIC, f"an Intel {kind} is here, and OpenVINO does not see it: {why}", command or install)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

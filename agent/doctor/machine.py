@@ -8,13 +8,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from agent.doctor.files import read
 from agent.doctor.findings import Finding, note, ok, problem
 
 TOPIC = "machine"
 PYTHONS = ((3, 10), (3, 14))
 """From, and below."""
-LITTLE_MEMORY_MB = 400
-"""An agent with one camera and two models takes about half of it (docs/measurements.md)."""
+LITTLE_MEMORY_MB = 200
+"""An agent with one camera takes as much (docs/measurements.md)."""
 
 #: What counts for INT8, best first: flags of /proc/cpuinfo, and what to say of them. ADR 5 has the consequences.
 _INT8 = (
@@ -49,7 +50,7 @@ def _python(version: tuple[int, ...]) -> Iterator[Finding]:
 
 def os_release(root: Path) -> dict[str, str]:
     """Keys of /etc/os-release; empty without one."""
-    text = _read(root / "etc/os-release")
+    text = read(root / "etc/os-release")
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
     return {key: value.strip("'\"") for key, _, value in pairs}
 
@@ -61,7 +62,7 @@ def in_container(root: Path) -> bool:
 
 def _cpu(root: Path) -> Iterator[Finding]:
     fields = _cpuinfo(root)
-    model = fields.get("model name") or _read(root / "proc/device-tree/model").strip("\0\n") or platform.machine()
+    model = fields.get("model name") or read(root / "proc/device-tree/model").strip("\0\n") or platform.machine()
     cores = len(os.sched_getaffinity(0))
     limit = cpu_limit(root)
     allowed = f", {limit:g} of them allowed here (cgroup)" if limit is not None and limit < cores else ""
@@ -76,7 +77,7 @@ def _cpu(root: Path) -> Iterator[Finding]:
 
 def _cpuinfo(root: Path) -> dict[str, str]:
     """Fields of the first CPU."""
-    first = _read(root / "proc/cpuinfo").partition("\n\n")[0]
+    first = read(root / "proc/cpuinfo").partition("\n\n")[0]
     pairs = (line.partition(":") for line in first.splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs}
 
@@ -99,10 +100,10 @@ def _memory(root: Path) -> Iterator[Finding]:
 
 def cpu_limit(root: Path) -> float | None:
     """Cores that the cgroup allows (v2, then v1); None: all."""
-    quota, _, period = _read(root / "sys/fs/cgroup/cpu.max").strip().partition(" ")
+    quota, _, period = read(root / "sys/fs/cgroup/cpu.max").strip().partition(" ")
     if not quota:
-        quota = _read(root / "sys/fs/cgroup/cpu/cpu.cfs_quota_us").strip()
-        period = _read(root / "sys/fs/cgroup/cpu/cpu.cfs_period_us").strip()
+        quota = read(root / "sys/fs/cgroup/cpu/cpu.cfs_quota_us").strip()
+        period = read(root / "sys/fs/cgroup/cpu/cpu.cfs_period_us").strip()
     if quota.isdigit() and period.isdigit() and int(period):
         return int(quota) / int(period)
     return None
@@ -111,14 +112,7 @@ def cpu_limit(root: Path) -> float | None:
 def memory_limit(root: Path) -> int | None:
     """Bytes that the cgroup allows (v2, then v1); None: all."""
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        text = _read(root / "sys/fs/cgroup" / name).strip()
+        text = read(root / "sys/fs/cgroup" / name).strip()
         if text.isdigit():
             return int(text)
     return None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

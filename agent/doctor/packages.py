@@ -132,9 +132,9 @@ def shadows(here: Path) -> Iterator[Finding]:
     """Packages of ours that Python would take from somewhere else, and a folder that `python -m agent` would take."""
     for name in OURS:
         spec = importlib.util.find_spec(name)
-        origin = spec.origin if spec else None
-        if origin is None or Path(origin).parents[1] != _home():
-            elsewhere = Path(origin).parent if origin else "nowhere"
+        places = list(spec.submodule_search_locations or [spec.origin or "?"]) if spec else ["nowhere"]
+        if Path(places[0]).parent != _home():
+            elsewhere = places[0]
             mend = f"rename {elsewhere}, or start sightwire in another folder and with PYTHONPATH unset"
             yield problem(TOPIC, f"the package {name} is taken from {elsewhere}, not from {_home()}", mend)
         if here != _home() and (here / name / "__init__.py").exists() and str(here) not in sys.path:

@@ -242,7 +242,7 @@ def test_two_opencvs_in_one_place_are_worth_a_note(tmp_path: Path) -> None:
 
 def test_a_folder_that_hides_one_of_our_packages_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree(tmp_path, engines____init__="").joinpath("engines/__init__.py").touch()
-    spec = SimpleNamespace(origin=str(tmp_path / "engines/__init__.py"))
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path / "engines")])
     real = packages.importlib.util.find_spec
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: spec if name == "engines" else real(name))
     (found,) = packages.shadows(Path("/"))
@@ -351,9 +351,7 @@ def test_a_machine_without_a_gpu_has_no_problem(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("answer", "files", "mend"),
     [
-        ({"absent": "x"}, {}, "sudo apt-get install nvidia-driver && sudo reboot"),
-        ({"absent": "x"}, {"etc__os-release": 'ID="ubuntu"\n'}, "sudo ubuntu-drivers install && sudo reboot"),
-        ({"absent": "x"}, {"run__.containerenv": ""}, "docker run --gpus all ..."),
+        ({"code": 100, "error": "no device"}, {"run__.containerenv": ""}, "docker run --gpus all ..."),
         ({"code": 803, "error": "mismatch"}, {}, "sudo reboot"),
         ({"code": 999, "error": "unknown"}, {}, "sudo modprobe nvidia_uvm; if that does not help: nvidia-smi"),
     ],
@@ -364,6 +362,21 @@ def test_a_gpu_whose_driver_does_not_answer_is_a_problem(
     answers(monkeypatch, answer)
     (found,) = gpu.nvidia(tree(nvidia_card(tmp_path), **files))
     assert (found.state, found.mend) == ("problem", mend)
+
+
+@pytest.mark.parametrize(
+    ("release", "mend"),
+    [
+        ("ID=debian\n", "sudo apt-get install nvidia-driver && sudo reboot"),
+        ('ID="ubuntu"\n', "sudo ubuntu-drivers install && sudo reboot"),
+    ],
+)
+def test_a_graphics_card_without_nvidias_driver_is_worth_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str, mend: str
+) -> None:
+    answers(monkeypatch, {"absent": "libcuda.so.1: cannot open"})
+    (found,) = gpu.nvidia(tree(nvidia_card(tmp_path), **{"etc__os-release": release}))
+    assert (found.state, found.mend) == ("note", mend)
 
 
 def test_a_driver_that_crashes_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -487,6 +500,18 @@ def test_a_device_file_that_may_not_be_opened_has_its_command(
     monkeypatch.setattr(grp, "getgrgid", getgrgid)
     monkeypatch.setenv("LOGNAME", "me")
     assert denied(device) == expected.format(device=device, gid=device.stat().st_gid)
+
+
+def test_gstreamers_elements_for_hardware_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "gst-inspect-1.0"
+    listing = "va:  vah264dec: VA-API H.264 Decoder in AMD\ncoreelements:  queue: Queue\n"
+    program.write_text(
+        f"#!/bin/sh\n[ \"$1\" ] && echo 'gst-inspect-1.0 version 1.22.0\nGStreamer' || echo '{listing}'\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (found,) = cameras.gstreamer()
+    assert "GStreamer 1.22.0, for hardware: vah264dec (VA-API)" in found.text
 
 
 def test_gstreamer_that_is_not_there_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
