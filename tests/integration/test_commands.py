@@ -119,7 +119,7 @@ def test_files_from_other_editors_are_read(tmp_path: Path, fakes: Path, before: 
     path.write_bytes((before + good.replace("\n", "\r\n")).encode())
     status, out, err = here("check", path)
     assert (status, err) == (0, "")
-    assert "1 camera(s), 1 model(s)" in out
+    assert "1 camera: dock" in out
 
 
 @pytest.mark.parametrize(
