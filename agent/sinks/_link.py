@@ -52,7 +52,7 @@ class Endpoint:
     port: int
     tls: ssl.SSLContext | None = None
     username: str | None = None
-    password: Callable[[], str] | None = field(default=None, repr=False)
+    password: Callable[[], str | None] | None = field(default=None, repr=False)
     """Asked at each connect, so that a changed password file is seen."""
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     keepalive_s: int = 10

@@ -20,11 +20,11 @@ from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from typing_extensions import Self
 
 from agent.errors import ConfigError, Transient
-from agent.secrets import Secret
+from agent.secrets import Credentials
 from agent.sinks import Message, Sink, SinkConfig
 from agent.sinks._gate import Gate
 from agent.sinks._link import Endpoint, Link, Will, json_properties, parse_url
@@ -47,18 +47,12 @@ def _url(url: str) -> str:
     return url
 
 
-class Config(SinkConfig):
+class Config(SinkConfig, Credentials):
     """`mqtt: {url: mqtts://broker:8883, username: cam, password: credential:mqtt}`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     type: Literal["mqtt"] = "mqtt"
     url: Annotated[str, AfterValidator(_url)]
     """`mqtt://HOST[:PORT]` (1883) or `mqtts://HOST[:PORT]` (TLS, 8883)."""
-    username: str | None = None
-    password: Secret | None = None
-    """`credential:NAME`, a systemd credential."""
-    password_file: Path | None = None
     ca: Path | None = None
     """PEM file with the authorities to trust instead of the system's."""
     cert: Path | None = None
@@ -80,10 +74,6 @@ class Config(SinkConfig):
                 raise ValueError(f"{name} needs a URL that begins with mqtts://")
         if self.key is not None and self.cert is None:
             raise ValueError("key needs cert")
-        if self.password is not None and self.password_file is not None:
-            raise ValueError("password and password_file exclude each other")
-        if self.username is None and (self.password is not None or self.password_file is not None):
-            raise ValueError("a password needs a username")
         return self
 
     def open(self, agent: str, farewell: Message) -> MqttSink:
@@ -100,15 +90,10 @@ class Config(SinkConfig):
             port=port,
             tls=tls_context(self.ca, self.cert, self.key) if tls else None,
             username=self.username,
-            password=self._password if self.username is not None else None,
+            password=self.read_password if self.username is not None else None,
             protocol=self.protocol,
             keepalive_s=self.keepalive_s,
         )
-
-    def _password(self) -> str:
-        if self.password_file is not None:
-            return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
-        return self.password.resolve() if self.password is not None else ""
 
 
 def tls_context(ca: Path | None, cert: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
