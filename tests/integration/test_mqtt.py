@@ -159,7 +159,7 @@ def test_a_wrong_password_is_a_state_retried_slowly_and_shown_nowhere(
     with caplog.at_level(logging.DEBUG), Mosquitto(tmp_path, password="hush-right") as broker:
         sink = opened(broker.url, username=USER, password_file=secret)
         reached(lambda: sink.state()["state"] == "refused")
-        assert sink.state()["reason"] == "broker refuses: Not authorized"
+        assert sink.state()["reason"] == "broker refuses: Not authorized: check username, password and client_id"
         with pytest.raises(Transient) as raised:
             sink.send(result(1))
         secret.write_text("hush-right\n")
