@@ -272,6 +272,8 @@ class Link:
             client.disconnect()
         try:
             self._serve(client, version, patience_s, connack, end)
+        except Exception as error:  # noqa: BLE001 - paho stumbles in many ways over what is no MQTT
+            end.reason = f"what the broker says is not understood: {type(error).__name__}: {explain(error)}"
         finally:
             self._client = None
             client.abandon()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import ssl
@@ -17,7 +18,10 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from agent.commands._show import show
 from agent.errors import Transient
 from agent.messages import Payload
+from agent.service import Service
 from agent.sinks import Message, _gate, mqtt
+from agent.sinks._client import BrokerClient
+from tests.support.agents import fake_model, fake_store, settings_of
 from tests.support.broker import Certificates, Mosquitto, Subscriber, free_port
 from tests.support.fake_broker import FakeBroker, Publish, Rules
 from tests.support.proxy import Proxy
@@ -214,6 +218,21 @@ def test_a_broker_of_3_1_1_that_hangs_up_on_protocol_5_is_found_out(opened: Open
         assert limits(sink).startswith("MQTT 3.1.1: ")
 
 
+def test_what_is_not_understood_is_a_state_and_tried_again(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paho raises for some packets; the link lives on."""
+    with FakeBroker() as broker, monkeypatch.context() as patch:
+
+        def stumble(_client: object) -> None:
+            raise IndexError("bytearray index out of range")
+
+        patch.setattr(BrokerClient, "_handle_connack", stumble)
+        sink = opened(broker.url, protocol="5")
+        reached(sink, lambda: sink.state()["reason"])
+        assert sink.state()["reason"].startswith("what the broker says is not understood: IndexError")
+        patch.undo()
+        assert sink.ready(5)
+
+
 # -- questions
 
 
@@ -386,3 +405,25 @@ def test_published_is_what_was_meant(opened: Open) -> None:
         assert isinstance(said[STATUS], Publish)
         assert (said[STATUS].qos, said[STATUS].retain, said[STATUS].expiry_s) == (1, True, None)
         assert (said[RESULTS].qos, said[RESULTS].retain, said[RESULTS].expiry_s) == (0, False, 2)
+
+
+def test_the_agent_s_status_says_what_its_broker_cannot_do(tmp_path: Path) -> None:
+    """To whoever reads it: over that broker, where else."""
+    camera = {"source": {"type": "synthetic", "rate": 30}, "models": ["colours"]}
+    with FakeBroker(Rules(retain=False)) as broker:
+        settings = settings_of(
+            mqtt={"url": broker.url}, models={"colours": fake_model("classes")}, cameras={"a": camera}
+        )
+        service = Service(settings, fake_store(tmp_path))
+        service.start()
+
+        def said() -> list[str]:
+            found = [m.payload for m in broker.published if m.topic == f"sightwire/{settings.agent.name}/status"]
+            return [line for payload in found for line in json.loads(payload)["sinks"]["mqtt"]["limits"]]
+
+        try:
+            broker.wait_for(said)
+        finally:
+            service.stop()
+        assert said()[0].startswith("no retain: state is repeated")
+        assert broker.broken == []
