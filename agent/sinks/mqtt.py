@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
-import ssl
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +33,7 @@ from agent.sinks._gate import Gate
 from agent.sinks._link import Accepted, Endpoint, Link, Will, json_properties
 from agent.sinks._proxy import Proxy
 from agent.sinks._terms import REPEAT_S, Terms
+from agent.sinks._tls import tls_context
 from agent.sinks._told import Told
 
 log = logging.getLogger(__name__)
@@ -132,39 +131,20 @@ class Config(SinkConfig, Credentials):
             address=address,
             tls=tls_context(self.ca, self.cert, self.key, self.alpn) if address.tls else None,
             proxy=self.proxy,
-            headers=lambda: {name: value.resolve() for name, value in self.headers.items()},
+            headers=self._read_headers,
             username=self.username,
             password=self.read_password if self.username is not None else None,
             protocol=self.protocol,
             keepalive_s=self.keepalive_s,
         )
 
-
-def tls_context(
-    ca: Path | None, cert: Path | None = None, key: Path | None = None, alpn: Sequence[str] = ()
-) -> ssl.SSLContext:
-    """Verify the broker's certificate and host name; show ours if there is one. Raises ConfigError."""
-    try:
-        context = ssl.create_default_context(cafile=ca)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"ca: {ca}: {_file_problem(error)}") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if alpn:
-        context.set_alpn_protocols(list(alpn))
-    if cert is not None:
-        try:
-            # The empty password keeps OpenSSL from asking for one at the terminal.
-            context.load_cert_chain(cert, key, password=lambda: "")
-        except (OSError, ssl.SSLError) as error:
-            where = cert if key is None else f"{cert}, {key}"
-            raise ConfigError(f"cert, key: {where}: {_file_problem(error)}") from None
-    return context
-
-
-def _file_problem(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError):
-        return "not a PEM file that fits (or an encrypted key)"
-    return (error.strerror or str(error)).lower()
+    def _read_headers(self) -> dict[str, str]:
+        """Name and value as they are now. Raises ConfigError for what would not be one line."""
+        values = {name: value.resolve() for name, value in self.headers.items()}
+        for name, value in values.items():
+            if not value.isprintable():
+                raise ConfigError(f"headers: {name}: a value is one line, without control characters")
+        return values
 
 
 class MqttSink(Sink):
