@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import random
-import socket
 import ssl
 import threading
 import time
@@ -16,7 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from paho.mqtt.client import WebsocketConnectionError
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -26,6 +24,7 @@ from agent.errors import ConfigError
 from agent.sinks._address import Address
 from agent.sinks._client import BrokerClient
 from agent.sinks._proxy import Proxy
+from agent.sinks._reasons import Trouble, explain
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +232,7 @@ class Link:
 
         Some brokers of protocol 3.1.1 stumble over a will or password of protocol 5 before they see the version.
         """
-        trouble = _Trouble()
+        trouble = Trouble()
         client = self._build(V5, trouble, bare=True)
         connack: list[ReasonCode] = []
         client.on_connect = lambda _c, _u, _flags, code, _p: connack.append(code)
@@ -254,7 +253,7 @@ class Link:
         return None if alive == MQTTErrorCode.MQTT_ERR_SUCCESS else V311
 
     def _session(self, version: MQTTProtocolVersion, patience_s: float) -> _End:
-        trouble = _Trouble()
+        trouble = Trouble()
         client = self._build(version, trouble)
         end = _End("connection lost")
         connack: list[tuple[ReasonCode, Properties | None]] = []
@@ -273,7 +272,7 @@ class Link:
         try:
             self._serve(client, version, patience_s, connack, end)
         except Exception as error:  # noqa: BLE001 - paho stumbles in many ways over what is no MQTT
-            end.reason = f"what the broker says is not understood: {type(error).__name__}: {explain(error)}"
+            end.reason = f"what the broker says is not understood ({type(error).__name__})"
         finally:
             self._client = None
             client.abandon()
@@ -352,7 +351,7 @@ class Link:
         client.limit_in_flight(getattr(said, "ReceiveMaximum", MOST_IN_FLIGHT))
         self._owner.up(client, Accepted(self.protocol, said))
 
-    def _build(self, version: MQTTProtocolVersion, trouble: _Trouble, bare: bool = False) -> BrokerClient:
+    def _build(self, version: MQTTProtocolVersion, trouble: Trouble, bare: bool = False) -> BrokerClient:
         clean = {} if version == V5 else {"clean_session": True}
         client = BrokerClient(
             CallbackAPIVersion.VERSION2,
@@ -393,20 +392,6 @@ class Link:
         self.state, self.reason = state, reason
 
 
-class _Trouble(logging.Handler):
-    """Catches what paho only logs: the error that ended a connection."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.text = ""
-        self.logger = logging.Logger("paho", logging.ERROR)
-        self.logger.addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        error = record.args[0] if isinstance(record.args, tuple) and record.args else None
-        self.text = explain(error) if isinstance(error, Exception) else record.getMessage()
-
-
 def _farewell(end: _End, from_broker: bool, code: ReasonCode) -> None:
     if code.value == TAKEN_OVER:
         end.reason, end.code = "another client uses our client_id", TAKEN_OVER
@@ -414,23 +399,6 @@ def _farewell(end: _End, from_broker: bool, code: ReasonCode) -> None:
         end.reason, end.code = f"broker ended the connection: {code}", code.value
     elif code.value == 141:
         end.reason = "broker does not answer"
-
-
-def explain(error: Exception) -> str:
-    """One line for a person; of our own making, so that it carries no secret."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"broker's certificate: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {(error.reason or 'handshake failed').lower().replace('_', ' ')}"
-    if isinstance(error, socket.gaierror):
-        return "host name not found"
-    if isinstance(error, WebsocketConnectionError | IndexError | UnicodeDecodeError):  # paho's, of other answers
-        return "no MQTT over WebSocket there: check port, path and headers"
-    if isinstance(error, TimeoutError):
-        return "no connection within 5 s"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error) or type(error).__name__
 
 
 def json_properties(packet: int, expiry_s: int | None = None) -> Properties:

@@ -56,8 +56,10 @@ class Terms:
 
     def fits(self, topic: str, payload: bytes) -> bool:
         """A message of this size may be sent. Counts what surrounds it at its largest."""
+        if self.max_packet_bytes is None:
+            return True
         header = 5 + 2 + len(topic.encode()) + 2 + _PROPERTIES_BYTES
-        return self.max_packet_bytes is None or header + len(payload) <= self.max_packet_bytes
+        return header + len(payload) <= self.max_packet_bytes
 
     def limits(self, wanted: Terms) -> list[str]:
         """What cannot be done, a sentence each, for status. `wanted`: the settings, without what they rule out."""
