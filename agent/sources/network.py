@@ -6,16 +6,15 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Event
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from agent.errors import Refused, SourceError
 from agent.frame import Timestamp
-from agent.secrets import Secret, read_secret, redact, with_credentials
+from agent.secrets import Credentials, redact, with_credentials
 from agent.sources import Intake, Pictures, SourceConfig
 from agent.sources._decoded import Decoder
 
@@ -38,27 +37,14 @@ def _url(url: str) -> str:
     return url
 
 
-class Config(SourceConfig):
+class Config(SourceConfig, Credentials):
     """`{type: rtsp, url: rtsp://10.0.0.7/stream1, username: cam, password: credential:dock}`, or just the URL."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     type: Literal["rtsp"] = "rtsp"
     url: Annotated[str, AfterValidator(_url)] = Field(repr=False)
-    username: str | None = None
-    password: Secret | None = None
-    password_file: Path | None = None
     transport: Literal["tcp", "udp"] = "tcp"
     timeout_s: float = Field(default=3.0, gt=0, le=60)
     """A camera that is silent for so long is lost."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Config:
-        if self.password is not None and self.password_file is not None:
-            raise ValueError("password and password_file exclude each other")
-        if self.username is None and (self.password is not None or self.password_file is not None):
-            raise ValueError("a password needs a username")
-        return self
 
     @property
     def label(self) -> str:
@@ -86,10 +72,7 @@ class Config(SourceConfig):
             container.close()
 
     def _address(self) -> str:
-        password = read_secret(self.password_file) if self.password_file else None
-        if self.password is not None:
-            password = self.password.resolve()
-        return with_credentials(self.url, self.username, password)
+        return with_credentials(self.url, self.username, self.read_password())
 
     def _options(self) -> dict[str, str]:
         # Short analysis: the first frame after 0.3 s instead of 1.7. No `nobuffer`: it throws the key frame away that
