@@ -11,7 +11,9 @@ from datetime import datetime, timezone
 
 from agent.doctor.findings import Finding, note, ok, problem
 from agent.errors import ConfigError
-from agent.sinks._link import Endpoint, Link, State, explain
+from agent.sinks._link import Endpoint, Link, State
+from agent.sinks._proxy import ProxyError
+from agent.sinks._reasons import explain
 from agent.sinks.mqtt import Config
 
 TOPIC = "broker"
@@ -35,10 +37,10 @@ def look(config: Config, agent: str) -> Iterator[Finding]:
         mend = "mqtt: {password_file: ...}, a file that this user may read"
         yield problem(TOPIC, f"{error.filename}: cannot be read: {error.strerror}", mend)
         return
-    host, port = endpoint.host, endpoint.port
+    host, port = endpoint.address.host, endpoint.address.port
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        plain = socket.create_connection((host, port), _REACH_S)
+        plain = _dial(endpoint)
     except OSError as error:
         yield problem(TOPIC, f"{where}: {_why(error)}", _mend_tcp(host, port, error))
         return
@@ -62,6 +64,14 @@ def look(config: Config, agent: str) -> Iterator[Finding]:
     yield problem(TOPIC, text, _mend_mqtt(endpoint, where, client_id, refused=state == "refused"))
 
 
+def _dial(endpoint: Endpoint) -> socket.socket:
+    """A connection to the broker, through the proxy if there is one. Raises OSError."""
+    host, port = endpoint.address.host, endpoint.address.port
+    if endpoint.proxy is not None:
+        return endpoint.proxy.connect(host, port, _REACH_S)
+    return socket.create_connection((host, port), _REACH_S)
+
+
 def _greet(plain: socket.socket, tls: ssl.SSLContext | None, host: str) -> tuple[str, float | None]:
     """TLS, if it is wanted: which, in words, and when the broker's certificate ends (Unix s). Raises OSError."""
     if tls is None:
@@ -76,6 +86,8 @@ def _why(error: OSError) -> str:
 
 
 def _mend_tcp(host: str, port: int, error: OSError) -> str:
+    if isinstance(error, ProxyError):
+        return "mqtt: {proxy: ...} with the address and credentials of a proxy that lets us through"
     if isinstance(error, socket.gaierror):
         return f"mqtt: {{url: ...}} with a name that this finds: getent hosts {host}"
     if _is_here(host):
