@@ -133,8 +133,9 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     Two exports of one network that differ in names and comments only become the same bytes.
     """
     graph = model.graph
-    names = {value.name: value.name for value in (*graph.input, *graph.output)}
     arrays = constants(model)
+    # Old exports list their weights among the inputs.
+    names = {v.name: v.name for v in (*graph.input, *graph.output) if v.name not in arrays}
     nodes: list[onnx.NodeProto] = []
     initialisers: list[TensorProto] = []
     count: Counter[str] = Counter()
