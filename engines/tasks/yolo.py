@@ -12,7 +12,7 @@ import numpy as np
 
 from engines.tasks import ANY, Options
 from engines.tasks.boxes import corners
-from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best
+from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best, best_class
 
 
 class Config(DetectorConfig):
@@ -62,8 +62,9 @@ class YOLO(Detector):
         if self._config.layout == "columns":
             values = values.T
         if self._config.objectness:
-            values = values[np.flatnonzero(values[:, 4] >= self.least)]  # no class is over 1
-            rows, score, label = best(values[:, 4:5] * values[:, 5:], self.least)
+            rows = np.flatnonzero(values[:, 4] >= self.least)  # no class is over 1
+            score, label = best_class(values[rows, 5:])
+            score *= values[rows, 4]
         else:
             rows, score, label = best(values[:, 4:], self.least)
         boxes = values[rows, :4]
