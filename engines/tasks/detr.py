@@ -5,7 +5,7 @@ Their boxes need no suppression. Others of that form do (`iou: 0.6`): YOLO-NAS a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -32,9 +32,21 @@ class Config(DetectorConfig):
     scale: Scale = "unit"
     iou: float = Field(default=1.0, gt=0, le=1)
 
+    @property
+    def reading(self) -> str:
+        """See TaskConfig."""
+        return f"type: detr, background: {self.background or 'null'}"
+
     def outputs(self, labels: int, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:  # noqa: ARG002  # any queries
         """See TaskConfig."""
         return {self.boxes: (ANY, 4), self.scores: (ANY, labels + (self.background is not None))}
+
+    def alternatives(self) -> Iterator[Config]:
+        """See TaskConfig."""
+        # With sigmoids the background is a number that no label has; with softmax it is what is left.
+        background = "last" if self.activation == "softmax" else "first"
+        for other in (None, background):
+            yield self.model_copy(update={"background": other})
 
     def open(self, labels: Sequence[str], options: Options) -> DETR:
         """See TaskConfig."""

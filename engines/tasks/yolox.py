@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from engines.tasks import Options
-from engines.tasks.boxes import corners, grid
+from engines.tasks.boxes import cells, corners, grid
 from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best_class, logit, sigmoid
 
 
@@ -26,7 +26,7 @@ class Config(DetectorConfig):
 
     def outputs(self, labels: int, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         """See TaskConfig."""
-        return {self.output: (len(grid(size, self.strides)[0]), 5 + labels)}
+        return {self.output: (sum(w * h for w, h in cells(size, self.strides)), 5 + labels)}
 
     def open(self, labels: Sequence[str], options: Options) -> YOLOX:
         """See TaskConfig."""
