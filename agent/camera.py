@@ -145,8 +145,7 @@ class Camera:
             answer = self._answer(request)
             answer.use.account.ended(outcome)
             if outcome == "inferred":
-                found = answer.use.result(request.regions, request.results)
-                answer.result = _over(found, answer.use.threshold)
+                answer.result = answer.use.result(request.regions, request.results)
                 self._cascade(answer)
             if not answer.open_cascades:
                 answer.complete = True
@@ -183,7 +182,7 @@ class Camera:
                 cascade.use.account.ended(outcome)
                 if outcome == "inferred":
                     for row, result in zip(rows, request.results, strict=True):
-                        found = _over(result, cascade.use.threshold)
+                        found = cascade.use.over(result)
                         answer.attributes[row][cascade.use.name] = Content.of(found, cascade.use.labels)
                 answer.open_cascades -= 1
                 if not answer.open_cascades:
@@ -209,12 +208,6 @@ class Camera:
         with self._lock:
             self._under_way -= 1
             self._idle.notify_all()
-
-
-def _over(result: Result | None, threshold: float) -> Result | None:
-    if result is None or not threshold:
-        return result
-    return result[result.score >= threshold]
 
 
 def _wanted(found: Detections, cascade: Cascade) -> list[int]:

@@ -11,7 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from agent.durations import Seconds
 from agent.errors import ConfigError
@@ -45,6 +55,24 @@ Name = Annotated[str, AfterValidator(_name)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Point = tuple[Share, Share]
 Polygon = Annotated[list[Point], Field(min_length=3)]
+
+Count = Annotated[int, Field(gt=0)]
+Score = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _or_by_label(kind: Any) -> Any:
+    """One value for all labels, or label -> value for those that are named."""
+    return Annotated[
+        Annotated[kind, Tag("[all]")] | Annotated[dict[str, kind], Tag("[each]")],
+        Discriminator(lambda value: "[each]" if isinstance(value, dict) else "[all]"),
+    ]
+
+
+if TYPE_CHECKING:
+    Scores = float | dict[str, float]
+    Counts = int | dict[str, int]
+else:
+    Scores, Counts = _or_by_label(Score), _or_by_label(Count)
 
 
 def _region(region: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -97,8 +125,16 @@ class ModelSection(_Section):
     """Name of a model in the store, or path to a card (relative to the configuration)."""
     precision: Precision = "int8"
     backend: AnyBackend = Field(default_factory=lambda: cast(Any, _backend("auto")), validate_default=True)
-    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
-    top: Annotated[int, Field(gt=0)] | None = None
+    threshold: Scores | None = None
+    """Least score that is reported, of all labels or of those that are named."""
+    top: Counts | None = None
+    """At most so many results of a picture; or so many of each label that is named."""
+    only: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Labels that are reported at all."""
+    iou: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Detectors: overlap over which the weaker of two boxes goes; 1: none goes."""
+    agnostic: bool | None = None
+    """Detectors: whether a box also suppresses boxes of other labels."""
     linger: Seconds = 0.0
     """How long a batch waits for more cameras' frames, where the backend takes batches."""
 
@@ -111,7 +147,7 @@ class UseSection(_Section):
     roi: Region | None = None
     tiles: Tiles | None = None
     """Look at parts of the picture one by one, for small objects."""
-    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    threshold: Scores | None = None
     max_age: Seconds = 1.0
     """Results of older pictures are dropped, not sent."""
     retain: bool = False

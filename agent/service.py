@@ -25,7 +25,7 @@ from agent.errors import ConfigError
 from agent.flow import Mailbox
 from agent.inference import Inference
 from agent.messages import AgentStatus, Metrics, rfc3339
-from agent.models import open_models, threshold_of
+from agent.models import open_models, thresholds_of
 from agent.publishing import Outlets, Sender
 from agent.sinks import Message, Sink
 from agent.uses import Cascade, Use
@@ -215,9 +215,7 @@ class Service:
             every_ns=round(entry.every * 1e9),
             roi=entry.roi,
             tiles=entry.tiles,
-            threshold=threshold_of(self._settings.models[entry.use], engine.model.card)
-            if entry.threshold is None
-            else entry.threshold,
+            thresholds=thresholds_of(self._settings.models[entry.use], engine.model.card, entry),
             max_age_ns=round(entry.max_age * 1e9),
             retain=entry.retain,
         )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agent.flow import Account, Mailbox
 from agent.frame import Timestamp
 from agent.view import Region, pixels
@@ -25,7 +28,8 @@ class Use:
     roi: Region | None = None
     """Of the camera's picture."""
     tiles: Tiles | None = None
-    threshold: float = 0.0
+    thresholds: NDArray[np.float32] | None = None
+    """(C,) least score of each label that is reported; None: whatever the model reports."""
     max_age_ns: int = 1_000_000_000
     retain: bool = False
     cascades: list[Cascade] = field(default_factory=list)
@@ -52,9 +56,15 @@ class Use:
     def result(self, regions: tuple[Box | None, ...], results: list[Result | None]) -> Result | None:
         """The one result for a picture, from those of its `regions`."""
         if self.tiles is None:
-            return results[0]
+            return self.over(results[0])
         found = [(part, tile) for part, tile in zip(results, regions, strict=True) if isinstance(part, Detections)]
-        return merge([part for part, _ in found], [tile for _, tile in found if tile is not None])
+        return self.over(merge([part for part, _ in found], [tile for _, tile in found if tile is not None]))
+
+    def over(self, result: Result | None) -> Result | None:
+        """The rows that are over their label's threshold."""
+        if result is None or self.thresholds is None:
+            return result
+        return result[result.score >= self.thresholds[result.label]]
 
 
 @dataclass(eq=False)

@@ -39,22 +39,32 @@ class Limits:
 
 def resolve(config: TaskConfig, labels: Sequence[str], options: Options) -> Limits:
     """Raise CardError naming the option that names a label which the model has not, and the nearest that it has."""
-    thresholds = np.full(len(labels), config.threshold, np.float32)
-    if isinstance(options.threshold, Mapping):
-        thresholds[_indices("threshold", options.threshold, labels)] = list(options.threshold.values())
-    elif options.threshold is not None:
-        thresholds[:] = options.threshold
+    least = thresholds(labels, config.threshold, options.threshold)
     if options.only is not None:
         hidden = np.ones(len(labels), bool)
         hidden[_indices("only", options.only, labels)] = False
-        thresholds[hidden] = np.inf
+        least[hidden] = np.inf
     top, each = config.top, None
     if isinstance(options.top, Mapping):
         each = np.full(len(labels), top, np.intp)
         each[_indices("top", options.top, labels)] = list(options.top.values())
     elif options.top is not None:
         top = options.top
-    return Limits(thresholds, top, each)
+    return Limits(least, top, each)
+
+
+def thresholds(labels: Sequence[str], base: float, *asked: float | Mapping[str, float] | None) -> NDArray[np.float32]:
+    """Least score of each label, (C,): `base`, less what was asked for, one wish after the other.
+
+    Raises CardError as `resolve`.
+    """
+    least = np.full(len(labels), base, np.float32)
+    for wish in asked:
+        if isinstance(wish, Mapping):
+            least[_indices("threshold", wish, labels)] = list(wish.values())
+        elif wish is not None:
+            least[:] = wish
+    return least
 
 
 def _indices(option: str, names: Iterable[str], labels: Sequence[str]) -> list[int]:

@@ -339,3 +339,39 @@ def test_tiles_of_a_classifier_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match=r"cameras.a.models\[0\].tiles: classes finds no boxes"):
         agent.service.start()
+
+
+def test_thresholds_counts_and_labels_are_those_of_the_use_the_model_entry_and_the_card_in_this_order(
+    tmp_path: Path,
+) -> None:
+    colours = {**fake_model("classes"), "threshold": {"red": 0.99}, "only": ["red", "green"]}
+    cameras = {
+        "a": {"source": RECORDING, "models": ["colours"]},
+        "b": {"source": RECORDING, "models": [{"use": "colours", "threshold": {"green": 0.99, "red": 0.001}}]},
+    }
+    agent = Agent(settings_of(models={"colours": colours}, cameras=cameras), tmp_path)
+    agent.run_to_the_end()
+
+    def labels(camera: str) -> set[str]:
+        results = agent.payloads(f"{camera}/colours/classification")
+        assert len(results) == 60
+        return {row["label"] for result in results for row in result["classes"]}
+
+    assert labels("a") == {"green"}
+    assert labels("b") == {"red"}
+
+
+@pytest.mark.parametrize(
+    ("model", "use", "expected"),
+    [
+        ({"threshold": {"gren": 0.5}}, {}, r"models.colours: threshold: .*no label 'gren'; did you mean 'green'"),
+        ({"only": ["blu"]}, {}, r"models.colours: only: .*did you mean 'blue'"),
+        ({"iou": 0.5}, {}, "models.colours: .*iou"),
+        ({}, {"threshold": {"gren": 0.5}}, r"cameras.a.models\[0\]: threshold: .*did you mean 'green'"),
+    ],
+)
+def test_options_that_do_not_fit_the_model_name_their_place(tmp_path: Path, model, use, expected) -> None:
+    cameras = {"a": {"source": RECORDING, "models": [{"use": "colours", **use}]}}
+    settings = settings_of(models={"colours": {**fake_model("classes"), **model}}, cameras=cameras)
+    with pytest.raises(ConfigError, match=expected):
+        Agent(settings, tmp_path).service.start()

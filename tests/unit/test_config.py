@@ -79,6 +79,8 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_lines() -> None:
         ("      - people\n", "      - people\n      - people\n", "used twice on this camera"),
         ("[0.2, 0], [0.2, 0.3], [0, 0.3]", "[0.2, 0]", "at least 3 items"),
         ("model: helmets, ", "", "models.ppe.model: is missing"),
+        ("model: helmets, ", "model: helmets, threshold: 2, ", "models.ppe.threshold: input should be less than 1"),
+        ("model: helmets, ", "model: helmets, threshold: {hat: 2}, ", "ppe.threshold.hat: input should be less"),
         ("pace: live", "pace: slow", "expected 'lossless' or 'live'"),
     ],
 )
