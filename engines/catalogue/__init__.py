@@ -11,7 +11,7 @@ from importlib import resources
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from engines.card import Input
 from engines.errors import CardError
@@ -49,6 +49,10 @@ class Url(_Strict):
     size: int = Field(gt=0)
     """Bytes."""
     sha256: Sha256
+    mirrors: tuple[str, ...] = ()
+    """URLs of the same bytes, for when the first fails."""
+    file: str | None = None
+    """Name in a mirror, where the URL's last part says too little."""
     also: dict[Sha256, str] = Field(default_factory=dict)
     """Other exports of the same weights that a local file may be: sha256 -> what is known of it."""
 
@@ -56,6 +60,11 @@ class Url(_Strict):
     def source(self) -> str:
         """As the card names it."""
         return self.url
+
+    @property
+    def name(self) -> str:
+        """Of the file, in a folder or mirror that has many."""
+        return self.file or self.url.rpartition("/")[2]
 
 
 class Int8(_Strict):
@@ -84,9 +93,15 @@ class Entry(_Strict):
     task: dict[str, Any]
     labels: tuple[str, ...] | Literal["imagenet", "coco"]
     """The labels, or the name of a list in `labels/`."""
-    fp32: Sha256
-    """Of the FP32 file that the conversion makes."""
+    fp32: Sha256 | None = None
+    """Of the FP32 file that the conversion makes; None: only what is published of the weights is known here."""
     int8: Int8 | None = None
+
+    @model_validator(mode="after")
+    def _known_enough(self) -> Entry:
+        if self.fp32 is None and (isinstance(self.fetch, Package) or self.int8 is not None):
+            raise ValueError("fp32 may be missing only where the weights come from a URL and there is no INT8")
+        return self
 
     def label_names(self) -> tuple[str, ...]:
         """Return the labels themselves."""
