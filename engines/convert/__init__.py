@@ -20,9 +20,17 @@ Converter = Callable[[bytes, Mapping[str, Any], str], onnx.ModelProto]
 
 
 def from_onnx(data: bytes, options: Mapping[str, Any], where: str) -> onnx.ModelProto:
-    """Return an ONNX export: brought to opset 17, its names made canonical. Takes no numbers."""
-    del options
-    return graph.canonical(graph.upgrade(graph.parse(data, where), where))
+    """Return an ONNX export: brought to opset 17, its names made canonical.
+
+    options: `shape`, that of the input where the export leaves it free.
+    """
+    model = graph.parse(data, where)
+    if "shape" in options:
+        fixed = {tensor.name for tensor in model.graph.initializer}
+        (source,) = (value for value in model.graph.input if value.name not in fixed)
+        for dimension, size in zip(source.type.tensor_type.shape.dim, options["shape"], strict=True):
+            dimension.dim_value = size
+    return graph.canonical(graph.upgrade(model, where))
 
 
 CONVERTERS: dict[str, Converter] = {

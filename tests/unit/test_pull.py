@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from agent.commands import models as command
@@ -26,7 +29,7 @@ from engines.qdq import Table, activations, apply, quantised_nodes
 from engines.store import ModelStore
 from tests.support import web
 from tests.support.models import CLASSES, REAL, SIZE, tiny_bytes
-from tests.support.web import Site, web_server
+from tests.support.web import Site, forward_proxy, web_server
 
 WEIGHTS = tiny_bytes()
 NAME = "tiny"
@@ -373,21 +376,71 @@ def test_the_catalogue_is_sound() -> None:
             assert len(text) < 20_000
 
 
-def test_command(known: dict[str, Entry], store: ModelStore, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def cli(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`sightwire models` with these arguments, over the test's store."""
+    monkeypatch.setenv("SIGHTWIRE_MODELS", str(store.root))
+    monkeypatch.setenv("COLUMNS", "120")
+    return lambda *arguments: CliRunner().invoke(command.app, list(arguments))
+
+
+def test_command(known: dict[str, Entry], server: str, cli: Callable[..., Result]) -> None:
     """List, pull and show, for people and as JSON; a mistake is one line and code 1."""
     known[NAME] = entry_for(url(f"{server}/tiny.onnx"))
-    monkeypatch.setenv("SIGHTWIRE_MODELS", str(store.root))
-    cli = CliRunner()
-    listed = json.loads(cli.invoke(command.app, ["list", "--json"]).stdout)
-    assert listed["models"][0] | {"summary": ""} == {"name": NAME, "summary": "", "installed": False, "precisions": []}
-    assert cli.invoke(command.app, ["pull", NAME]).exit_code == 0
-    assert "fp32, int8" in cli.invoke(command.app, ["list"]).stdout
-    assert json.loads(cli.invoke(command.app, ["show", NAME, "--json"]).stdout)["max_batch"] == 4
-    assert "top-1: 1.0 in FP32" in cli.invoke(command.app, ["show", NAME]).stdout
-    failed = cli.invoke(command.app, ["show", "tinny"])
+    (row,) = json.loads(cli("list", "--json").stdout)["models"]
+    assert row == {
+        "name": NAME, "summary": "five kinds of things", "licence": "MIT", "source": f"{server}/tiny.onnx",
+        "download_bytes": len(WEIGHTS), "seen": True, "installed": False, "precisions": [],
+    }  # fmt: skip
+    assert cli("pull", NAME).exit_code == 0
+    assert re.search(r"tiny +fp32, int8 +MIT +0\.0 +URL +five kinds", cli("list").stdout)
+    assert json.loads(cli("show", NAME, "--json").stdout)["max_batch"] == 4
+    assert "top-1: 1.0 in FP32" in cli("show", NAME).stdout
+    failed = cli("show", "tinny")
     assert failed.exit_code == 1
     assert "did you mean 'tiny'" in failed.output
     assert failed.output.count("\n") == 1
+
+
+def test_command_says_what_was_never_tried(known: dict[str, Entry], server: str, cli: Callable[..., Result]) -> None:
+    """In the list, in what a pull says, and in what is shown of the card."""
+    known[NAME] = entry_for(url(f"{server}/tiny.onnx"), fp32=None, int8=None)
+    assert "tiny *" in cli("list").stdout
+    assert "never tried by us" in cli("pull", NAME).output
+    assert "never tried by us" in cli("show", NAME).output
+
+
+def test_command_takes_a_file_a_folder_or_a_mirror(
+    known: dict[str, Entry], site: Site, cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By --from or from the environment; a file is of one model only."""
+    known[NAME] = entry_for(url("http://127.0.0.1:1/models/tiny.onnx"))
+    (tmp_path / "tiny.onnx").write_bytes(WEIGHTS)
+    for where in (str(tmp_path / "tiny.onnx"), str(tmp_path), site.url):
+        assert cli("pull", NAME, "--again", "--from", where).exit_code == 0
+    assert "name one" in cli("pull", NAME, NAME, "--from", str(tmp_path / "tiny.onnx")).output
+    monkeypatch.setenv("SIGHTWIRE_MIRROR", site.url)
+    assert cli("pull", NAME, "--again").exit_code == 0
+    assert len(site.requests) == 2
+
+
+def test_command_goes_through_a_proxy(known: dict[str, Entry], site: Site, cli: Callable[..., Result]) -> None:
+    """--proxy."""
+    known[NAME] = entry_for(url(f"{site.url}/tiny.onnx"))
+    with forward_proxy() as proxy:
+        assert cli("pull", NAME, "--proxy", proxy.url).exit_code == 0
+        assert proxy.requests == [f"GET {site.url}/tiny.onnx"]
+
+
+def test_command_interrupted(
+    known: dict[str, Entry], server: str, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line that says how to go on."""
+    known[NAME] = entry_for(url(f"{server}/tiny.onnx"))
+    monkeypatch.setattr("engines.pull.fetch", Mock(side_effect=KeyboardInterrupt))
+    result = cli("pull", NAME)
+    assert result.exit_code == 130
+    assert "'sightwire models pull tiny' goes on where it stopped" in result.output
 
 
 @pytest.mark.parametrize("name", REAL)
