@@ -225,7 +225,7 @@ def _opener(proxy: str | None) -> urllib.request.OpenerDirector:
     handlers = (
         urllib.request.ProxyHandler(None if proxy is None else {"http": proxy, "https": proxy}),
         urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(context=ssl.create_default_context()),
+        urllib.request.HTTPSHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
         urllib.request.UnknownHandler(),

@@ -104,8 +104,17 @@ def chunked(request: Handler, body: bytes) -> None:
 
 def another_range(request: Handler, body: bytes) -> None:
     """Not the range that was asked for."""
-    request.begin(206, len(body), Content_Range=f"bytes 0-{len(body) - 1}/{len(body)}", ETag='"one"')
-    request.wfile.write(body)
+    ranged(f"bytes 0-{len(body) - 1}/{len(body)}")(request, body)
+
+
+def ranged(span: str) -> Answer:
+    """A part, of which it is said that it is this range."""
+
+    def answer(request: Handler, body: bytes) -> None:
+        request.begin(206, len(body), Content_Range=span, ETag='"one"')
+        request.wfile.write(body)
+
+    return answer
 
 
 def status(code: int) -> Answer:
