@@ -49,7 +49,7 @@ def _row(name: str, store: ModelStore) -> dict[str, Any]:
         if name in catalogue.names():
             entry = catalogue.entry(name)
             row |= {"summary": entry.summary, "licence": entry.licence, "source": entry.fetch.source}
-            row |= {"download_bytes": entry.fetch.size, "seen": entry.fp32 is not None}
+            row |= {"download_bytes": entry.fetch.size, "seen": entry.seen}
         if name in store.names():
             card, _ = store.find(name)
             row |= {"summary": card.summary, "licence": card.origin.licence, "source": card.origin.source}

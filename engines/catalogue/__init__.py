@@ -56,7 +56,7 @@ class Url(_Strict):
     file: str | None = None
     """Name in a mirror, where the URL's last part says too little."""
     also: dict[Sha256, str] = Field(default_factory=dict)
-    """Other exports of the same weights that a local file may be: sha256 -> what is known of it."""
+    """Other exports of these weights that a local file may be, sha256 -> what is known of it; `fp32` is then theirs."""
 
     @property
     def source(self) -> str:
@@ -104,6 +104,11 @@ class Entry(_Strict):
         if self.fp32 is None and (isinstance(self.fetch, Package) or self.int8 is not None):
             raise ValueError("fp32 may be missing only where the weights come from a URL and there is no INT8")
         return self
+
+    @property
+    def seen(self) -> bool:
+        """Whether the file that is fetched was ever tried here; a card says it of the file that it was made from."""
+        return self.fp32 is not None and (isinstance(self.fetch, Package) or not self.fetch.also)
 
     def label_names(self) -> tuple[str, ...]:
         """Return the labels themselves."""
