@@ -55,6 +55,8 @@ class Origin(_Strict):
     licence: str
     """SPDX identifier."""
     homepage: str | None = None
+    seen: bool = True
+    """False: the makers of the catalogue never had these weights, they know of them only what their publisher says."""
 
 
 class Quantisation(_Strict):

@@ -134,8 +134,8 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     graph = model.graph
     arrays = constants(model)
-    # Old exports list their weights among the inputs.
-    names = {v.name: v.name for v in (*graph.input, *graph.output) if v.name not in arrays}
+    inputs = [value for value in graph.input if value.name not in arrays]  # before IR 4 weights were inputs too
+    names = {value.name: value.name for value in (*inputs, *graph.output)}
     nodes: list[onnx.NodeProto] = []
     initialisers: list[TensorProto] = []
     count: Counter[str] = Counter()
@@ -158,7 +158,6 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
                 attribute=sorted(node.attribute, key=lambda attribute: str(attribute.name)),
             )
         )
-    inputs = [value for value in graph.input if value.name not in arrays]
     return model_of(
         onnx.GraphProto(name="network", node=nodes, initializer=initialisers, input=inputs, output=graph.output)
     )
