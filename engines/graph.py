@@ -20,11 +20,12 @@ from pydantic import BaseModel, ConfigDict
 
 from engines.card import Card
 from engines.errors import CardError, ModelFileError
+from engines.opset import TARGET as OPSET
+from engines.opset import lower, nodes_of
 
 INPUT = "images"
 NORMALISED = "normalised"
 """The float tensor between the baked normalisation and the network."""
-OPSET = 17
 IR_VERSION = 8
 #: Operators that mean the same from opset 11 to 17 when the network only infers.
 _UNCHANGED = {
@@ -69,12 +70,20 @@ def parse(data: bytes, where: str) -> onnx.ModelProto:
     """Read and check an ONNX model. Raises ModelFileError naming `where`."""
     try:
         model = onnx.ModelProto.FromString(data)
+    except (DecodeError, ValueError) as error:
+        raise ModelFileError(f"{where}: not a sound ONNX model ({_first_line(error)}); pull or export it again") from None
+    check(model, where)
+    return model
+
+
+def check(model: onnx.ModelProto, where: str) -> None:
+    """Check a model that is in memory. Raises ModelFileError naming `where`."""
+    try:
         onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise ModelFileError(
             f"{where}: not a sound ONNX model ({_first_line(error)}); pull or export it again"
         ) from None
-    return model
 
 
 def load(path: Path) -> onnx.ModelProto:
@@ -105,19 +114,23 @@ def shape_of(value: onnx.ValueInfoProto) -> tuple[int, ...]:
 
 
 def upgrade(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    """Return the model at opset 17. Raises ModelFileError if its opset is unknown or cannot be upgraded."""
-    versions = {entry.domain: entry.version for entry in model.opset_import}
-    foreign = sorted(domain for domain in versions if domain not in ("", "ai.onnx"))
-    if foreign:
-        raise ModelFileError(f"{where}: uses operators of {', '.join(foreign)}, which no backend here runs")
-    version = versions.get("", versions.get("ai.onnx", 0))
+    """Return the model at opset 17. Raises ModelFileError if its opset is unknown or cannot be brought there."""
+    used = {node.domain for node in nodes_of(model.graph)}
+    if foreign := sorted(used - {"", "ai.onnx"}):
+        raise ModelFileError(
+            f"{where}: uses operators of {', '.join(foreign)}, which not every backend runs; export it without a "
+            "framework's own operators"
+        )
+    version = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     upgraded = onnx.ModelProto()
     upgraded.CopyFrom(model)
     unchanged = 11 <= version <= OPSET and {node.op_type for node in model.graph.node} <= _UNCHANGED
-    if version != OPSET and not unchanged:
+    if version > OPSET:
+        upgraded = lower(model, where)
+    elif version != OPSET and not unchanged:
         try:
             upgraded = onnx.version_converter.convert_version(model, OPSET)
-        except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        except Exception as error:  # noqa: BLE001  # C++ raises its own kind, which has no base but Exception
             raise ModelFileError(
                 f"{where}: opset {version} cannot be brought to {OPSET}: {_first_line(error)}"
             ) from None
@@ -133,8 +146,9 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     Two exports of one network that differ in names and comments only become the same bytes.
     """
     graph = model.graph
-    names = {value.name: value.name for value in (*graph.input, *graph.output)}
     arrays = constants(model)
+    inputs = [value for value in graph.input if value.name not in arrays]  # before IR 4 weights were inputs too
+    names = {value.name: value.name for value in (*inputs, *graph.output)}
     nodes: list[onnx.NodeProto] = []
     initialisers: list[TensorProto] = []
     count: Counter[str] = Counter()
@@ -157,7 +171,6 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
                 attribute=sorted(node.attribute, key=lambda attribute: str(attribute.name)),
             )
         )
-    inputs = [value for value in graph.input if value.name not in arrays]
     return model_of(
         onnx.GraphProto(name="network", node=nodes, initializer=initialisers, input=inputs, output=graph.output)
     )
