@@ -7,7 +7,6 @@ float, and its bytes depend on nothing but the weights: no producer versions, no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from engines.card import Card
 from engines.errors import CardError, ModelFileError
 from engines.opset import TARGET as OPSET
 from engines.opset import lower, nodes_of
+from engines.tasks import TaskConfig, misfit
 
 INPUT = "images"
 NORMALISED = "normalised"
@@ -249,8 +249,8 @@ def free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     return freed
 
 
-def check_fits(card: Card, model: onnx.ModelProto, outputs: Mapping[str, tuple[int, ...]]) -> None:
-    """Check a graph against its card. `outputs`: name -> shape of one picture's row that the card's task wants.
+def check_fits(card: Card, model: onnx.ModelProto, task: TaskConfig | None) -> None:
+    """Check a graph against its card; `task` is the card's, None one that a later version brings.
 
     Raises CardError naming the input or output that does not fit, and the number of labels where that is why.
     """
@@ -270,13 +270,9 @@ def check_fits(card: Card, model: onnx.ModelProto, outputs: Mapping[str, tuple[i
             f"{card.name}: the graph is fixed at batch {shape[0]}, the card says max_batch {card.max_batch}"
         )
     rows = {value.name: shape_of(value)[1:] for value in model.graph.output}
-    for name, wanted in outputs.items():
-        if name not in rows:
-            raise CardError(f"{card.name}: the card's task reads output {name!r}, the graph has {', '.join(rows)}")
-        row = rows[name]
-        if len(row) != len(wanted) or any(a not in (-1, b) for a, b in zip(row, wanted, strict=True)):
-            labels = f"{len(card.labels)} label{'s' * (len(card.labels) != 1)}"
-            raise CardError(f"{card.name}: rows of output {name} are {row}, {labels} and the card's task want {wanted}")
+    wrong = task and misfit(task, len(card.labels), (card.input.width, card.input.height), rows)
+    if wrong:
+        raise CardError(f"{card.name}: {wrong}")
 
 
 def _first_line(error: Exception) -> str:

@@ -20,6 +20,7 @@ from engines.errors import EngineError, FetchError, ModelFileError
 from engines.fetch import Progress, from_index, from_url, member, silent
 from engines.parts import find_parts
 from engines.store import ModelStore
+from engines.tasks import TaskConfig
 
 
 def pull(
@@ -113,7 +114,7 @@ def _build(entry: Entry, weights: bytes, sha256: str, folder: Path, progress: Pr
         origin=Origin(source=_origin(entry, sha256), sha256=sha256, licence=entry.licence, homepage=entry.homepage),
         max_batch=proved_batch(fp32, entry.max_batch),
     )
-    graph.check_fits(card, fp32, _task_outputs(card))
+    graph.check_fits(card, fp32, _known_task(card))
     # An export of the same weights that differs in a bit gets no INT8: the proof is not for it.
     if proved and entry.int8 is not None:
         progress("quantise")
@@ -165,10 +166,8 @@ def _origin(entry: Entry, sha256: str) -> str:
     return also.get(sha256, entry.fetch.source)
 
 
-def _task_outputs(card: Card) -> dict[str, tuple[int, ...]]:
-    """Return what the card's task reads; nothing for a task that a later version brings."""
+def _known_task(card: Card) -> TaskConfig | None:
+    """Return the card's task; None for one that a later version brings."""
     from engines.model import task_config
 
-    if card.task.get("type") not in find_parts("engines.tasks", "sightwire.tasks"):
-        return {}
-    return task_config(card).outputs(len(card.labels))
+    return task_config(card) if card.task.get("type") in find_parts("engines.tasks", "sightwire.tasks") else None

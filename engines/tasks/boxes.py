@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,21 +21,53 @@ def iou(a: Boxes, b: Boxes) -> NDArray[np.float32]:
     return np.where(union > 0, inner / np.where(union > 0, union, 1), 0).astype(np.float32)
 
 
-def suppress(xyxy: Boxes, score: NDArray[np.float32], label: NDArray[np.int32], limit: float) -> NDArray[np.intp]:
-    """Greedy class-aware non-maximum suppression: indices of the rows that stay, best first.
+def suppress(xyxy: Boxes, label: NDArray[np.integer] | None, limit: float) -> NDArray[np.intp]:
+    """Greedy non-maximum suppression of finite boxes, best first: indices of the rows that stay, best first.
 
-    A box goes when a better one of the same label overlaps it by more than `limit` IoU (Felzenszwalb et al. 2010), and
-    when it is nowhere: a network that overflows gives NaN.
+    A box goes when a better one that stayed overlaps it by more than `limit` IoU (Felzenszwalb et al. 2010) and has the
+    same label; whatever its label, where `label` is None.
     """
-    order = np.argsort(-score, kind="stable")
-    order = order[np.isfinite(xyxy[order]).all(axis=1)]
-    if len(order) < 2:
-        return order
-    xyxy, label = xyxy[order], label[order]
     overlaps = iou(xyxy, xyxy) > limit
-    overlaps &= label[:, None] == label[None, :]
-    keep = np.ones(len(order), bool)
-    for row in range(len(order)):
+    if label is not None:
+        overlaps &= label[:, None] == label[None, :]
+    keep = np.ones(len(xyxy), bool)
+    for row in range(len(xyxy)):
         if keep[row]:
             keep[row + 1 :] &= ~overlaps[row, row + 1 :]
-    return order[keep]
+    return np.flatnonzero(keep)
+
+
+Order = Literal["xyxy", "yxyx", "cxcywh"]
+"""What the four numbers of a box are."""
+Scale = Literal["pixels", "unit"]
+"""Tensor pixels, or shares of the tensor's sides."""
+
+
+def to_xyxy(boxes: Boxes, order: Order, scale: Scale, size: tuple[int, int]) -> Boxes:
+    """Boxes (K, 4) as a graph gives them -> left, top, right, bottom, in pixels of a tensor of that (width, height)."""
+    if order == "cxcywh":
+        boxes = corners(boxes[:, :2], boxes[:, 2:])
+    elif order == "yxyx":
+        boxes = boxes[:, [1, 0, 3, 2]]
+    return boxes * np.array([*size, *size], np.float32) if scale == "unit" else boxes
+
+
+def corners(centre: Boxes, sides: Boxes) -> Boxes:
+    """Centres (K, 2) and sides (K, 2) -> left, top, right, bottom (K, 4)."""
+    half = sides / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def cells(size: tuple[int, int], strides: Sequence[int]) -> list[tuple[int, int]]:
+    """(columns, rows) of the grid of each stride over an input of `size` (width, height); the last cells may be cut."""
+    return [(-(-size[0] // stride), -(-size[1] // stride)) for stride in strides]
+
+
+def grid(size: tuple[int, int], strides: Sequence[int]) -> tuple[Boxes, NDArray[np.float32]]:
+    """Cells of the grids of all strides, row by row: their corners (A, 2), x and y in strides, and strides (A, 1)."""
+    parts, steps = [], []
+    for (columns, rows), stride in zip(cells(size, strides), strides, strict=True):
+        y, x = np.mgrid[:rows, :columns]
+        parts.append(np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32))
+        steps.append(np.full((rows * columns, 1), stride, np.float32))
+    return np.concatenate(parts), np.concatenate(steps)

@@ -2,25 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engines.base import Raw
 from engines.card import Input
 from engines.parts import find_parts
 from engines.pixels import Geometry, fit
 from engines.results import Columns, Detections
-from engines.tasks import Options, Task, TaskConfig
+from engines.tasks import ANY, Options, Task, TaskConfig
 
 TASKS = find_parts("engines.tasks", "sightwire.tasks")
-LABELS = 3
+LABELS = ("person", "bicycle", "car")
 ROWS = 4
 #: the numbers that a card gives each task; a new task needs an entry here
 NUMBERS: dict[str, dict[str, Any]] = {
     "classify": {"scores": "scores"},
+    "detectnet": {"coverage": "coverage", "boxes": "boxes"},
+    "detr": {"boxes": "boxes", "scores": "scores", "activation": "sigmoid"},
+    "fastestdet": {"output": "output"},
+    "nanodet": {"output": "output", "cell": "corner"},
+    "nms": {"boxes": "boxes", "scores": "scores", "labels": "labels", "count": "count"},
     "ssd": {"boxes": "boxes", "scores": "scores", "grids": [3, 1]},
+    "yolo": {"output": "output", "layout": "columns", "objectness": False},
+    "yolox": {"output": "output"},
+}
+
+
+def shares(values: NDArray[Any]) -> None:
+    """Make them 0 to 1, in place, as a graph does that ends in a sigmoid."""
+    values[:] = 1 / (1 + np.exp(-values))
+
+
+def unit_boxes(values: NDArray[Any]) -> None:
+    """Make them centres and sides within a picture, in place."""
+    shares(values)
+    values[:] = values * 0.5 + 0.2
+
+
+def pixel_boxes(values: NDArray[Any]) -> None:
+    """Make them centres and sides in pixels of the input, in place."""
+    unit_boxes(values)
+    values *= INPUT.width
+
+
+def nms(raw: Raw) -> None:
+    pixel_boxes(raw["boxes"])
+    raw["boxes"][..., 2:] += raw["boxes"][..., :2]
+    shares(raw["scores"])
+    raw["labels"][:] = np.arange(raw["labels"].shape[1]) % len(LABELS)
+    raw["count"][:] = raw["labels"].shape[1] - 3
+
+
+def yolo(raw: Raw) -> None:
+    pixel_boxes(raw["output"][:, :4])
+    shares(raw["output"][:, 4:])
+
+
+#: what a task's network makes of random numbers, where it does not end in logits
+NETWORKS: dict[str, Callable[[Raw], None]] = {
+    "detectnet": lambda raw: shares(raw["coverage"]),
+    "detr": lambda raw: unit_boxes(raw["boxes"]),
+    "fastestdet": lambda raw: [shares(raw["output"][:, part]) for part in (slice(1), slice(5, None))] and None,
+    "nanodet": lambda raw: shares(raw["output"][:, :, : len(LABELS)]),
+    "nms": nms,
+    "yolo": yolo,
+    "yolox": lambda raw: shares(raw["output"][:, :, 4:]),
 }
 NOTHING, EVERYTHING = 1 - 1e-6, 1e-6
 INPUT = Input(width=64, height=64, fit="letterbox")
@@ -45,7 +96,11 @@ def opened(config: TaskConfig, **options: Any) -> Task:
 def outputs(config: TaskConfig, rows: int = ROWS) -> Raw:
     """Random outputs of the shapes that the task asks for."""
     rng = np.random.default_rng(7)
-    return {name: rng.normal(0, 2, (rows, *shape)).astype(np.float32) for name, shape in config.outputs(LABELS).items()}
+    shapes = config.outputs(len(LABELS), (INPUT.width, INPUT.height))
+    filled = {name: [50 if side == ANY else side for side in shape] for name, shape in shapes.items()}
+    raw: Raw = {name: rng.normal(0, 2, (rows, *shape)).astype(np.float32) for name, shape in filled.items()}
+    NETWORKS.get(getattr(config, "type"), lambda _: None)(raw)  # noqa: B009  # every config has one, the base has not
+    return raw
 
 
 def columns(result: Columns) -> dict[str, list[Any]]:
@@ -57,7 +112,7 @@ def test_there_is_one_result_for_each_picture_whose_labels_and_scores_exist(conf
     assert len(found) == ROWS
     for result in found:
         assert len(result) > 0
-        assert ((result.label >= 0) & (result.label < LABELS)).all()
+        assert ((result.label >= 0) & (result.label < len(LABELS))).all()
         assert ((result.score >= 0) & (result.score <= 1)).all()
         assert (np.diff(result.score) <= 0).all(), "best first"
 
