@@ -71,7 +71,9 @@ def parse(data: bytes, where: str) -> onnx.ModelProto:
     try:
         model = onnx.ModelProto.FromString(data)
     except (DecodeError, ValueError) as error:
-        raise ModelFileError(f"{where}: not a sound ONNX model ({_first_line(error)}); pull or export it again") from None
+        raise ModelFileError(
+            f"{where}: not a sound ONNX model ({_first_line(error)}); pull or export it again"
+        ) from None
     check(model, where)
     return model
 
@@ -229,8 +231,10 @@ def _front(normalisation: Normalisation) -> tuple[list[onnx.NodeProto], list[Ten
     return nodes, [tensor for _, extra, _ in steps for tensor in extra]
 
 
-def free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
+def free_batch(model: onnx.ModelProto, batch: int = 1) -> onnx.ModelProto:
     """Return the model with its batch named `N` in every input and output, and reshapes that keep the first dimension.
+
+    `batch` is what it is fixed at.
 
     Whether the result means the same is for `engines.batch.proved_batch` to say.
     """
@@ -243,7 +247,7 @@ def free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     for tensor in freed.graph.initializer:
         if tensor.name in shapes:
             shape = numpy_helper.to_array(tensor).copy()
-            if shape.size and shape[0] == 1:
+            if shape.size and shape[0] == batch:
                 shape[0] = 0  # "as the input has it"
                 tensor.CopyFrom(constant(tensor.name, shape))
     return freed

@@ -24,7 +24,7 @@ _STRIPPED = {"Dropout", "Identity"}
 
 
 def plain(model: onnx.ModelProto, shape: tuple[int, ...], where: str) -> onnx.ModelProto:
-    """Return the network with an input of that shape (-1: the batch is free), canonical, at opset 17, in float32.
+    """Return the network with an input of that shape (-1: the batch is free), at opset 17, in float32.
 
     Raises ModelFileError for operators that no backend runs and for opsets that cannot be brought to 17.
     """
@@ -37,10 +37,18 @@ def plain(model: onnx.ModelProto, shape: tuple[int, ...], where: str) -> onnx.Mo
     _fix_input(network, shape)
     network = graph.upgrade(network, where)
     fold(network)
-    prune(network, {value.name for value in network.graph.output})
-    if any(attribute.HasField("g") or attribute.graphs for node in network.graph.node for attribute in node.attribute):
-        return _renamed_header(network)  # its inner graphs read outer tensors by name
-    return graph.canonical(network)
+    return network
+
+
+def trimmed(network: onnx.ModelProto, outputs: set[str]) -> onnx.ModelProto:
+    """Return the network with those outputs alone and what they need, in the project's canonical form."""
+    kept = onnx.ModelProto()
+    kept.CopyFrom(network)
+    prune(kept, outputs)
+    if any(attribute.HasField("g") or attribute.graphs for node in kept.graph.node for attribute in node.attribute):
+        kept.graph.name = "network"
+        return graph.model_of(kept.graph)  # its inner graphs read outer tensors by name, so names stay
+    return graph.canonical(kept)
 
 
 def _inlined(network: onnx.ModelProto, where: str) -> onnx.ModelProto:
@@ -51,11 +59,6 @@ def _inlined(network: onnx.ModelProto, where: str) -> onnx.ModelProto:
         return inliner.inline_local_functions(network)
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelFileError(f"{where}: its functions cannot be inlined: {str(error)[:200]}") from None
-
-
-def _renamed_header(network: onnx.ModelProto) -> onnx.ModelProto:
-    network.graph.name = "network"
-    return graph.model_of(network.graph)
 
 
 def is_quantised(model: onnx.ModelProto) -> bool:
