@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -27,7 +28,7 @@ class Given:
 
     family: str | None = None
     labels: str | None = None
-    """A file with one a line, `coco`, `coco90`, `imagenet`, `numbers`, or the labels themselves with commas."""
+    """A file with one a line, `coco`, `imagenet`, `numbers`, or the labels themselves with commas."""
     size: tuple[int, int] | None = None
     """Width, height."""
     layout: str | None = None
@@ -74,10 +75,11 @@ class Facts:
 
     def settle(self, name: str, ask: str, **said: T | None) -> T | None:
         """Take the first that is not None of `flag`, `metadata`, `graph`, `family`; else remember what to ask for."""
-        for source in ("flag", "metadata", "graph", "family"):
+        sources: tuple[Source, ...] = ("flag", "metadata", "graph", "family")
+        for source in sources:
             value = said.get(source)
             if value is not None:
-                return self.note(name, value, source)  # type: ignore[arg-type]  # the loop's own words
+                return self.note(name, value, source)
         self._missing.append(f"{name}: give {ask}")
         return None
 
@@ -93,9 +95,10 @@ def labels_from(text: str, classes: int | None, where: str) -> tuple[str, ...]:
         if classes is None:
             raise ModelFileError(f"{where}: the graph does not say how many labels there are; give --labels with names")
         return tuple(map(str, range(classes)))
-    if text in ("coco", "coco90", "imagenet"):
+    if re.fullmatch("[a-z][a-z0-9-]*", text):
         shipped = resources.files("engines.catalogue").joinpath(f"labels/{text}.txt")
-        return tuple(shipped.read_text(encoding="utf-8").splitlines())
+        if shipped.is_file():
+            return tuple(shipped.read_text(encoding="utf-8").splitlines())
     path = Path(text)
     if path.is_file():
         try:

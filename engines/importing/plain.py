@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engines import graph
 from engines.errors import ModelFileError
-from engines.opset import nodes_of
+from engines.opset import TARGET, nodes_of
 
 _FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 #: Worked out at import where all they read is constant: those that never make more of it than there was.
@@ -37,7 +37,43 @@ def plain(model: onnx.ModelProto, shape: tuple[int, ...], where: str) -> onnx.Mo
     _fix_input(network, shape)
     network = graph.upgrade(network, where)
     fold(network)
+    _loosen(network)
     return network
+
+
+def _loosen(network: onnx.ModelProto) -> None:
+    """Write what names the batch for nothing so that it does not; in place.
+
+    Resizing to a size that has the batch in it becomes resizing by a factor, and `allowzero`, which forbids "as the
+    input has it", goes where no 0 stands.
+    """
+    arrays = graph.constants(network)
+    shapes: dict[str, tuple[int, ...]] = {}
+    added: list[TensorProto] = []
+    for index, node in enumerate(network.graph.node):
+        if node.op_type == "Reshape" and 0 not in arrays.get(node.input[1], np.zeros(1)):
+            for attribute in [entry for entry in node.attribute if entry.name == "allowzero"]:
+                node.attribute.remove(attribute)
+        if node.op_type == "Resize" and len(node.input) == 4 and arrays.get(node.input[3], np.zeros(0)).size == 4:
+            shapes = shapes or _inferred(network)
+            before, after = shapes.get(node.input[0], ()), arrays[node.input[3]]
+            if len(before) == 4 and before[1] == after[1] and min(before[2:]) > 0:
+                scales = np.array([1, 1, after[2] / before[2], after[3] / before[3]], np.float32)
+                # Runtimes take the floor of side times factor.
+                if [int(np.floor(np.float32(s) * f)) for s, f in zip(before[2:], scales[2:], strict=True)] == [*after[2:]]:
+                    added.append(graph.constant(f"resize.scales.{index}", scales))
+                    node.input[2] = added[-1].name
+                    del node.input[3:]
+    network.graph.initializer.extend(added)
+
+
+def _inferred(network: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Tensor -> shape, of those whose shape follows from the graph."""
+    try:
+        values = onnx.shape_inference.infer_shapes(network, data_prop=True).graph.value_info
+    except (RuntimeError, ValueError, onnx.shape_inference.InferenceError):
+        return {}
+    return {value.name: graph.shape_of(value) for value in values}
 
 
 def trimmed(network: onnx.ModelProto, outputs: set[str]) -> onnx.ModelProto:
@@ -134,7 +170,7 @@ def fold(network: onnx.ModelProto) -> None:
         if known and node.output[0] not in outputs:
             arrays = {name: numpy_helper.to_array(tensors[name]) for name in node.input}
             try:
-                (result,) = ReferenceEvaluator(node, opsets={"": graph.OPSET}).run(None, arrays)
+                (result,) = ReferenceEvaluator(node, opsets={"": TARGET}).run(None, arrays)
                 tensors[node.output[0]] = graph.constant(node.output[0], np.asarray(result))
                 continue
             except Exception:  # noqa: BLE001, S110  # left as it is: the runtime will say what is wrong with it
@@ -162,7 +198,7 @@ def _constant_of(node: onnx.NodeProto) -> NDArray[Any]:
     (attribute,) = node.attribute
     value = helper.get_attribute_value(attribute)
     if isinstance(value, TensorProto):
-        return numpy_helper.to_array(value)
+        return np.asarray(numpy_helper.to_array(value))
     kind = np.float32 if attribute.name.startswith("value_float") else np.int64
     return np.asarray(value, kind)
 
