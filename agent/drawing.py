@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-from typing import Any, cast
+from pathlib import Path
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -22,6 +23,8 @@ Colour = tuple[int, int, int]
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _GOLDEN = 0.61803398875
 """Steps of it round the colour circle never come near each other (Knuth, TAOCP 3, 6.4)."""
+_LETTERS = 0.5
+"""Height of names, as OpenCV counts it, in a picture of 640x480."""
 _PANEL = 0.62
 """How much darker a picture is under its panel."""
 
@@ -40,7 +43,7 @@ def draw(picture: Pixels, result: Result, labels: Sequence[str]) -> Pixels:
 def colour_of(label: int) -> Colour:
     """Colour of a label's number: bright, and far from those of its neighbours."""
     hue = (0.58 + label * _GOLDEN) % 1
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85 - 0.25 * (label // 8 % 2), 1.0 - 0.2 * (label // 4 % 2))
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85 - 0.25 * (label // 8 % 2), 1.0 - 0.12 * (label // 4 % 2))
     return round(255 * blue), round(255 * green), round(255 * red)
 
 
@@ -58,29 +61,68 @@ def _ink(colour: Colour) -> Colour:
 
 def _boxes(canvas: Pixels, found: Detections, labels: Sequence[str], scale: float) -> None:
     """Best last, so that it lies on top; all boxes before all names, so that no line crosses a name."""
-    thick = max(1, round(2.2 * scale))
-    rows = list(zip(found.xyxy.tolist(), found.score.tolist(), found.label.tolist(), strict=True))[::-1]
-    for box, _, label in rows:
+    thick = max(1, round(2 * scale))
+    rows = list(zip(found.xyxy.tolist(), found.score.tolist(), found.label.tolist(), strict=True))
+    for box, _, label in reversed(rows):
         left, top, right, bottom = (round(edge) for edge in box)
         # A dark edge keeps a bright line visible on a bright wall.
         cv2.rectangle(canvas, (left, top), (right, bottom), (20, 20, 20), thick + 2, cv2.LINE_AA)
         cv2.rectangle(canvas, (left, top), (right, bottom), colour_of(label), thick, cv2.LINE_AA)
+    tags: list[Tag] = []
     for box, score, label in rows:
-        _tag(canvas, f"{labels[label]} {score:.2f}", (round(box[0]), round(box[1])), colour_of(label), scale)
+        tags.append(_placed(canvas, f"{labels[label]} {score:.2f}", box, tags, scale))
+    for tag, (_, _, label) in reversed(list(zip(tags, rows, strict=True))):
+        _tag(canvas, tag, colour_of(label), scale)
 
 
-def _tag(canvas: Pixels, text: str, corner: tuple[int, int], colour: Colour, scale: float) -> None:
-    """A name on its colour: over the corner, under it where the picture ends, never beyond its right edge."""
-    size = 0.5 * scale
-    (width, height), baseline = cv2.getTextSize(text, _FONT, size, 1)
-    pad = max(2, round(3 * scale))
-    box = (width + 2 * pad, height + baseline + 2 * pad)
-    x = int(np.clip(corner[0] - pad // 2, 0, max(0, canvas.shape[1] - box[0])))
-    y = corner[1] - box[1]
-    if y < 0:
-        y = min(max(0, corner[1]), max(0, canvas.shape[0] - box[1]))
-    cv2.rectangle(canvas, (x, y), (x + box[0] - 1, y + box[1] - 1), colour, cv2.FILLED)
-    _write(canvas, text, (x + pad, y + pad + height), size, _ink(colour), scale)
+class Tag(NamedTuple):
+    """A name and the pixels that it takes."""
+
+    text: str
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def over(self, other: Tag) -> bool:
+        """Whether they share pixels."""
+        beside = self.right <= other.left or other.right <= self.left
+        return not (beside or self.bottom <= other.top or other.bottom <= self.top)
+
+
+def _placed(canvas: Pixels, text: str, box: Sequence[float], tags: Sequence[Tag], scale: float) -> Tag:
+    """Put a name where it hides no better one: over its box, else in it, under it, beside it; inside the picture."""
+    (width, height), baseline = cv2.getTextSize(text, _FONT, _LETTERS * scale, 1)
+    pad = _pad(scale)
+    width, height = width + 2 * pad, height + baseline + 2 * pad
+    left, top, right, bottom = (round(edge) for edge in box)
+    places = [
+        (left, top - height), (right - width, top - height), (left, top), (right - width, top), (left, bottom),
+        (left, bottom - height), (right - width, bottom), (right, top), (left, (top + bottom - height) // 2),
+    ]  # fmt: skip
+    if top < height:  # over it would be out of the picture
+        places = [*places[2:], *places[:2]]
+    found = []
+    for x, y in places:
+        x, y = _inside(x, canvas.shape[1] - width), _inside(y, canvas.shape[0] - height)
+        found.append(Tag(text, x, y, x + width, y + height))
+    return next((tag for tag in found if not any(tag.over(other) for other in tags)), found[0])
+
+
+def _inside(start: int, last: int) -> int:
+    return max(0, min(start, last))
+
+
+def _pad(scale: float) -> int:
+    return max(2, round(3 * scale))
+
+
+def _tag(canvas: Pixels, tag: Tag, colour: Colour, scale: float) -> None:
+    """Write a name on its colour."""
+    pad = _pad(scale)
+    height = cv2.getTextSize(tag.text, _FONT, _LETTERS * scale, 1)[0][1]
+    cv2.rectangle(canvas, (tag.left, tag.top), (tag.right - 1, tag.bottom - 1), colour, cv2.FILLED)
+    _write(canvas, tag.text, (tag.left + pad, tag.top + pad + height), _LETTERS * scale, _ink(colour), scale)
 
 
 def _write(canvas: Pixels, text: str, at: tuple[int, int], size: float, ink: Colour, scale: float) -> None:
@@ -128,7 +170,7 @@ def _fitted(text: str, size: float, width: int) -> str:
     return f"{text.rstrip()}..."
 
 
-def read_picture(path: Any) -> Pixels | None:
+def read_picture(path: Path) -> Pixels | None:
     """Return a picture file's pixels (H, W, 3) BGR, or the first frame of a video; None for anything else."""
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if pixels is None:
