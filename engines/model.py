@@ -18,6 +18,8 @@ from engines.pixels import Box, Geometry, Image, Picture, fit
 from engines.results import Result
 from engines.tasks import Options, Task, TaskConfig, misfit
 
+TASKS = ("engines.tasks", "sightwire.tasks")
+"""Where tasks are found: package and entry point group."""
 LINT = 1
 """Version of `engines.qdq.lint`: older verdicts do not count."""
 
@@ -49,7 +51,7 @@ class Model:
 
 def task_config(card: Card) -> TaskConfig:
     """The card's `task:`, validated. Raises CardError naming what is wrong."""
-    kinds = find_parts("engines.tasks", "sightwire.tasks")
+    kinds = find_parts(*TASKS)
     kind = card.task.get("type")
     if kind not in kinds:
         raise CardError(f"{card.name}: task.type: {kind!r} is not known, known: {', '.join(sorted(kinds))}")

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from engines.card import Input
 from engines.pixels import fit
 from engines.results import Classification, Detections
-from engines.tasks import Options, boxes, classify, ssd
+from engines.tasks import Options, classify, ssd
 
 SQUARE = fit((300, 300), None, Input(width=300, height=300, fit="stretch"))
 SSD = ssd.Config(boxes="boxes", scores="scores", grids=(19, 10, 5, 3, 2, 1))
@@ -64,26 +64,6 @@ def test_ssd_without_anything_over_the_threshold_is_empty() -> None:
     raw = {"boxes": np.zeros((1, 1917, 4), np.float32), "scores": np.full((1, 1917, 2), -9.0, np.float32)}
     (found,) = SSD.open(["person"], Options()).read(raw, [SQUARE])
     assert len(found) == 0
-
-
-@given(st.integers(0, 60), st.integers(0, 2**32 - 1))
-def test_suppression_agrees_with_the_textbook_loop(count, seed) -> None:
-    rng = np.random.default_rng(seed)
-    corner = rng.uniform(0, 50, (count, 2)).astype(np.float32)
-    xyxy = np.concatenate([corner, corner + rng.uniform(1, 40, (count, 2)).astype(np.float32)], axis=1)
-    score = rng.permutation(count).astype(np.float32)
-    label = rng.integers(0, 3, count).astype(np.int32)
-    kept: list[int] = []
-    for row in np.argsort(-score, kind="stable"):
-        if all(label[row] != label[k] or boxes.iou(xyxy[[row]], xyxy[[k]])[0, 0] <= 0.5 for k in kept):
-            kept.append(int(row))
-    best = np.argsort(-score, kind="stable")
-    assert best[boxes.suppress(xyxy[best], label[best], 0.5)].tolist() == kept
-
-
-def test_iou_of_boxes_without_area_is_zero_not_nan() -> None:
-    flat = np.zeros((1, 4), np.float32)
-    assert boxes.iou(flat, flat).tolist() == [[0.0]]
 
 
 def test_columns_are_checked_frozen_and_sliceable() -> None:
