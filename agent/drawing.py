@@ -1,7 +1,7 @@
 """Draws results on pictures: boxes with labels, or the best classes on a panel.
 
-Pure: BGR pixels and a result in, new BGR pixels out. Lines and letters grow with the picture; each label has a colour of
-its own, the same in every picture, and letters are dark or light, whichever reads better on it.
+Pure: BGR pixels and a result in, new BGR pixels out. Lines and letters grow with the picture; each label has a colour
+of its own, the same in every picture, and letters are dark or light, whichever reads better on it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PANEL = 0.62
 
 def draw(picture: Pixels, result: Result, labels: Sequence[str]) -> Pixels:
     """Return a copy of a picture (H, W, 3) BGR with what a model saw in it."""
-    canvas = np.ascontiguousarray(picture).copy()
+    canvas: Pixels = np.array(picture, np.uint8, order="C")
     scale = _scale(canvas)
     if isinstance(result, Detections):
         _boxes(canvas, result, labels, scale)

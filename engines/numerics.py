@@ -21,7 +21,7 @@ _FLOOR = 0.01
 
 
 def difference(expected: NDArray[Any], actual: NDArray[Any], *, ordered: bool = True) -> float:
-    """Return the largest difference, relative to the largest value of its column (of everything along the longest axis).
+    """Return the largest difference, relative to the largest value of its column (all along the longest axis).
 
     A tensor with boxes in pixels and scores beside them is so compared to each column's own measure. Infinite where the
     shapes differ, or one has a NaN where the other has none. Not `ordered`: each column is sorted first, for networks

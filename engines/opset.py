@@ -22,23 +22,18 @@ _SAME = {
     "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Constant", "ConstantOfShape", "Conv", "ConvTranspose", "Cos",
     "Cosh", "DepthToSpace", "Dropout", "Einsum", "Elu", "Equal", "EyeLike", "Flatten", "GlobalAveragePool",
     "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "If", "InstanceNormalization", "IsInf", "IsNaN", "Loop",
-    "LpNormalization", "MaxPool", "Mod", "OneHot", "Range", "ReverseSequence", "RoiAlign", "Round", "Scan", "Selu", "Shape",
-    "Sin", "Sinh", "Size", "Softplus", "Softsign", "SpaceToDepth", "Squeeze", "Tan", "ThresholdedRelu", "TopK", "Transpose",
-    "Unsqueeze",
+    "LpNormalization", "MaxPool", "Mod", "OneHot", "Range", "ReverseSequence", "RoiAlign", "Round", "Scan", "Selu",
+    "Shape", "Sin", "Sinh", "Size", "Softplus", "Softsign", "SpaceToDepth", "Squeeze", "Tan", "ThresholdedRelu", "TopK",
+    "Transpose", "Unsqueeze",
 }  # fmt: skip
 #: Attributes that came later -> the value with which the operator means what it meant at 17.
 _NEUTRAL: dict[str, dict[str, Any]] = {
     "AveragePool": {"dilations": None},  # all 1
     "Cast": {"saturate": 1, "round_mode": b"up"},
     "DequantizeLinear": {"block_size": 0, "output_dtype": 0},
-    "GridSample": {},
-    "Pad": {},
     "QuantizeLinear": {"block_size": 0, "output_dtype": 0, "precision": 0, "saturate": 1},
     "Reshape": {},
     "Resize": {"antialias": 0, "keep_aspect_ratio_policy": b"stretch"},
-    "ScatterElements": {},
-    "ScatterND": {},
-    "TopK": {},
 }
 Nodes = list[onnx.NodeProto]
 Constants = Mapping[str, NDArray[Any]]
@@ -80,8 +75,8 @@ class _Lowering:
                 nodes += self._node(node, arrays, added)
             except _Cannot as reason:
                 raise ModelFileError(
-                    f"{self._where}: {node.op_type} of opset {self._version} has no form at opset {TARGET}, which every "
-                    f"backend reads ({reason}); export it with opset {TARGET}"
+                    f"{self._where}: {node.op_type} of opset {self._version} has no form at opset {TARGET}, which "
+                    f"every backend reads ({reason}); export it with opset {TARGET}"
                 ) from None
         del graph.node[:]
         graph.node.extend(nodes)
@@ -170,6 +165,7 @@ def _split(node: onnx.NodeProto, make: _Maker) -> Nodes:
 
 def _pad(node: onnx.NodeProto, make: _Maker) -> Nodes:
     """Pad: `axes` (18) and `wrap` (19) are new."""
+    del make
     if _attributes(node).get("mode") == b"wrap":
         raise _Cannot("mode wrap")
     if len(node.input) > 3 and node.input[3]:

@@ -25,18 +25,24 @@ _HELP = "See docs/models.md, or --families for the list."
 
 
 def import_model(
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The ONNX file; its weights may lie beside it.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="The ONNX file; its weights may lie beside it.")
+    ] = None,
     family: Annotated[str | None, typer.Option(help=f"What kind of network it is. {_HELP}")] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="A file with one a line, names with commas, coco, imagenet, or numbers to call them 0, 1, 2…"),
+        typer.Option(
+            help="A file with one a line, names with commas, coco, imagenet, or numbers to call them 0, 1, 2…"
+        ),
     ] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Input size, where the file leaves it free.")] = None,
     layout: Annotated[str | None, typer.Option(help="nchw or nhwc, where the shape does not tell.")] = None,
     channels: Annotated[str | None, typer.Option(help="rgb or bgr: the order that it was trained with.")] = None,
     mean: Annotated[
         str | None,
-        typer.Option(help="One number or three, on the scale 0 to 255; or imagenet, unit (0 to 1), signed (-1 to 1), raw."),
+        typer.Option(
+            help="One number or three, on the scale 0 to 255; or imagenet, unit (0 to 1), signed (-1 to 1), raw."
+        ),
     ] = None,
     std: Annotated[str | None, typer.Option(help="As --mean, which names both where it is a word.")] = None,
     fit: Annotated[str | None, typer.Option(help="stretch, letterbox or crop.")] = None,

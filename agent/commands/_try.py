@@ -23,9 +23,7 @@ def try_model(
     out: Annotated[
         Path | None, typer.Option(help="Where to draw: a file for one picture, a folder for several.")
     ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="fp32 or int8; without it int8 where the model has it.")
-    ] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or int8; without it int8 where the model has it.")] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least score; without it the card's.")] = None,
     top: Annotated[int | None, typer.Option(min=1, help="At most so many objects or classes.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -27,8 +27,8 @@ def compare(
 ) -> dict[str, Any]:
     """Return `judge`, `difference` and `tolerance` of a card.
 
-    `batch`: pictures that the file takes at once. OpenVINO, which will run the model, is compared with the judge too, but
-    not on INT8, where it rounds elsewhere, nor where the graph ranks boxes, which a last bit reorders.
+    `batch`: pictures that the file takes at once. OpenVINO, which will run the model, is compared with the judge too,
+    but not on INT8, where it rounds elsewhere, nor where the graph ranks boxes, which a last bit reorders.
     Raises ModelFileError if they differ by more than the tolerance, or if the file gives what is not a number.
     """
     where = str(export.path)
@@ -51,8 +51,8 @@ def compare(
                 worst = max(worst, found[0])
                 if found[0] > tolerance:
                     raise ModelFileError(
-                        f"{where}: what became of it computes something else: output {found[1]} differs by {found[0]:.2g} "
-                        f"on {who}, {tolerance:g} is allowed; please report this file"
+                        f"{where}: what became of it computes something else: output {found[1]} differs by "
+                        f"{found[0]:.2g} on {who}, {tolerance:g} is allowed; please report this file"
                     )
     return {"judge": judge(), "difference": float(f"{worst:.1e}"), "tolerance": tolerance}
 

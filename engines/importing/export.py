@@ -1,4 +1,4 @@
-"""Reads what a training framework exported: the graph with its weights, wherever they lie, and what it says of itself."""
+"""Reads what a framework exported: the graph with its weights, wherever they lie, and what it says of itself."""
 
 from __future__ import annotations
 
@@ -134,7 +134,10 @@ def read_export(path: Path) -> Export:
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
-    """Put every node behind those that it reads, else as they were; in place. Half-precision converters leave disorder."""
+    """Put every node behind those that it reads, else as they were; in place.
+
+    Converters to half precision leave disorder behind.
+    """
     maker = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
     needs = [{maker[name] for name in node.input if name in maker} for node in graph.node]
     if all(before < index for index, wanted in enumerate(needs) for before in wanted):

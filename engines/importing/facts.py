@@ -13,7 +13,7 @@ from engines.errors import ModelFileError
 
 Source = Literal["flag", "metadata", "graph", "family"]
 T = TypeVar("T")
-#: name -> (mean, std) on the scale 0 to 255, the same for each channel or one for each in the network's order (RGB here).
+#: name -> (mean, std) on the scale 0 to 255: one for all channels, or one for each of red, green and blue.
 PRESETS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "unit": ((0.0,), (255.0,)),
@@ -144,8 +144,8 @@ def check_scale(mean: tuple[float, ...], std: tuple[float, ...], where: str) -> 
         return
     scaled = [_text(tuple(255 * value for value in values)) for values in (mean, std)]
     raise ModelFileError(
-        f"{where}: mean {_text(mean)} and std {_text(std)} look like numbers for pixels of 0 to 1; here pixels are 0 to "
-        f"255: --mean {scaled[0]} --std {scaled[1]}"
+        f"{where}: mean {_text(mean)} and std {_text(std)} look like numbers for pixels of 0 to 1; here they are "
+        f"0 to 255: --mean {scaled[0]} --std {scaled[1]}"
     )
 
 

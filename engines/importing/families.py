@@ -126,7 +126,7 @@ def _ultralytics(seen: Seen) -> Reading:
     """Whichever of its detectors the shapes show."""
     if len(seen.shapes) > 1 and _is_segmentation(seen):
         seen.unlike("one output of boxes and class scores")
-    name, shape = seen.only(3, "one output of boxes and class scores")
+    shape = seen.only(3, "one output of boxes and class scores")[1]
     if shape[2] > shape[1] >= 5:
         return _yolov8(seen)
     anchors = shape[1] in (3 * _cells(seen.size, (8, 16, 32)), 3 * _cells(seen.size, (8, 16, 32, 64)))
@@ -134,7 +134,7 @@ def _ultralytics(seen: Seen) -> Reading:
         return _end2end(seen)
     if anchors or (seen.labels is not None and shape[2] == 5 + seen.labels):
         return _yolov5(seen)
-    seen.unlike("(1, 4 + labels, boxes), (1, boxes, 5 + labels) or (1, boxes, 6)")
+    return seen.unlike("(1, 4 + labels, boxes), (1, boxes, 5 + labels) or (1, boxes, 6)")
 
 
 def _nanodet(cell: str, strides: tuple[int, ...]) -> Callable[[Seen], Reading]:
@@ -257,12 +257,15 @@ def _cells(size: tuple[int, int], strides: tuple[int, ...]) -> int:
 
 
 def _is_segmentation(seen: Seen) -> bool:
-    return any(len(shape) == 4 and shape[1] == 32 and shape[2] > 8 for shape in seen.shapes.values())
+    """Whether an output is a map of the picture: prototypes of masks, or a class for each pixel."""
+    width, height = seen.size
+    maps = [shape for shape in seen.shapes.values() if len(shape) in (3, 4) and shape[-1] != 4]
+    return any(shape[-2:] in ((height, width), (height // 4, width // 4)) for shape in maps)
 
 
 def _looks_like(seen: Seen) -> str | None:
     """What the outputs look like, said in words; None: nothing that is known."""
-    if _is_segmentation(seen) and len(seen.shapes) > 1:
+    if _is_segmentation(seen):
         return "it looks like a segmentation network, which cannot be imported yet"
     names = [name for name, reader in FAMILIES.items() if reader.read not in (_custom, _ultralytics)]
     near = sorted(dict.fromkeys(_fitting(seen, names)))

@@ -60,7 +60,9 @@ def _loosen(network: onnx.ModelProto) -> None:
             if len(before) == 4 and before[1] == after[1] and min(before[2:]) > 0:
                 scales = np.array([1, 1, after[2] / before[2], after[3] / before[3]], np.float32)
                 # Runtimes take the floor of side times factor.
-                if [int(np.floor(np.float32(s) * f)) for s, f in zip(before[2:], scales[2:], strict=True)] == [*after[2:]]:
+                if [int(np.floor(np.float32(s) * f)) for s, f in zip(before[2:], scales[2:], strict=True)] == [
+                    *after[2:]
+                ]:
                     added.append(graph.constant(f"resize.scales.{index}", scales))
                     node.input[2] = added[-1].name
                     del node.input[3:]
