@@ -24,7 +24,10 @@ def proved_batch(model: onnx.ModelProto, limit: int) -> int:
     shape = shape_of(next(value for value in model.graph.input if value.name == INPUT))
     pictures = np.random.default_rng(0).integers(0, 256, (limit, *shape[1:]), np.uint8)
     request = compiled.create_infer_request()
-    singles = [[array.copy() for array in request.infer([picture[None]]).values()] for picture in pictures]
+    try:
+        singles = [[array.copy() for array in request.infer([picture[None]]).values()] for picture in pictures]
+    except RuntimeError:  # a graph that is fixed at several pictures inside
+        return 1
     for size in sorted({min(3, limit), limit}):
         try:
             outputs = list(request.infer([pictures[:size]]).values())

@@ -19,12 +19,13 @@ from pydantic import BaseModel, ConfigDict
 
 from engines.card import Card
 from engines.errors import CardError, ModelFileError
+from engines.opset import TARGET as OPSET
+from engines.opset import lower, nodes_of
 from engines.tasks import TaskConfig, misfit
 
 INPUT = "images"
 NORMALISED = "normalised"
 """The float tensor between the baked normalisation and the network."""
-OPSET = 17
 IR_VERSION = 8
 #: Operators that mean the same from opset 11 to 17 when the network only infers.
 _UNCHANGED = {
@@ -69,12 +70,22 @@ def parse(data: bytes, where: str) -> onnx.ModelProto:
     """Read and check an ONNX model. Raises ModelFileError naming `where`."""
     try:
         model = onnx.ModelProto.FromString(data)
-        onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
+    except (DecodeError, ValueError) as error:
         raise ModelFileError(
             f"{where}: not a sound ONNX model ({_first_line(error)}); pull or export it again"
         ) from None
+    check(model, where)
     return model
+
+
+def check(model: onnx.ModelProto, where: str) -> None:
+    """Check a model that is in memory. Raises ModelFileError naming `where`."""
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+        raise ModelFileError(
+            f"{where}: not a sound ONNX model ({_first_line(error)}); pull or export it again"
+        ) from None
 
 
 def load(path: Path) -> onnx.ModelProto:
@@ -105,19 +116,23 @@ def shape_of(value: onnx.ValueInfoProto) -> tuple[int, ...]:
 
 
 def upgrade(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    """Return the model at opset 17. Raises ModelFileError if its opset is unknown or cannot be upgraded."""
-    versions = {entry.domain: entry.version for entry in model.opset_import}
-    foreign = sorted(domain for domain in versions if domain not in ("", "ai.onnx"))
-    if foreign:
-        raise ModelFileError(f"{where}: uses operators of {', '.join(foreign)}, which no backend here runs")
-    version = versions.get("", versions.get("ai.onnx", 0))
+    """Return the model at opset 17. Raises ModelFileError if its opset is unknown or cannot be brought there."""
+    used = {node.domain for node in nodes_of(model.graph)}
+    if foreign := sorted(used - {"", "ai.onnx"}):
+        raise ModelFileError(
+            f"{where}: uses operators of {', '.join(foreign)}, which not every backend runs; export it without a "
+            "framework's own operators"
+        )
+    version = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     upgraded = onnx.ModelProto()
     upgraded.CopyFrom(model)
     unchanged = 11 <= version <= OPSET and {node.op_type for node in model.graph.node} <= _UNCHANGED
-    if version != OPSET and not unchanged:
+    if version > OPSET:
+        upgraded = lower(model, where)
+    elif version != OPSET and not unchanged:
         try:
             upgraded = onnx.version_converter.convert_version(model, OPSET)
-        except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        except Exception as error:  # noqa: BLE001  # C++ raises its own kind, which has no base but Exception
             raise ModelFileError(
                 f"{where}: opset {version} cannot be brought to {OPSET}: {_first_line(error)}"
             ) from None
@@ -216,8 +231,10 @@ def _front(normalisation: Normalisation) -> tuple[list[onnx.NodeProto], list[Ten
     return nodes, [tensor for _, extra, _ in steps for tensor in extra]
 
 
-def free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
+def free_batch(model: onnx.ModelProto, batch: int = 1) -> onnx.ModelProto:
     """Return the model with its batch named `N` in every input and output, and reshapes that keep the first dimension.
+
+    `batch` is what it is fixed at.
 
     Whether the result means the same is for `engines.batch.proved_batch` to say.
     """
@@ -230,7 +247,7 @@ def free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     for tensor in freed.graph.initializer:
         if tensor.name in shapes:
             shape = numpy_helper.to_array(tensor).copy()
-            if shape.size and shape[0] == 1:
+            if shape.size and shape[0] == batch:
                 shape[0] = 0  # "as the input has it"
                 tensor.CopyFrom(constant(tensor.name, shape))
     return freed

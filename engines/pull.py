@@ -11,16 +11,15 @@ from pathlib import Path
 import onnx
 
 from engines import catalogue, graph, qdq
+from engines.assembly import check_card, write_model
 from engines.batch import compile_model, proved_batch
-from engines.card import Card, ModelFile, Origin, Quantisation, model_file, sha256_of, write_card
+from engines.card import Card, ModelFile, Origin, Quantisation, model_file, write_card
 from engines.catalogue import Entry, Package, Url
 from engines.convert import convert
 from engines.errors import EngineError, FetchError, ModelFileError
 from engines.fetch import DIRECT, Progress, Route, fetch, member, read, silent
 from engines.partial import reserve
-from engines.parts import find_parts
 from engines.store import ModelStore
-from engines.tasks import TaskConfig
 
 
 def pull(
@@ -96,7 +95,7 @@ def _build(entry: Entry, weights: bytes, sha256: str, folder: Path, progress: Pr
     """Write model files and card into `folder`."""
     progress("convert")
     fp32 = fp32_graph(entry, weights)
-    files = {"fp32": _write(fp32, folder / "model.onnx")}
+    files = {"fp32": write_model(fp32, folder / "model.onnx")}
     proved = files["fp32"].sha256 == entry.fp32
     if not proved and not isinstance(entry.fetch, Url):
         raise ModelFileError(
@@ -115,7 +114,7 @@ def _build(entry: Entry, weights: bytes, sha256: str, folder: Path, progress: Pr
         origin=_origin(entry, sha256, seen=proved),
         max_batch=proved_batch(fp32, entry.max_batch),
     )
-    graph.check_fits(card, fp32, _known_task(card))
+    check_card(card, fp32)
     # An export of the same weights that differs in a bit gets no INT8: the proof is not for it.
     if proved and entry.int8 is not None:
         progress("quantise")
@@ -139,7 +138,7 @@ def _quantised(entry: Entry, fp32: onnx.ModelProto, folder: Path) -> ModelFile:
     int8 = qdq.apply(fp32, table)
     qdq.lint(int8)
     compile_model(int8)
-    file = _write(int8, folder / "model.int8.onnx")
+    file = write_model(int8, folder / "model.int8.onnx")
     if file.sha256 != entry.int8.sha256:
         raise ModelFileError(
             f"{entry.name}: INT8 came out as {file.sha256[:12]}…, proved was {entry.int8.sha256[:12]}…: "
@@ -157,19 +156,7 @@ def _quantised(entry: Entry, fp32: onnx.ModelProto, folder: Path) -> ModelFile:
     return file.model_copy(update={"quantisation": quantisation})
 
 
-def _write(model: onnx.ModelProto, path: Path) -> ModelFile:
-    path.write_bytes(graph.serialise(model))
-    return ModelFile(path=path.name, sha256=sha256_of(path))
-
-
 def _origin(entry: Entry, sha256: str, *, seen: bool) -> Origin:
     also = entry.fetch.also if isinstance(entry.fetch, Url) else {}
     source = also.get(sha256, entry.fetch.source)
     return Origin(source=source, sha256=sha256, licence=entry.licence, homepage=entry.homepage, seen=seen)
-
-
-def _known_task(card: Card) -> TaskConfig | None:
-    """Return the card's task; None for one that a later version brings."""
-    from engines.model import task_config
-
-    return task_config(card) if card.task.get("type") in find_parts("engines.tasks", "sightwire.tasks") else None

@@ -10,6 +10,8 @@ import typer
 
 from agent.cli import EX_INTERRUPTED
 from agent.commands import fail
+from agent.commands._import import import_model
+from agent.commands._try import try_model
 
 if TYPE_CHECKING:
     from engines.card import Card
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="List, get and look at models.", epilog="Example: sightwire models pull person-ssdlite", no_args_is_help=True
 )
+app.command("import")(import_model)
+app.command("try")(try_model)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
