@@ -70,10 +70,7 @@ def import_model(
     if int8:
         qdq.lint(baked)
     progress("compare")
-    batch = max(settled.batch, 1)
-    compared = compare(
-        export, baked, settled.normalisation, batch=batch, half=has_half(export.model), int8=int8
-    )  # fmt: skip
+    compared = compare(export, settled, baked, half=has_half(export.model), int8=int8)
     progress("prove")
     final, max_batch = _freed(export, settled, baked, given.max_batch)
     said = export.said.get("licence")
