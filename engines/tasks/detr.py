@@ -58,19 +58,16 @@ class DETR(Detector):
 
     def __init__(self, config: Config, labels: Sequence[str], options: Options) -> None:
         super().__init__(config, labels, options)
-        self._config = config
-        first = int(config.background == "first")
-        self._classes = slice(first, first + len(labels))
+        self._config, self._labels = config, len(labels)
+        self._first = int(config.background == "first")
+        self._least = logit(self.least) if config.activation == "sigmoid" else self.least
 
     def candidates(self, row: Row, size: tuple[int, int]) -> Candidates:
         """See Detector."""
         scores: Floats = row[self._config.scores].astype(np.float32, copy=False)
-        activation = self._config.activation
-        if activation == "softmax":
+        if self._config.activation == "softmax":
             scores = softmax(scores)
-        rows, score, label = best(
-            scores[:, self._classes], logit(self.least) if activation == "sigmoid" else self.least
-        )
+        rows, score, label = best(scores, self._least, self._first, self._labels)
         boxes: Floats = row[self._config.boxes][rows].astype(np.float32, copy=False)
         xyxy = to_xyxy(boxes, self._config.order, self._config.scale, size)
-        return Candidates(xyxy, sigmoid(score) if activation == "sigmoid" else score, label)
+        return Candidates(xyxy, sigmoid(score) if self._config.activation == "sigmoid" else score, label)

@@ -81,12 +81,12 @@ class NanoDet(Detector):
         """Rows over the threshold, their scores, labels and (K, 4 * bins) logits."""
         if self._config.output is not None:
             values: Floats = row[self._config.output].astype(np.float32, copy=False)
-            rows, score, label = best(values[:, : self._labels], self._least)
+            rows, score, label = best(values, self._least, 0, self._labels)
             return rows, score, label, values[rows, self._labels :]
         found, first = [], 0
         for scores, boxes in zip(self._config.scores, self._config.boxes, strict=True):
             level = row[scores].astype(np.float32, copy=False)
-            rows, score, label = best(level, self._least)
+            rows, score, label = best(level, self._least, 0, self._labels)
             found.append((rows + first, score, label, row[boxes][rows].astype(np.float32, copy=False)))
             first += len(level)
         rows, score, label, logits = (np.concatenate(parts) for parts in zip(*found, strict=True))

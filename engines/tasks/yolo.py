@@ -54,7 +54,7 @@ class YOLO(Detector):
 
     def __init__(self, config: Config, labels: Sequence[str], options: Options) -> None:
         super().__init__(config, labels, options)
-        self._config = config
+        self._config, self._labels = config, len(labels)
 
     def candidates(self, row: Row, size: tuple[int, int]) -> Candidates:
         """See Detector."""
@@ -66,7 +66,7 @@ class YOLO(Detector):
             score, label = best_class(values[rows, 5:])
             score *= values[rows, 4]
         else:
-            rows, score, label = best(values[:, 4:], self.least)
+            rows, score, label = best(values, self.least, 4, self._labels)
         boxes = values[rows, :4]
         if self._config.boxes == "unit":
             boxes *= np.array([*size, *size], np.float32)

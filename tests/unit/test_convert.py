@@ -306,6 +306,14 @@ def test_canonical_names_forget_the_exporter() -> None:
     assert serialise(canonical(other)) == serialise(canonical(tiny_network()))
 
 
+def test_weights_that_an_old_export_also_lists_as_inputs_stay_weights() -> None:
+    """As PyTorch wrote them before ONNX's IR version 4."""
+    old = tiny_network()
+    for tensor in old.graph.initializer:
+        old.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    assert serialise(canonical(old)) == serialise(canonical(tiny_network()))
+
+
 def test_old_opsets_are_brought_up() -> None:
     """Operators that did not change keep their meaning; those that did are converted."""
     model = tiny_network()
