@@ -1,0 +1,34 @@
+"""What may stand in place of a source's mapping: a URL, a path, a device, a pipeline."""
+
+from __future__ import annotations
+
+import os
+import re
+
+NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+NUMBERED = re.compile(r"%0?\d*d")
+"""Where a path has the number of a picture: `shot_%04d.png`."""
+
+
+def from_text(text: str) -> dict[str, object]:
+    """The mapping that a text stands for. Raises ValueError for a URL of a kind that no source reads."""
+    if " ! " in text:  # first, because a pipeline may name a URL
+        return {"type": "gstreamer", "pipeline": text}
+    if match := _URL.match(text):
+        scheme = match[1].lower()
+        if scheme == "file":
+            return from_text(text[match.end() :])
+        if scheme not in NETWORK_SCHEMES:
+            raise ValueError(
+                f"unknown kind of URL, {match[0]}: expected one of {', '.join(NETWORK_SCHEMES)}; "
+                "what else OpenCV can read is written {type: opencv, url: ...}"
+            )
+        return {"type": "rtsp", "url": text}
+    if text.startswith(("/dev/video", "/dev/v4l/")):
+        return {"type": "opencv", "device": text}
+    if NUMBERED.search(text):
+        return {"type": "opencv", "path": text}
+    if text.endswith("/") or os.path.isdir(text):  # noqa: PTH112 - Path.is_dir raises for a text that can be no path
+        return {"type": "images", "path": text}
+    return {"type": "file", "path": text}
