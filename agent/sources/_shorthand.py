@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
@@ -27,7 +28,7 @@ def from_text(text: str) -> dict[str, object]:
         return {"type": "rtsp", "url": text}
     if text.startswith(("/dev/video", "/dev/v4l/")):
         return {"type": "opencv", "device": text}
-    if NUMBERED.search(text):
+    if NUMBERED.search(Path(text).name):
         return {"type": "opencv", "path": text}
     if text.endswith("/") or os.path.isdir(text):  # noqa: PTH112 - Path.is_dir raises for a text that can be no path
         return {"type": "images", "path": text}

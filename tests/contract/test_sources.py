@@ -15,9 +15,12 @@ import psutil
 import pytest
 
 from agent.errors import SourceError
-from agent.sources import Intake, SourceConfig, file, network, synthetic
+from agent.sources import Intake, SourceConfig, file, network, opencv, synthetic
+from agent.sources._recording import Pace
 from agent.sources.synthetic import BITS, read_barcode
+from engines.pixels import Image, Plane
 from tests.support.clips import SHORT, Clip
+from tests.support.http_camera import HttpCamera, jpeg
 from tests.support.rtsp import RtspServer
 
 
@@ -46,9 +49,21 @@ def camera() -> Iterator[RtspServer | None]:
         yield server
 
 
-@pytest.fixture(params=["synthetic", "synthetic-lossless", "file", "file-live", "rtsp-tcp", "rtsp-udp"])
-def case(request: pytest.FixtureRequest, camera: RtspServer | None) -> Case:
+@pytest.fixture(scope="module")
+def http_camera() -> Iterator[HttpCamera]:
+    with HttpCamera() as server:
+        yield server
+
+
+KINDS = ["synthetic", "synthetic-lossless", "file", "file-live", "rtsp-tcp", "rtsp-udp"]
+KINDS += ["opencv-file", "opencv-live", "opencv-numbered", "opencv-http"]
+
+
+@pytest.fixture(params=KINDS)
+def case(request: pytest.FixtureRequest, camera: RtspServer | None, http_camera: HttpCamera, numbered: Path) -> Case:
     kind, _, variant = request.param.partition("-")
+    if kind == "opencv":
+        return _opencv_case(variant, http_camera, numbered)
     if kind == "synthetic":
         pace = variant or "live"
         return Case(synthetic.Config(pace=pace), synthetic.Config(fail_open=True), 1 << BITS)
@@ -57,6 +72,27 @@ def case(request: pytest.FixtureRequest, camera: RtspServer | None) -> Case:
         absent = file.Config(path=Path("/absent.mp4"), pace=pace)
         return Case(file.Config(path=SHORT.path(), pace=pace, loop=True), absent, SHORT.frames)
     return _network_case(camera, variant)
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty numbered pictures."""
+    folder = tmp_path_factory.mktemp("numbered")
+    for number in range(30):
+        (folder / f"shot_{number:04d}.jpg").write_bytes(jpeg(number))
+    return folder
+
+
+def _opencv_case(variant: str, camera: HttpCamera, numbered: Path) -> Case:
+    if variant == "http":
+        good, absent = (opencv.Config(url=url, timeout_s=TIMEOUT_S) for url in (camera.stream, camera.stream[:-5]))
+        return Case(good, absent, 1 << BITS)
+    if variant == "numbered":
+        good, absent = (opencv.Config(path=numbered / name, loop=True) for name in ("shot_%04d.jpg", "absent_%04d.jpg"))
+        return Case(good, absent, 30)
+    pace: Pace = "live" if variant == "live" else "lossless"
+    absent = opencv.Config(path=Path("/absent.mp4"), pace=pace)
+    return Case(opencv.Config(path=SHORT.path(), pace=pace, loop=True), absent, SHORT.frames)
 
 
 @pytest.fixture(params=["tcp", "udp"])
@@ -75,11 +111,16 @@ def _network_case(camera: RtspServer | None, transport: Literal["tcp", "udp"]) -
     return Case(good, absent, CLIP.frames)
 
 
+def luma(image: Image) -> Plane:
+    """What the barcode is read from."""
+    return image.planes[0] if image.planes[0].ndim == 2 else image.planes[0][:, :, 1]
+
+
 def test_it_yields_pictures_with_the_right_planes(case: Case) -> None:
     """In the size that they have, numbered one after another, with what is known of the stream."""
     intake = Intake()
     with case.config.open(threading.Event(), intake) as pictures:
-        taken = [(captured, image.size, read_barcode(image.planes[0])) for captured, image in islice(pictures, 20)]
+        taken = [(captured, image.size, read_barcode(luma(image))) for captured, image in islice(pictures, 20)]
     assert {size for _, size, _ in taken} == {CLIP.size}
     seen = [number for _, _, number in taken]
     assert None not in seen
