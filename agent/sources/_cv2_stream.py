@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from threading import Event
-from typing import Any
+from typing import cast
 
 from agent.errors import SourceError
 from agent.frame import Timestamp
 from agent.sources import Intake, Pictures
-from agent.sources._cv2 import MOST_FAILURES, bgr_image, fourcc, quiet
+from agent.sources._cv2 import MOST_FAILURES, bgr_image, decoded, fourcc, quiet
 from agent.sources._faults import SILENT, fault
+from engines.pixels import Plane
 
 _HELD = ("h264", "avc1", "hevc", "hev1", "hvc1")
 """Codecs whose pictures FFmpeg releases only when the next one begins."""
@@ -68,11 +69,11 @@ class Stream:
             captured = Timestamp(wall_ns - (now_ns - arrived_ns), arrived_ns, "receive", wall_ns)
             yield captured, bgr_image(plane, self._intake)
 
-    def _decoded(self) -> Any:
+    def _decoded(self) -> Plane | None:
         whole, data = self._capture.retrieve()
         if whole and self._jpeg:
-            return self._cv2.imdecode(data, self._cv2.IMREAD_COLOR)
-        return data if whole else None
+            return decoded(data.tobytes())
+        return cast(Plane, data) if whole else None
 
 
 def _reason(address: str, label: str, timeout_s: float) -> SourceError:

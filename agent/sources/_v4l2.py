@@ -71,7 +71,7 @@ def find(wanted: int | str, before: VideoDevice | None, root: Path = Path("/sys"
     if not meant:
         raise SourceError(f"{wanted}: no such camera is plugged in; {_instead(known)}")
     if len(meant) > 1:
-        ways = ", ".join(str(device.by_id or device.bus) for device in meant)
+        ways = ", ".join(str(device.by_id or device) for device in meant)
         raise SourceError(f"{wanted}: several cameras are called that: choose one by {ways}")
     return meant[0].path
 

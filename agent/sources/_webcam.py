@@ -56,14 +56,17 @@ class Webcam:
     def pictures(self, stop: Event) -> Pictures:
         """The newest picture each time, until `stop`."""
         cv2, capture = self._cv2, self._capture
-        failures, last_ns = 0, 0
+        failures, last_ns, grabbed_ns = 0, 0, time.monotonic_ns()
         while self._await(stop):
+            away_ns = time.monotonic_ns() - grabbed_ns
             grabbed = capture.grab()
-            # What has waited in the driver while we did something else is old: on to the newest.
-            for _ in range(_BUFFERS):
-                if not self._is_ready(0):
+            # What has waited in the driver while we did something else is old: on to the newest. After a long time
+            # all buffers are full of old pictures, and the newest is yet to come.
+            for again in range(_BUFFERS):
+                if not self._is_ready(_SLICE_NS if away_ns > 2 * self._frame_ns and not again else 0):
                     break
                 grabbed = capture.grab()
+            grabbed_ns = time.monotonic_ns()
             captured = _stamp(capture.get(cv2.CAP_PROP_POS_MSEC), last_ns)
             plane: Any
             whole, plane = capture.retrieve() if grabbed else (False, None)
@@ -91,6 +94,7 @@ class Webcam:
         self._raw = self._codec in _AS_THEY_ARE and capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
         given_width, given_height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         given_rate = capture.get(cv2.CAP_PROP_FPS)
+        self._frame_ns = round(1e9 / max(1.0, given_rate))
         self._size = (given_width, given_height)
         self._intake.facts.update(codec=self._codec, size=f"{given_width}x{given_height}", rate=f"{given_rate:g}")
         refused = []

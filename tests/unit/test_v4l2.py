@@ -126,7 +126,9 @@ def test_twins_without_serial_numbers_are_told_apart_by_their_ports(tmp_path: Pa
     machine.unplug(0)
     machine.plug(4, "Twin", "1-1", "1bcf_Twin")
     assert machine.find(0, first) == "video4"
-    with pytest.raises(SourceError, match=r"several cameras are called that: choose one by usb-1-2, .*1bcf_Twin"):
+    with pytest.raises(
+        SourceError, match=r"several cameras are called that: choose one by .*video2 .Twin, usb-1-2., .*1bcf_Twin"
+    ):
         machine.find("twin")
 
 
