@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from agent.errors import SourceError
-from agent.sources import Intake, SourceConfig, file, images, network, opencv, synthetic
+from agent.sources import Intake, SourceConfig, file, images, network, opencv, snapshot, synthetic
 from agent.sources._recording import Pace
 from agent.sources.synthetic import BITS, read_barcode
 from engines.pixels import Image, Plane
@@ -32,6 +32,8 @@ class Case:
     broken: SourceConfig
     frames: int
     """After so many the numbers begin anew."""
+    stall: Callable[[], None] | None = None
+    """Makes a camera send no more, without closing anything."""
 
 
 CLIP = Clip(gop=10)
@@ -56,12 +58,14 @@ def http_camera() -> Iterator[HttpCamera]:
 
 
 KINDS = ["synthetic", "synthetic-lossless", "file", "file-live", "rtsp-tcp", "rtsp-udp"]
-KINDS += ["images", "images-live", "opencv-file", "opencv-live", "opencv-numbered", "opencv-http"]
+KINDS += ["images", "images-live", "opencv-file", "opencv-live", "opencv-numbered", "opencv-http", "snapshot"]
 
 
 @pytest.fixture(params=KINDS)
 def case(request: pytest.FixtureRequest, camera: RtspServer | None, http_camera: HttpCamera, numbered: Path) -> Case:
     kind, _, variant = request.param.partition("-")
+    if kind == "snapshot":
+        return _snapshot_case(http_camera)
     if kind == "images":
         pace = variant or "lossless"
         good, absent = (images.Config(path=p, loop=True, pace=pace, rate=50) for p in (numbered, numbered / "absent"))
@@ -90,7 +94,8 @@ def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _opencv_case(variant: str, camera: HttpCamera, numbered: Path) -> Case:
     if variant == "http":
         good, absent = (opencv.Config(url=url, timeout_s=TIMEOUT_S) for url in (camera.stream, camera.stream[:-5]))
-        return Case(good, absent, 1 << BITS)
+        camera.flow()
+        return Case(good, absent, 1 << BITS, camera.stall)
     if variant == "numbered":
         good, absent = (opencv.Config(path=numbered / name, loop=True) for name in ("shot_%04d.jpg", "absent_%04d.jpg"))
         return Case(good, absent, 30)
@@ -99,9 +104,25 @@ def _opencv_case(variant: str, camera: HttpCamera, numbered: Path) -> Case:
     return Case(opencv.Config(path=SHORT.path(), pace=pace, loop=True), absent, SHORT.frames)
 
 
-@pytest.fixture(params=["tcp", "udp"])
-def network_case(request: pytest.FixtureRequest, camera: RtspServer | None) -> Case:
-    return _network_case(camera, request.param)
+def _snapshot_case(camera: HttpCamera) -> Case:
+    camera.flow()
+    good, absent = (
+        snapshot.Config.model_validate({"url": url, "every": "20ms", "timeout_s": TIMEOUT_S})
+        for url in (camera.snapshot, camera.snapshot.replace("snap", "absent"))
+    )
+    return Case(good, absent, 1 << BITS, camera.stall)
+
+
+@pytest.fixture(params=["tcp", "udp", "opencv-http", "snapshot"])
+def network_case(
+    request: pytest.FixtureRequest, camera: RtspServer | None, http_camera: HttpCamera, numbered: Path
+) -> Iterator[Case]:
+    if request.param in ("tcp", "udp"):
+        yield _network_case(camera, request.param)
+        return
+    http = request.param == "opencv-http"
+    yield _opencv_case("http", http_camera, numbered) if http else _snapshot_case(http_camera)
+    http_camera.flow()
 
 
 def _network_case(camera: RtspServer | None, transport: Literal["tcp", "udp"]) -> Case:
@@ -112,7 +133,7 @@ def _network_case(camera: RtspServer | None, transport: Literal["tcp", "udp"]) -
         network.Config(url=url, transport=transport, timeout_s=TIMEOUT_S)
         for url in (camera.urls[0], f"{camera.urls[0]}-absent")
     )
-    return Case(good, absent, CLIP.frames)
+    return Case(good, absent, CLIP.frames, camera.stall)
 
 
 def luma(image: Image) -> Plane:
@@ -179,7 +200,7 @@ def test_it_ends_when_it_is_stopped(case: Case) -> None:
     assert not errors
 
 
-def test_it_ends_when_it_is_stopped_while_nothing_comes(network_case: Case, camera: RtspServer) -> None:
+def test_it_ends_when_it_is_stopped_while_nothing_comes(network_case: Case) -> None:
     """Then within its own time limit, with or without an error."""
     stop, taken = threading.Event(), threading.Event()
 
@@ -194,7 +215,8 @@ def test_it_ends_when_it_is_stopped_while_nothing_comes(network_case: Case, came
     thread = threading.Thread(target=read)
     thread.start()
     assert taken.wait(5)
-    camera.stall()
+    assert network_case.stall is not None
+    network_case.stall()
     stop.set()
     thread.join(TIMEOUT_S + 0.5)
     assert not thread.is_alive()

@@ -125,11 +125,11 @@ def test_a_time_without_a_zone_is_local_and_a_wrong_one_is_not_said() -> None:
 
 
 @given(st.data())
-def test_no_damaged_exif_is_more_than_not_said(data: st.DataObject) -> None:
+def test_damaged_exif_raises_nothing(data: st.DataObject) -> None:
     good = bytearray(exif(jpeg(1, (320, 64)), "2026:11:22 09:30:00", "+01:00"))
     for _ in range(data.draw(st.integers(1, 8))):
         good[data.draw(st.integers(0, 160))] = data.draw(st.integers(0, 255))
-    assert taken_ns(bytes(good[: data.draw(st.integers(0, 400))])) is None or taken_ns(bytes(good)) is not None
+    assert isinstance(taken_ns(bytes(good[: data.draw(st.integers(0, 400))])), int | None)
 
 
 @contextmanager
