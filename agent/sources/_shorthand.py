@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from pathlib import Path
 
 NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-NUMBERED = re.compile(r"%0?\d*d")
-"""Where a path has the number of a picture: `shot_%04d.png`."""
+NUMBERED = re.compile(r"%0?(\d*)d")
+"""Where the name of a file has the number of a picture: `shot_%04d.png`."""
 
 
 def from_text(text: str) -> dict[str, object]:
@@ -33,3 +34,12 @@ def from_text(text: str) -> dict[str, object]:
     if text.endswith("/") or os.path.isdir(text):  # noqa: PTH112 - Path.is_dir raises for a text that can be no path
         return {"type": "images", "path": text}
     return {"type": "file", "path": text}
+
+
+def glob_of(name: str) -> str:
+    """The pattern of the files that a name with a number means: `shot_%02d.png` -> `shot_[0-9][0-9].png`."""
+    match = NUMBERED.search(name)
+    if match is None:
+        return glob.escape(name)
+    digits = "[0-9]" * int(match[1]) if match[1] else "[0-9]*"
+    return glob.escape(name[: match.start()]) + digits + glob.escape(name[match.end() :])

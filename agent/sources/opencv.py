@@ -10,12 +10,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
+from agent.errors import SourceError
 from agent.secrets import redact
-from agent.sources import Intake, Pictures
+from agent.sources import Intake, Pictures, images
 from agent.sources._cv2_recording import Recording
 from agent.sources._cv2_stream import Stream
 from agent.sources._login import LoginConfig, expect_url
 from agent.sources._recording import Pace
+from agent.sources._shorthand import NUMBERED, glob_of
 from agent.sources._v4l2 import VideoDevice, cameras, describe, find
 from agent.sources._webcam import Webcam
 
@@ -50,7 +52,7 @@ class Config(LoginConfig):
     width: int | None = Field(default=None, gt=0, le=16384)
     height: int | None = Field(default=None, gt=0, le=16384)
     rate: float | None = Field(default=None, gt=0, le=1000)
-    """Of a device: what to ask for; of numbered pictures: how many are a second, 25 unless said."""
+    """Of a device: what to ask for; of numbered pictures, and files that do not say: how many a second (25)."""
     pace: Pace = "lossless"
     loop: bool = False
     """Start again at the end; time goes on."""
@@ -86,6 +88,10 @@ class Config(LoginConfig):
     @contextmanager
     def open(self, stop: Event, intake: Intake) -> Iterator[Pictures]:
         """See SourceConfig. A read of a URL that waits is given up after `timeout_s`."""
+        if self.path is not None and NUMBERED.search(self.path.name):
+            with self._numbered(self.path).open(stop, intake) as pictures:
+                yield pictures
+            return
         reader: Webcam | Recording | Stream
         if self.device is not None:
             reader = self._webcam(self.device, intake)
@@ -97,6 +103,13 @@ class Config(LoginConfig):
             yield reader.pictures(stop)
         finally:
             reader.close()
+
+    def _numbered(self, path: Path) -> images.Config:
+        """OpenCV's own reader of numbered pictures stops at the first gap, and at the first that is damaged."""
+        pattern = glob_of(path.name)
+        if not any(path.parent.glob(pattern)):
+            raise SourceError(f"{self.label}: no such pictures")
+        return images.Config(path=path.parent, pattern=pattern, pace=self.pace, rate=self.rate or _RATE, loop=self.loop)
 
     def _webcam(self, device: int | str, intake: Intake) -> Webcam:
         path = find(device, self._seen[0] if self._seen else None)

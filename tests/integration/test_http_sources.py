@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -17,6 +18,7 @@ from agent.errors import Refused, SourceError
 from agent.sources import Intake, SourceConfig, opencv, snapshot
 from agent.sources.synthetic import read_barcode
 from engines.pixels import Image
+from tests.support.broker import Certificates
 from tests.support.http_camera import HttpCamera, jpeg, silent_server
 
 TIMEOUT_S = 1.0
@@ -232,6 +234,32 @@ def test_a_redirection_is_followed_without_the_credentials() -> None:
         assert not any("Authorization" in headers for headers in other.requests)
         other.user = None
         assert watch(source("snapshot", camera, username="me", password=PASSWORD), 2)
+
+
+@pytest.mark.parametrize("scheme", ["basic", "digest"])
+def test_snapshots_come_over_tls(tmp_path: Path, scheme: Any) -> None:
+    """From a camera that proves who it is, or need not; also while it is slow, and stopping at once."""
+    certificates = Certificates.make(tmp_path)
+    with HttpCamera(user="me", password=PASSWORD, scheme=scheme, certificates=certificates) as camera:
+        login = {"username": "me", "password": PASSWORD}
+        assert watch(source("snapshot", camera, ca=certificates.ca, **login), 2)
+        assert watch(source("snapshot", camera, verify=False, **login), 2)
+        for ca in (None, certificates.wrong_ca):
+            with pytest.raises(SourceError, match=r"cannot prove who it is: .*\(ca: FILE, or verify: false\)"):
+                watch(source("snapshot", camera, ca=ca, **login), 1)
+        with pytest.raises(SourceError, match=r"ca /absent.pem cannot be read: No such file"):
+            watch(source("snapshot", camera, ca="/absent.pem", **login), 1)
+        stop = threading.Event()
+        with source("snapshot", camera, ca=certificates.ca, timeout_s=30, **login).open(stop, Intake()) as pictures:
+            next(pictures)
+            camera.stall()
+            timer = threading.Timer(0.2, stop.set)
+            timer.start()
+            asked = time.monotonic()
+            assert next(pictures, None) is None
+            assert time.monotonic() - asked < 0.7
+            timer.join()
+            camera.flow()
 
 
 def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from typing import Any, Literal
 import cv2
 
 from agent.sources.synthetic import picture
+from tests.support.broker import Certificates
 
 _BOUNDARY = "picture"
 _NONCE = "b4c7"
@@ -41,7 +43,9 @@ class HttpCamera:
         user: str | None = None,
         password: str = "",
         scheme: Literal["basic", "digest"] = "basic",
+        certificates: Certificates | None = None,
     ) -> None:
+        self._certificates = certificates
         self.rate, self.size = rate, (640, 360)
         self.user, self.password, self.scheme = user, password, scheme
         self.snapshots = 0
@@ -52,7 +56,6 @@ class HttpCamera:
         """Status, content type and body instead of a snapshot."""
         self.redirect: str | None = None
         self.port = 0
-        self.address = ("127.0.0.1", 0)
         self._flowing = threading.Event()
         self._flowing.set()
         self._closed = threading.Event()
@@ -75,13 +78,18 @@ class HttpCamera:
     @property
     def snapshot(self) -> str:
         """Address of its snapshots."""
-        return f"http://127.0.0.1:{self.port}/snap.jpg"
+        return f"http{'s' if self._certificates else ''}://127.0.0.1:{self.port}/snap.jpg"
 
     def restart(self) -> None:
         """Serve (again), on the same port."""
         self._closed.clear()
         self._server = _Server(("127.0.0.1", self.port), self)
         self.port = self._server.server_address[1]
+        if self._certificates:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(self._certificates.server, self._certificates.server_key)
+            # The handshake in the connection's own thread, not in the one that accepts.
+            self._server.socket = context.wrap_socket(self._server.socket, True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="http-camera")
         self._thread.start()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.sources._shorthand import from_text
+from agent.sources._shorthand import from_text, glob_of
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,11 @@ def test_a_text_is_taken_for_what_it_looks_like(text: str, expected: dict[str, o
 
 def test_a_folder_that_is_there_needs_no_slash(tmp_path: Path) -> None:
     assert from_text(str(tmp_path)) == {"type": "images", "path": str(tmp_path)}
+
+
+def test_a_number_in_a_name_is_a_pattern() -> None:
+    assert glob_of("shot_%03d.png") == "shot_[0-9][0-9][0-9].png"
+    assert glob_of("[x]%d.png") == "[[]x][0-9]*.png"
 
 
 @pytest.mark.parametrize("url", ["gopher://me:geheim@x", "srt://me:geheim@cam:9000", "rtps://me:geheim@cam"])
