@@ -85,14 +85,21 @@ def describe(path: Path, known: list[VideoDevice]) -> VideoDevice | None:
 def _same(before: VideoDevice, known: list[VideoDevice]) -> VideoDevice | None:
     """The best guess: the same serial number in the same port, else the same serial number, else the same port.
 
-    Cameras without a serial number share their udev name, so the port counts as well.
+    Cameras without a serial number share their udev name, so the port counts as well; the several cameras of one
+    device share the port, so name and number count, too.
     """
 
     def likeness(device: VideoDevice) -> int:
-        return 2 * (before.by_id is not None and device.by_id == before.by_id) + (device.bus == before.bus)
+        alike = (
+            before.by_id is not None and device.by_id == before.by_id,
+            device.bus == before.bus,
+            device.name == before.name,
+            device.path == before.path,
+        )
+        return sum(weight * same for weight, same in zip((8, 4, 2, 1), alike, strict=True))
 
     best = max(known, key=likeness, default=None)
-    return best if best is not None and likeness(best) else None
+    return best if best is not None and likeness(best) >= 4 else None
 
 
 def _instead(known: list[VideoDevice]) -> str:

@@ -56,20 +56,16 @@ class Webcam:
     def pictures(self, stop: Event) -> Pictures:
         """The newest picture each time, until `stop`."""
         cv2, capture = self._cv2, self._capture
-        failures, last_ns, grabbed_ns = 0, 0, time.monotonic_ns()
+        failures, last_ns, stale = 0, 0, 0
         while self._await(stop):
-            away_ns = time.monotonic_ns() - grabbed_ns
             grabbed = capture.grab()
-            # What has waited in the driver while we did something else is old: on to the newest. After a long time
-            # all buffers are full of old pictures, and the newest is yet to come.
-            for again in range(_BUFFERS):
-                if not self._is_ready(_SLICE_NS if away_ns > 2 * self._frame_ns and not again else 0):
-                    break
-                grabbed = capture.grab()
-            grabbed_ns = time.monotonic_ns()
             captured = _stamp(capture.get(cv2.CAP_PROP_POS_MSEC), last_ns)
+            # Decoded even where it is not wanted: only this makes OpenCV take the next one from the driver.
             plane: Any
             whole, plane = capture.retrieve() if grabbed else (False, None)
+            if stale:
+                stale -= 1
+                continue
             if not whole:
                 failures += 1
                 self._intake.unreadable += 1
@@ -78,7 +74,10 @@ class Webcam:
                     raise SourceError(f"{self._label}: {failures} pictures in a row cannot be decoded ({self._codec})")
                 continue
             failures, last_ns = 0, captured.monotonic_ns
+            given_ns = time.monotonic_ns()
             yield captured, self._image(plane)
+            if time.monotonic_ns() - given_ns > _BUFFERS * self._frame_ns:
+                stale = _BUFFERS  # meanwhile all buffers have filled with what is old now
 
     def _configure(self, pixels: str | None, width: int | None, height: int | None, rate: float | None) -> None:
         cv2, capture = self._cv2, self._capture
