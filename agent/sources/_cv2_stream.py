@@ -81,7 +81,8 @@ def _reason(address: str, label: str, timeout_s: float) -> SourceError:
     import av
 
     try:
-        with av.open(address, timeout=(timeout_s, timeout_s)):
+        options = {"rtsp_transport": "tcp"} if address.startswith("rtsp") else {}
+        with av.open(address, options=options, timeout=(timeout_s, timeout_s)):
             return SourceError(f"{label}: OpenCV finds no video in it that it can decode")
     except (av.error.FFmpegError, OSError) as error:
         return fault(label, error)

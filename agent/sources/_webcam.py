@@ -90,11 +90,12 @@ class Webcam:
             capture.set(cv2.CAP_PROP_FPS, rate)
         capture.set(cv2.CAP_PROP_BUFFERSIZE, _BUFFERS)
         self._codec = fourcc(capture.get(cv2.CAP_PROP_FOURCC))
-        self._raw = self._codec in _AS_THEY_ARE and capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
         given_width, given_height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         given_rate = capture.get(cv2.CAP_PROP_FPS)
         self._frame_ns = round(1e9 / max(1.0, given_rate))
         self._size = (given_width, given_height)
+        even = not (given_width % 2 or given_height % 2)  # drivers round the chroma planes of others as they like
+        self._raw = even and self._codec in _AS_THEY_ARE and capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
         self._intake.facts.update(codec=self._codec, size=f"{given_width}x{given_height}", rate=f"{given_rate:g}")
         refused = []
         if pixels is not None and pixels.lower() != self._codec:
