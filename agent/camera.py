@@ -10,10 +10,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
-
-import numpy as np
 
 from agent.flow import Outcome, Request
 from agent.frame import Frame
@@ -22,7 +20,8 @@ from agent.publishing import Outlets
 from agent.results import Content, message_for
 from agent.sinks import Message
 from agent.uses import Cascade, Use
-from engines.pixels import Box, Image, black
+from agent.view import View
+from engines.pixels import Box
 from engines.results import Detections, Result
 
 State = Literal["streaming", "connecting", "lost", "ended"]
@@ -54,7 +53,7 @@ class Camera:
         uses: Sequence[Use],
         outlets: Outlets,
         *,
-        masks: Sequence[Sequence[tuple[float, float]]] = (),
+        view: View | None = None,
         lossless: bool = False,
         on_state: Callable[[], None] = lambda: None,
     ) -> None:
@@ -63,7 +62,7 @@ class Camera:
         self.unreadable_frames = 0
         self.connects = 0
         self._agent, self._source, self._outlets, self._on_state = agent, source, outlets, on_state
-        self._masks = [np.array(polygon, np.float64) for polygon in masks]
+        self._view = view or View()
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
         self._under_way = 0
@@ -84,10 +83,9 @@ class Camera:
                 use.account.ended("not_due")
         if not wanted:
             return
-        if self._masks:
-            frame = Frame(frame.camera, frame.seq, frame.captured, self._masked(frame.image))
+        frame = replace(frame, image=self._view.of(frame.image))
         for use in wanted:
-            answer = _Answer(self._request(frame, use, (_region(use.roi, frame.image.size),), self._ended), use)
+            answer = _Answer(self._request(frame, use, use.regions(frame.image.size), self._ended), use)
             with self._lock:
                 if self.lossless:
                     self._idle.wait_for(lambda: self._under_way < LOSSLESS_DEPTH or self._stopped)
@@ -109,6 +107,7 @@ class Camera:
     def say(self, state: State, reason: str | None = None, facts: dict[str, str] | None = None) -> None:
         """Publish the camera's state."""
         with self._lock:
+            self.connects += state == "streaming"
             self.state = state
             self._facts = facts or {}
             payload = CameraStatus.model_construct(
@@ -140,17 +139,13 @@ class Camera:
     ) -> Request:
         return Request((self.name, use.name), frame, regions, self.lossless, use.max_age_ns, ended)
 
-    def _masked(self, image: Image) -> Image:
-        size = np.array(image.size)
-        return black(image, [np.rint(polygon * size).astype(np.int32) for polygon in self._masks])
-
     def _ended(self, request: Request, outcome: Outcome) -> None:
         """An engine (or the mailbox) is done with a frame."""
         with self._lock:
             answer = self._answer(request)
             answer.use.account.ended(outcome)
             if outcome == "inferred":
-                answer.result = _over(request.results[0], answer.use.threshold)
+                answer.result = answer.use.result(request.regions, request.results)
                 self._cascade(answer)
             if not answer.open_cascades:
                 answer.complete = True
@@ -187,7 +182,7 @@ class Camera:
                 cascade.use.account.ended(outcome)
                 if outcome == "inferred":
                     for row, result in zip(rows, request.results, strict=True):
-                        found = _over(result, cascade.use.threshold)
+                        found = cascade.use.over(result)
                         answer.attributes[row][cascade.use.name] = Content.of(found, cascade.use.labels)
                 answer.open_cascades -= 1
                 if not answer.open_cascades:
@@ -215,24 +210,11 @@ class Camera:
             self._idle.notify_all()
 
 
-def _over(result: Result | None, threshold: float) -> Result | None:
-    if result is None or not threshold:
-        return result
-    return result[result.score >= threshold]
-
-
 def _wanted(found: Detections, cascade: Cascade) -> list[int]:
     """Rows for a cascade, best first (as tasks return them)."""
     rows = range(len(found))
     wanted = rows if cascade.labels is None else [r for r in rows if int(found.label[r]) in cascade.labels]
     return list(wanted)[: cascade.most]
-
-
-def _region(roi: tuple[float, float, float, float] | None, size: tuple[int, int]) -> Box | None:
-    if roi is None:
-        return None
-    width, height = size
-    return round(roi[0] * width), round(roi[1] * height), round(roi[2] * width), round(roi[3] * height)
 
 
 def _crop(xyxy: Any, pad: float, size: tuple[int, int]) -> Box:

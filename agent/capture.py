@@ -1,11 +1,12 @@
-"""The loop of a camera's thread: open, read, offer; on a fault say so, wait and try again."""
+"""The loop of a source's thread: open, read, offer; on a fault say so, wait and try again."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 
-from agent.camera import Camera
+from agent.camera import Camera, State
 from agent.errors import ConfigError, Refused, SourceError
 from agent.frame import Frame
 from agent.sources import Intake, SourceConfig
@@ -15,10 +16,11 @@ log = logging.getLogger(__name__)
 
 
 class Capture:
-    """Reads one source for one camera; `run` is the thread's work."""
+    """Reads one source for the cameras that look at it; `run` is the thread's work."""
 
-    def __init__(self, source: SourceConfig, camera: Camera) -> None:
-        self._source, self._camera = source, camera
+    def __init__(self, source: SourceConfig, cameras: Sequence[Camera]) -> None:
+        self._source, self._cameras = source, list(cameras)
+        self._names = ", ".join(camera.name for camera in cameras)
         self._seq = 0
         self._complained = ""
 
@@ -26,7 +28,7 @@ class Capture:
         """Until `stop`, or until a recording is at its end."""
         backoff, refused = Backoff(0.5, 10), Backoff(60, 600)
         while not stop.is_set():
-            self._camera.say("connecting")
+            self._say("connecting")
             before = self._seq
             try:
                 self._read(stop)
@@ -36,41 +38,47 @@ class Capture:
                     return
                 if self._seq > before:
                     backoff.reset()
-                self._camera.say("lost", str(error))
+                self._say("lost", str(error))
                 # A camera that refuses us may lock the account after a few tries.
                 stop.wait((refused if isinstance(error, Refused) else backoff).next_s())
             else:
                 if not stop.is_set():
-                    self._camera.say("ended")
+                    self._say("ended")
                 return
 
     def _read(self, stop: threading.Event) -> None:
-        intake = Intake()
-        unreadable = self._camera.unreadable_frames
+        intake, noted = Intake(), 0
         with self._source.open(stop, intake) as pictures:
             first = True
             for captured, image in pictures:
                 if first:
                     first = False
-                    self._camera.connects += 1
                     self._complained = ""
-                    self._camera.say("streaming", facts=intake.facts)
-                    log.info("%s: streaming %s", self._camera.name, self._source.label)
-                self._camera.offer(Frame(self._camera.name, self._seq, captured, image))
+                    self._say("streaming", facts=intake.facts)
+                    log.info("%s: streaming %s", self._names, self._source.label)
+                for camera in self._cameras:
+                    camera.offer(Frame(camera.name, self._seq, captured, image))
                 self._seq += 1
-                if intake.unreadable and self._camera.unreadable_frames != unreadable + intake.unreadable:
-                    self._note_unreadable(intake, unreadable)
+                noted = self._note_unreadable(intake, noted)
                 if stop.is_set():
                     return
-        if intake.unreadable:
-            self._note_unreadable(intake, unreadable)
+        self._note_unreadable(intake, noted)
 
-    def _note_unreadable(self, intake: Intake, before: int) -> None:
-        if self._camera.unreadable_frames == before:
-            log.warning("%s: a frame cannot be read and is skipped: %s", self._camera.name, intake.last_error)
-        self._camera.unreadable_frames = before + intake.unreadable
+    def _note_unreadable(self, intake: Intake, noted: int) -> int:
+        """Count what could not be read since `noted`, and say it the first time; returns what is noted now."""
+        if intake.unreadable == noted:
+            return noted
+        if not noted:
+            log.warning("%s: a frame cannot be read and is skipped: %s", self._names, intake.last_error)
+        for camera in self._cameras:
+            camera.unreadable_frames += intake.unreadable - noted
+        return intake.unreadable
+
+    def _say(self, state: State, reason: str | None = None, facts: dict[str, str] | None = None) -> None:
+        for camera in self._cameras:
+            camera.say(state, reason, facts)
 
     def _complain(self, error: Exception) -> None:
         if str(error) != self._complained:
             self._complained = str(error)
-            log.warning("%s: %s; trying again", self._camera.name, error)
+            log.warning("%s: %s; trying again", self._names, error)

@@ -11,7 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from agent.durations import Seconds
 from agent.errors import ConfigError
@@ -23,6 +33,7 @@ from agent.yaml_lines import Located, parse
 from engines.backends import BackendConfig
 from engines.card import Precision
 from engines.parts import find_parts
+from engines.tiles import Tiles
 
 RESERVED = frozenset({"status", "metrics", "events", "command", "reply", "snapshot"})
 
@@ -45,6 +56,33 @@ Name = Annotated[str, AfterValidator(_name)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Point = tuple[Share, Share]
 Polygon = Annotated[list[Point], Field(min_length=3)]
+
+Count = Annotated[int, Field(gt=0)]
+Score = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _or_by_label(kind: Any) -> Any:
+    """One value for all labels, or label -> value for those that are named."""
+    return Annotated[
+        Annotated[kind, Tag("[all]")] | Annotated[dict[str, kind], Tag("[each]")],
+        Discriminator(lambda value: "[each]" if isinstance(value, dict) else "[all]"),
+    ]
+
+
+if TYPE_CHECKING:
+    Scores = float | dict[str, float]
+    Counts = int | dict[str, int]
+else:
+    Scores, Counts = _or_by_label(Score), _or_by_label(Count)
+
+
+def _region(region: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    if not (region[0] < region[2] and region[1] < region[3]):
+        raise ValueError("expected left, top, right, bottom: left less than right and top less than bottom")
+    return region
+
+
+Region = Annotated[tuple[Share, Share, Share, Share], AfterValidator(_region)]
 
 
 def _source(value: object) -> object:
@@ -84,8 +122,16 @@ class ModelSection(_Section):
     """Name of a model in the store, or path to a card (relative to the configuration)."""
     precision: Precision = "int8"
     backend: AnyBackend = Field(default_factory=lambda: cast(Any, _backend("auto")), validate_default=True)
-    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
-    top: Annotated[int, Field(gt=0)] | None = None
+    threshold: Scores | None = None
+    """Least score that is reported, of all labels or of those that are named."""
+    top: Counts | None = None
+    """At most so many results of a picture; or so many of each label that is named."""
+    only: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Labels that are reported at all."""
+    iou: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Detectors: overlap over which the weaker of two boxes goes; 1: none goes."""
+    agnostic: bool | None = None
+    """Detectors: whether a box also suppresses boxes of other labels."""
     linger: Seconds = 0.0
     """How long a batch waits for more cameras' frames, where the backend takes batches."""
 
@@ -95,8 +141,10 @@ class UseSection(_Section):
 
     use: str
     every: Seconds = 0.0
-    roi: tuple[Share, Share, Share, Share] | None = None
-    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    roi: Region | None = None
+    tiles: Tiles | None = None
+    """Look at parts of the picture one by one, for small objects."""
+    threshold: Scores | None = None
     max_age: Seconds = 1.0
     """Results of older pictures are dropped, not sent."""
     retain: bool = False
@@ -111,11 +159,9 @@ class UseSection(_Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> UseSection:
-        if self.roi and not (self.roi[0] < self.roi[2] and self.roi[1] < self.roi[3]):
-            raise ValueError("roi is left, top, right, bottom: left must be less than right and top less than bottom")
         if self.on is None and (given := self.model_fields_set & {"labels", "pad", "max"}):
             raise ValueError(f"{', '.join(sorted(given))}: only with 'on'")
-        if self.on is not None and (given := self.model_fields_set & {"every", "roi", "retain", "max_age"}):
+        if self.on is not None and (given := self.model_fields_set & {"every", "roi", "tiles", "retain", "max_age"}):
             raise ValueError(
                 f"{', '.join(sorted(given))}: not with 'on': a cascade looks whenever its parent found something"
             )
@@ -130,6 +176,9 @@ class CameraSection(_Section):
     """An entry of `cameras:`."""
 
     source: AnySource
+    """Cameras whose sources are equal share one connection."""
+    crop: Region | None = None
+    """The part of the source's picture that is this camera's."""
     models: list[Annotated[UseSection, BeforeValidator(_use)]] = Field(min_length=1)
     masks: list[Polygon] = []
     """Polygons, 0 to 1 of the picture, that are black before anything looks at it."""
@@ -144,6 +193,18 @@ class Settings(_Section):
     models: dict[Name, ModelSection] = Field(min_length=1)
     cameras: dict[Name, CameraSection] = Field(min_length=1)
     log: Literal["debug", "info", "warning", "error"] = "info"
+
+    def connections(self) -> list[list[str]]:
+        """Names of the cameras, those with equal sources together: each source is opened once."""
+        found: list[list[str]] = []
+        for name, section in self.cameras.items():
+            for names in found:
+                if self.cameras[names[0]].source == section.source:
+                    names.append(name)
+                    break
+            else:
+                found.append([name])
+        return found
 
     def all_sinks(self) -> list[SinkConfig]:
         """`mqtt:` and `sinks:` together."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
-from agent.config import ModelSection, Settings
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.config import ModelSection, Settings, UseSection
 from agent.errors import ConfigError
 from engines.backends import BackendConfig
 from engines.card import Card
@@ -14,6 +18,7 @@ from engines.errors import EngineError
 from engines.model import Model, open_model, task_config
 from engines.store import ModelStore
 from engines.tasks import Options
+from engines.tasks.limits import thresholds
 
 
 def find_cards(settings: Settings, store: ModelStore) -> dict[str, tuple[Card, Path]]:
@@ -26,9 +31,10 @@ def find_cards(settings: Settings, store: ModelStore) -> dict[str, tuple[Card, P
     for name, section in settings.models.items():
         try:
             cards[name] = store.find(section.model)
-            task_config(cards[name][0])
-            if section.precision not in cards[name][0].files:
-                have = ", ".join(cards[name][0].files)
+            card = cards[name][0]
+            task_config(card).open(card.labels, _options(section, card))
+            if section.precision not in card.files:
+                have = ", ".join(card.files)
                 mistakes.append(f"models.{name}: {section.model} has no {section.precision} file, only {have}")
         except EngineError as error:
             mistakes.append(f"models.{name}: {error}")
@@ -40,12 +46,19 @@ def find_cards(settings: Settings, store: ModelStore) -> dict[str, tuple[Card, P
 
 
 def _misused(settings: Settings, camera: str, cards: dict[str, tuple[Card, Path]]) -> list[str]:
-    """Cascades on models that find no boxes, or on labels that they do not have."""
+    """Cascades and tiles of models that find no boxes, and labels that they do not have."""
     mistakes = []
     for index, use in enumerate(settings.cameras[camera].models):
+        at, card = f"cameras.{camera}.models[{index}]", cards[use.use][0]
+        try:
+            thresholds_of(settings.models[use.use], card, use)
+        except EngineError as error:
+            mistakes.append(f"{at}: {error}")
+        if use.tiles is not None and not task_config(card).finds_boxes:
+            mistakes.append(f"{at}.tiles: {card.name} finds no boxes to put together")
         if use.on is None:
             continue
-        at, parent = f"cameras.{camera}.models[{index}]", cards[use.on][0]
+        parent = cards[use.on][0]
         if not task_config(parent).finds_boxes:
             mistakes.append(f"{at}.on: {parent.name} finds no boxes to look at")
         unknown = [label for label in use.labels or () if label not in parent.labels]
@@ -72,7 +85,7 @@ def open_models(settings: Settings, store: ModelStore) -> dict[str, Model]:
                 folder,
                 section.precision,
                 _divided(section.backend, share, askers[name]),
-                _options(settings, name, card),
+                _options(section, card, _uses_of(settings, name)),
             )
         except EngineError as error:
             failed.append(f"models.{name}: {error}")
@@ -94,7 +107,8 @@ def _askers(settings: Settings) -> dict[str, int]:
     askers = dict.fromkeys(settings.models, 0)
     for camera in settings.cameras.values():
         for use in camera.models:
-            askers[use.use] += 1_000 if camera.source.lossless or use.on is not None else 1
+            many = camera.source.lossless or use.on is not None or use.tiles is not None
+            askers[use.use] += 1_000 if many else 1
     return askers
 
 
@@ -112,14 +126,26 @@ def _divided(backend: BackendConfig, share: int, askers: int) -> BackendConfig:
     return backend
 
 
-def _options(settings: Settings, name: str, card: Card) -> Options:
-    """The least threshold that any use asks for: uses with a higher one filter."""
-    section = settings.models[name]
-    asked = [use.threshold for camera in settings.cameras.values() for use in camera.models if use.use == name]
-    lowest = min(threshold_of(section, card), *(t for t in asked if t is not None), 1.0)
-    return Options(threshold=lowest, top=section.top)
+def _uses_of(settings: Settings, name: str) -> list[UseSection]:
+    return [use for camera in settings.cameras.values() for use in camera.models if use.use == name]
 
 
-def threshold_of(section: ModelSection, card: Card) -> float:
-    """Of uses that name none: the model entry's, else the card's."""
-    return task_config(card).threshold if section.threshold is None else section.threshold
+def _options(section: ModelSection, card: Card, uses: Sequence[UseSection] = ()) -> Options:
+    """The least threshold that any use asks for, label by label: uses with higher ones filter. Raises CardError."""
+    asked = [thresholds_of(section, card), *(thresholds_of(section, card, use) for use in uses)]
+    least = np.min(asked, axis=0).tolist()
+    return Options(
+        threshold=least[0] if len(set(least)) == 1 else dict(zip(card.labels, least, strict=True)),
+        top=section.top,
+        only=section.only,
+        iou=section.iou,
+        agnostic=section.agnostic,
+    )
+
+
+def thresholds_of(section: ModelSection, card: Card, use: UseSection | None = None) -> NDArray[np.float32]:
+    """Least score of each of the card's labels, (C,): the use's own, else the model entry's, else the card's.
+
+    Raises CardError for a label that the card has not.
+    """
+    return thresholds(card.labels, task_config(card).threshold, section.threshold, use.threshold if use else None)

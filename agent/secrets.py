@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, model_validator
+from typing_extensions import Self
 
 from agent.errors import ConfigError
 
@@ -70,3 +71,28 @@ def _not_empty(secret: Secret) -> Secret:
 
 
 Password = Annotated[Secret, AfterValidator(_not_empty)]
+
+
+class Credentials(BaseModel):
+    """For a Config whose server asks who we are: `class Config(SourceConfig, Credentials)`."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    username: str | None = None
+    password: Password | None = None
+    """The password, or `credential:NAME` for one that systemd hands over."""
+    password_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _credentials_fit_together(self) -> Self:
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("password and password_file exclude each other")
+        if self.username is None and (self.password is not None or self.password_file is not None):
+            raise ValueError("a password needs a username")
+        return self
+
+    def read_password(self) -> str | None:
+        """The password as it is now, None if there is none. Raises ConfigError where it cannot be read."""
+        if self.password_file is not None:
+            return read_secret(self.password_file)
+        return self.password.resolve() if self.password is not None else None

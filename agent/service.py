@@ -25,10 +25,11 @@ from agent.errors import ConfigError
 from agent.flow import Mailbox
 from agent.inference import Inference
 from agent.messages import AgentStatus, Metrics, rfc3339
-from agent.models import open_models, threshold_of
+from agent.models import open_models, thresholds_of
 from agent.publishing import Outlets, Sender
 from agent.sinks import Message, Sink
 from agent.uses import Cascade, Use
+from agent.view import View
 from agent.workers import Worker
 from engines.model import Model
 from engines.store import ModelStore, default_root
@@ -36,7 +37,7 @@ from engines.store import ModelStore, default_root
 log = logging.getLogger(__name__)
 
 METRICS_EVERY_S = 10.0
-CONNECTION = ("type", "state", "connected", "reason", "protocol")
+CONNECTION = ("type", "state", "connected", "reason", "transport", "protocol", "limits")
 METRICS_MAX_AGE_NS = 1_000_000_000
 STOP_DEADLINE_S = 5.0
 
@@ -97,6 +98,10 @@ class Service:
             engine.worker.start()
         for name in self._settings.cameras:
             self._add_camera(name)
+        for names in self._settings.connections():
+            source = self._settings.cameras[names[0]].source
+            work = Capture(source, [self.cameras[name] for name in names]).run
+            self.captures.append(Worker("camera-" + "+".join(names), work))
         for worker in self.captures:
             worker.start()
         self._publish_status("online")
@@ -194,12 +199,11 @@ class Service:
             section.source.label,
             [uses[entry.use] for entry in section.models if entry.on is None],
             self._outlets,
-            masks=section.masks,
+            view=View(section.crop, section.masks),
             lossless=section.source.lossless,
             on_state=self._status_wanted.set,
         )
         self.cameras[name] = camera
-        self.captures.append(Worker(f"camera-{name}", Capture(section.source, camera).run))
 
     def _use(self, entry: UseSection) -> Use:
         engine = self.engines[entry.use]
@@ -210,9 +214,8 @@ class Service:
             mailbox=engine.mailbox,
             every_ns=round(entry.every * 1e9),
             roi=entry.roi,
-            threshold=threshold_of(self._settings.models[entry.use], engine.model.card)
-            if entry.threshold is None
-            else entry.threshold,
+            tiles=entry.tiles,
+            thresholds=thresholds_of(self._settings.models[entry.use], engine.model.card, entry),
             max_age_ns=round(entry.max_age * 1e9),
             retain=entry.retain,
         )

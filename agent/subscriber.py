@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from paho.mqtt.client import Client, MQTTMessage
 
-from agent.sinks._link import Link
+from agent.sinks._client import BrokerClient
+from agent.sinks._link import Accepted, Link
 from agent.sinks.mqtt import Config
 
 BACKLOG = 10_000
@@ -31,8 +32,10 @@ class Heard:
 class Listener:
     """Subscribes, at every connect again, and keeps what arrives until it is taken; the newest if too much does."""
 
-    def __init__(self, config: Config, topic: str) -> None:
-        self.link = Link(config.endpoint(), f"sightwire-watch-{os.getpid()}-{time.monotonic_ns() % 10**6}", self)
+    def __init__(self, config: Config, topic: str, client_id: str | None = None) -> None:
+        """`client_id`: one of its own unless given; never the agent's, whose connection the broker would end."""
+        name = f"sightwire-watch-{os.getpid()}-{time.monotonic_ns() % 10**6}" if client_id is None else client_id
+        self.link = Link(config.endpoint(), name, self)
         self.was_up = False
         self._topic = topic
         self._heard: queue.Queue[Heard] = queue.Queue(BACKLOG)
@@ -44,16 +47,16 @@ class Listener:
             while True:
                 yield self._heard.get_nowait()
 
-    def prepare(self, client: Client) -> None:
+    def prepare(self, client: BrokerClient) -> None:
         """Take messages."""
         client.on_message = self._on_message
 
-    def up(self, client: Client, protocol: str) -> None:  # noqa: ARG002 - the same in both
+    def up(self, client: BrokerClient, accepted: Accepted) -> None:  # noqa: ARG002 - the same in both
         """Subscribe."""
         self.was_up = True
         client.subscribe(self._topic)
 
-    def tick(self, client: Client) -> str | None:  # noqa: ARG002 - keepalive is enough for a listener
+    def tick(self, client: BrokerClient) -> str | None:  # noqa: ARG002 - keepalive is enough for a listener
         """Nothing to do."""
         return None
 

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agent.flow import Account, Mailbox
 from agent.frame import Timestamp
+from agent.view import Region, pixels
+from engines.pixels import Box
+from engines.results import Detections, Result
+from engines.tiles import Tiles, merge
 
 
 @dataclass(eq=False)
@@ -18,9 +25,11 @@ class Use:
     labels: tuple[str, ...]
     mailbox: Mailbox
     every_ns: int = 0
-    roi: tuple[float, float, float, float] | None = None
-    """left, top, right, bottom, 0 to 1 of the picture."""
-    threshold: float = 0.0
+    roi: Region | None = None
+    """Of the camera's picture."""
+    tiles: Tiles | None = None
+    thresholds: NDArray[np.float32] | None = None
+    """(C,) least score of each label that is reported; None: whatever the model reports."""
     max_age_ns: int = 1_000_000_000
     retain: bool = False
     cascades: list[Cascade] = field(default_factory=list)
@@ -38,6 +47,24 @@ class Use:
         late = self.due_ns is None or abs(now_ns - self.due_ns) > self.every_ns
         self.due_ns = (now_ns if late or self.due_ns is None else self.due_ns) + self.every_ns
         return True
+
+    def regions(self, size: tuple[int, int]) -> tuple[Box | None, ...]:
+        """What an engine is asked to look at in a picture of that size; None: all of it."""
+        region = None if self.roi is None else pixels(self.roi, size)
+        return (region,) if self.tiles is None else self.tiles.regions(region or (0, 0, *size))
+
+    def result(self, regions: tuple[Box | None, ...], results: list[Result | None]) -> Result | None:
+        """The one result for a picture, from those of its `regions`."""
+        if self.tiles is None:
+            return self.over(results[0])
+        found = [(part, tile) for part, tile in zip(results, regions, strict=True) if isinstance(part, Detections)]
+        return self.over(merge([part for part, _ in found], [tile for _, tile in found if tile is not None]))
+
+    def over(self, result: Result | None) -> Result | None:
+        """The rows that are over their label's threshold."""
+        if result is None or self.thresholds is None:
+            return result
+        return result[result.score >= self.thresholds[result.label]]
 
 
 @dataclass(eq=False)

@@ -48,7 +48,7 @@ class Located:
         real: list[Any] = []
         for index, part in enumerate(location):
             below = _below(node, part) if node is not None else None
-            if below is None and (index < len(location) - 1 or part == "[key]"):
+            if below is None and (index < len(location) - 1 or str(part).startswith("[")):
                 continue
             real.append(part)
             node = below[1] if below else None

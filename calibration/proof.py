@@ -142,7 +142,7 @@ def prove(
 
     AP where `coco` has their boxes, top-1 where `labels` has their classes, else agreement of the best class.
     """
-    task = task_config(card).open(len(card.labels), Options(threshold=_THRESHOLD if coco else None, top=_TOP))
+    task = task_config(card).open(card.labels, Options(threshold=_THRESHOLD if coco else None, top=_TOP))
     found = {name: results(card, task, model, paths) for name, model in (("fp32", fp32), ("int8", int8))}
     if labels is not None:
         measured = top1(labels, paths, found["fp32"], found["int8"])

@@ -55,6 +55,8 @@ class Origin(_Strict):
     licence: str
     """SPDX identifier."""
     homepage: str | None = None
+    seen: bool = True
+    """False: the makers of the catalogue never had these weights, they know of them only what their publisher says."""
 
 
 class Quantisation(_Strict):
@@ -83,6 +85,22 @@ class ModelFile(_Strict):
     """A foreign INT8 file that its user takes without proof."""
 
 
+class Imported(_Strict):
+    """How a user's own file became the model: who said what, and that both compute the same."""
+
+    family: str
+    facts: dict[str, str]
+    """Fact -> flag, metadata, graph or family: who said it."""
+    opset: int
+    """Of the file that was imported."""
+    judge: str
+    """What ran both for the comparison."""
+    difference: float
+    """Largest difference from the file that was imported, of the largest value of its column of an output."""
+    tolerance: float
+    """That would have been let pass."""
+
+
 class Card(_Strict):
     """All that is known of a model. `folder` is where it was read from."""
 
@@ -98,6 +116,8 @@ class Card(_Strict):
     float_precision: Literal["f32", "f16", "bf16"] = "f32"
     max_batch: int = Field(default=1, gt=0)
     """Largest batch for which the graph was proved to give the same results as one by one."""
+    imported: Imported | None = None
+    """For models that are not of the catalogue."""
 
 
 def read_card(path: Path) -> Card:

@@ -7,7 +7,6 @@ float, and its bytes depend on nothing but the weights: no producer versions, no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +19,13 @@ from pydantic import BaseModel, ConfigDict
 
 from engines.card import Card
 from engines.errors import CardError, ModelFileError
+from engines.opset import TARGET as OPSET
+from engines.opset import lower, nodes_of
+from engines.tasks import TaskConfig, misfit
 
 INPUT = "images"
 NORMALISED = "normalised"
 """The float tensor between the baked normalisation and the network."""
-OPSET = 17
 IR_VERSION = 8
 #: Operators that mean the same from opset 11 to 17 when the network only infers.
 _UNCHANGED = {
@@ -69,12 +70,22 @@ def parse(data: bytes, where: str) -> onnx.ModelProto:
     """Read and check an ONNX model. Raises ModelFileError naming `where`."""
     try:
         model = onnx.ModelProto.FromString(data)
-        onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
+    except (DecodeError, ValueError) as error:
         raise ModelFileError(
             f"{where}: not a sound ONNX model ({_first_line(error)}); pull or export it again"
         ) from None
+    check(model, where)
     return model
+
+
+def check(model: onnx.ModelProto, where: str) -> None:
+    """Check a model that is in memory. Raises ModelFileError naming `where`."""
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+        raise ModelFileError(
+            f"{where}: not a sound ONNX model ({_first_line(error)}); pull or export it again"
+        ) from None
 
 
 def load(path: Path) -> onnx.ModelProto:
@@ -105,19 +116,23 @@ def shape_of(value: onnx.ValueInfoProto) -> tuple[int, ...]:
 
 
 def upgrade(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    """Return the model at opset 17. Raises ModelFileError if its opset is unknown or cannot be upgraded."""
-    versions = {entry.domain: entry.version for entry in model.opset_import}
-    foreign = sorted(domain for domain in versions if domain not in ("", "ai.onnx"))
-    if foreign:
-        raise ModelFileError(f"{where}: uses operators of {', '.join(foreign)}, which no backend here runs")
-    version = versions.get("", versions.get("ai.onnx", 0))
+    """Return the model at opset 17. Raises ModelFileError if its opset is unknown or cannot be brought there."""
+    used = {node.domain for node in nodes_of(model.graph)}
+    if foreign := sorted(used - {"", "ai.onnx"}):
+        raise ModelFileError(
+            f"{where}: uses operators of {', '.join(foreign)}, which not every backend runs; export it without a "
+            "framework's own operators"
+        )
+    version = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     upgraded = onnx.ModelProto()
     upgraded.CopyFrom(model)
     unchanged = 11 <= version <= OPSET and {node.op_type for node in model.graph.node} <= _UNCHANGED
-    if version != OPSET and not unchanged:
+    if version > OPSET:
+        upgraded = lower(model, where)
+    elif version != OPSET and not unchanged:
         try:
             upgraded = onnx.version_converter.convert_version(model, OPSET)
-        except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        except Exception as error:  # noqa: BLE001  # C++ raises its own kind, which has no base but Exception
             raise ModelFileError(
                 f"{where}: opset {version} cannot be brought to {OPSET}: {_first_line(error)}"
             ) from None
@@ -133,8 +148,9 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     Two exports of one network that differ in names and comments only become the same bytes.
     """
     graph = model.graph
-    names = {value.name: value.name for value in (*graph.input, *graph.output)}
     arrays = constants(model)
+    inputs = [value for value in graph.input if value.name not in arrays]  # before IR 4 weights were inputs too
+    names = {value.name: value.name for value in (*inputs, *graph.output)}
     nodes: list[onnx.NodeProto] = []
     initialisers: list[TensorProto] = []
     count: Counter[str] = Counter()
@@ -157,7 +173,6 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
                 attribute=sorted(node.attribute, key=lambda attribute: str(attribute.name)),
             )
         )
-    inputs = [value for value in graph.input if value.name not in arrays]
     return model_of(
         onnx.GraphProto(name="network", node=nodes, initializer=initialisers, input=inputs, output=graph.output)
     )
@@ -216,8 +231,10 @@ def _front(normalisation: Normalisation) -> tuple[list[onnx.NodeProto], list[Ten
     return nodes, [tensor for _, extra, _ in steps for tensor in extra]
 
 
-def free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
+def free_batch(model: onnx.ModelProto, batch: int = 1) -> onnx.ModelProto:
     """Return the model with its batch named `N` in every input and output, and reshapes that keep the first dimension.
+
+    `batch` is what it is fixed at.
 
     Whether the result means the same is for `engines.batch.proved_batch` to say.
     """
@@ -230,14 +247,14 @@ def free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     for tensor in freed.graph.initializer:
         if tensor.name in shapes:
             shape = numpy_helper.to_array(tensor).copy()
-            if shape.size and shape[0] == 1:
+            if shape.size and shape[0] == batch:
                 shape[0] = 0  # "as the input has it"
                 tensor.CopyFrom(constant(tensor.name, shape))
     return freed
 
 
-def check_fits(card: Card, model: onnx.ModelProto, outputs: Mapping[str, tuple[int, ...]]) -> None:
-    """Check a graph against its card. `outputs`: name -> shape of one picture's row that the card's task wants.
+def check_fits(card: Card, model: onnx.ModelProto, task: TaskConfig | None) -> None:
+    """Check a graph against its card; `task` is the card's, None one that a later version brings.
 
     Raises CardError naming the input or output that does not fit, and the number of labels where that is why.
     """
@@ -257,13 +274,9 @@ def check_fits(card: Card, model: onnx.ModelProto, outputs: Mapping[str, tuple[i
             f"{card.name}: the graph is fixed at batch {shape[0]}, the card says max_batch {card.max_batch}"
         )
     rows = {value.name: shape_of(value)[1:] for value in model.graph.output}
-    for name, wanted in outputs.items():
-        if name not in rows:
-            raise CardError(f"{card.name}: the card's task reads output {name!r}, the graph has {', '.join(rows)}")
-        row = rows[name]
-        if len(row) != len(wanted) or any(a not in (-1, b) for a, b in zip(row, wanted, strict=True)):
-            labels = f"{len(card.labels)} label{'s' * (len(card.labels) != 1)}"
-            raise CardError(f"{card.name}: rows of output {name} are {row}, {labels} and the card's task want {wanted}")
+    wrong = task and misfit(task, len(card.labels), (card.input.width, card.input.height), rows)
+    if wrong:
+        raise CardError(f"{card.name}: {wrong}")
 
 
 def _first_line(error: Exception) -> str:

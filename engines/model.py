@@ -16,8 +16,10 @@ from engines.errors import CardError, ModelFileError
 from engines.parts import find_parts
 from engines.pixels import Box, Geometry, Image, Picture, fit
 from engines.results import Result
-from engines.tasks import Options, Task, TaskConfig
+from engines.tasks import Options, Task, TaskConfig, misfit
 
+TASKS = ("engines.tasks", "sightwire.tasks")
+"""Where tasks are found: package and entry point group."""
 LINT = 1
 """Version of `engines.qdq.lint`: older verdicts do not count."""
 
@@ -49,7 +51,7 @@ class Model:
 
 def task_config(card: Card) -> TaskConfig:
     """The card's `task:`, validated. Raises CardError naming what is wrong."""
-    kinds = find_parts("engines.tasks", "sightwire.tasks")
+    kinds = find_parts(*TASKS)
     kind = card.task.get("type")
     if kind not in kinds:
         raise CardError(f"{card.name}: task.type: {kind!r} is not known, known: {', '.join(sorted(kinds))}")
@@ -68,6 +70,10 @@ def open_model(
     Raises CardError, ModelFileError (LintError for INT8 that would be misread), BackendError.
     """
     config = task_config(card)
+    try:
+        task = config.open(card.labels, options or Options())
+    except CardError as error:
+        raise CardError(f"{card.name}: {error}") from None
     path = model_file(card, folder, precision)
     _check_graph(card, path, precision)
     engine = backend.build(card, path, precision)
@@ -76,7 +82,7 @@ def open_model(
     except ModelFileError:
         engine.close()
         raise
-    return Model(card, precision, engine, config.open(len(card.labels), options or Options()))
+    return Model(card, precision, engine, task)
 
 
 def _check_graph(card: Card, path: Path, precision: Precision) -> None:
@@ -101,12 +107,5 @@ def _check_graph(card: Card, path: Path, precision: Precision) -> None:
 
 def _check_outputs(card: Card, path: Path, engine: Engine, config: TaskConfig) -> None:
     found = {spec.name: spec.shape[1:] for spec in engine.outputs}
-    for name, shape in config.outputs(len(card.labels)).items():
-        if name not in found:
-            raise ModelFileError(f"{path}: has no output {name!r}, only {', '.join(found)}: the card does not fit it")
-        actual = found[name]
-        if len(actual) != len(shape) or any(a not in (-1, s) for a, s in zip(actual, shape, strict=True)):
-            raise ModelFileError(
-                f"{path}: output {name} has rows of shape {actual}, but {len(card.labels)} labels "
-                f"and the card's task want {shape}"
-            )
+    if wrong := misfit(config, len(card.labels), (card.input.width, card.input.height), found):
+        raise ModelFileError(f"{path}: {wrong}: the card does not fit it")

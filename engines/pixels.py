@@ -69,6 +69,19 @@ class Image:
         """The region that is all of it."""
         return (0, 0, *self.size)
 
+    def cropped(self, region: Box) -> Image:
+        """A part of the picture as a picture of its own: views of the same memory, grown to even starts.
+
+        Raises PictureError for a region without pixels of this picture.
+        """
+        left, top, right, bottom = _clamped(region, self.size)
+        left, top = left & ~1, top & ~1
+        planes = tuple(
+            plane[top // step : -(-bottom // step), left // step : -(-right // step)]
+            for plane, (step, _) in zip(self.planes, _LAYOUT[self.format], strict=True)
+        )
+        return Image(planes, self.format, self.matrix, self.range, (right - left, bottom - top))
+
 
 @dataclass(frozen=True)
 class Picture:

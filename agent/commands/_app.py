@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from agent import __version__
-from agent.commands import bench, check, demo, models, run, watch
+from agent.commands import bench, check, demo, doctor, models, run, watch
 
 app = typer.Typer(
     name="sightwire",
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 app.command("watch")(watch.watch)
 app.command("bench")(bench.bench)
 app.add_typer(models.app, name="models")

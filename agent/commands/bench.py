@@ -23,7 +23,9 @@ def bench(
     cameras: int = typer.Option(1, min=1, max=256, help="With --source: so many cameras that all read it."),
     precision: str = typer.Option("int8", help="With --model: int8 or fp32."),
     threads: int | None = typer.Option(None, min=1, help="With --model: CPU threads of the engine."),
-    broker: str | None = typer.Option(None, help="Measure up to a subscriber of this broker: mqtt://HOST[:PORT]"),
+    broker: str | None = typer.Option(
+        None, help="Measure up to a subscriber of this broker: mqtt|mqtts|ws|wss://HOST[:PORT]"
+    ),
     seconds: float = typer.Option(10.0, min=0.5, help="How long each stage is measured."),
     as_json: bool = typer.Option(False, "--json", help="Everything, for programs."),
 ) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from agent.commands import EX_CONFIG, fail
+
+if TYPE_CHECKING:
+    from agent.config import Settings
 
 
 def check(
@@ -14,6 +18,8 @@ def check(
     models: bool = typer.Option(True, help="Also check that the models are here and fit their uses."),
 ) -> None:
     """Check a configuration: every mistake with its line, exit status 78 if there is one.
+
+    Nothing is opened or connected; 'sightwire doctor CONFIG' does that.
 
     Example: sightwire check site.yaml
     """
@@ -28,7 +34,21 @@ def check(
             find_cards(settings, ModelStore(default_root()))
     except ConfigError as error:
         fail(error, EX_CONFIG)
-    typer.echo(
-        f"{config}: right: {len(settings.cameras)} camera(s), {len(settings.models)} model(s), "
-        f"{len(settings.all_sinks())} sink(s)"
-    )
+    typer.echo(f"{config}: right{'' if models else ' (models were not looked for)'}")
+    for line in _holds(settings):
+        typer.echo(f"  {line}")
+
+
+def _holds(settings: Settings) -> list[str]:
+    """What was checked, a line a kind: `2 cameras: dock, gate`."""
+    models = [f"{name} ({section.model}, {section.precision})" for name, section in settings.models.items()]
+    sinks = [str(getattr(sink, "type", "")) for sink in settings.all_sinks()]
+    return [
+        _counted("camera", list(settings.cameras)),
+        _counted("model", models),
+        _counted("sink", sinks) if sinks else "no sink: results go nowhere; add mqtt: or sinks:",
+    ]
+
+
+def _counted(what: str, names: list[str]) -> str:
+    return f"{len(names)} {what}{'s' * (len(names) != 1)}: {', '.join(names)}"

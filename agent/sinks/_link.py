@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import logging
 import random
-import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
 
-from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+
+from agent.errors import ConfigError
+from agent.sinks._address import Address
+from agent.sinks._client import BrokerClient
+from agent.sinks._proxy import Proxy
+from agent.sinks._reasons import Trouble, explain
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +33,22 @@ CONNECT_S = 5.0
 CONNACK_S = 10.0
 IMPATIENT_S = 1.0
 """The first time, before the broker is asked whether it speaks protocol 5 at all."""
+AGAIN = "does another client use our client_id, or is something not allowed that we send?"
 STEADY_S = 10.0
 """A connection that lived this long was a good one: the next pause is the shortest again."""
 TICK_S = 0.5
+MOST_IN_FLIGHT = 20
+"""Messages of QoS 1 without an acknowledgement, where the broker does not want fewer."""
+DROPPED = "broker closed the connection before it answered (client_id, will or retain may not suit it)"
 
 V5, V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
-WRONG_CREDENTIALS = {134, 135}
+WRONG_CREDENTIALS, NOT_AUTHORIZED = 134, 135
 OTHER_PROTOCOL = 132
+BAD_NAME = 133
 TAKEN_OVER = 142
-REFUSED = WRONG_CREDENTIALS | {133, 138, 140, TAKEN_OVER}
-"""Bad credentials, client name not valid, banned, bad authentication method, name in use: a person must act."""
+NO_RETAIN, NO_SUCH_QOS = 154, 155
+REFUSED = {WRONG_CREDENTIALS, NOT_AUTHORIZED, BAD_NAME, 138, 140, TAKEN_OVER, NO_RETAIN, NO_SUCH_QOS}
+"""... and banned, bad authentication method: a person must act."""
 
 State = Literal["connecting", "connected", "refused"]
 
@@ -48,11 +57,13 @@ State = Literal["connecting", "connected", "refused"]
 class Endpoint:
     """Where the broker is and how to speak to it."""
 
-    host: str
-    port: int
+    address: Address
     tls: ssl.SSLContext | None = None
+    proxy: Proxy | None = None
+    headers: Callable[[], Mapping[str, str]] = dict
+    """Of the WebSocket handshake."""
     username: str | None = None
-    password: Callable[[], str] | None = field(default=None, repr=False)
+    password: Callable[[], str | None] | None = field(default=None, repr=False)
     """Asked at each connect, so that a changed password file is seen."""
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     keepalive_s: int = 10
@@ -60,43 +71,46 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Will:
-    """What the broker publishes for us, retained, when we vanish without a word."""
+    """What the broker publishes for us when we vanish without a word."""
 
     topic: str
     payload: bytes
+    qos: int = 1
+    retain: bool = True
+
+    def without(self, code: int | None) -> Will | None:
+        """The same for a broker that refused us with this code; None if that does not help."""
+        if code == NO_RETAIN and self.retain:
+            return replace(self, retain=False)
+        if code == NO_SUCH_QOS and self.qos:
+            return replace(self, qos=0)
+        return None
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """How a broker accepted us."""
+
+    protocol: str
+    """`5` or `3.1.1`."""
+    said: Properties | None
+    """The properties of its CONNACK; None in 3.1.1."""
 
 
 class Owner(Protocol):
     """Who uses the link. All three are called by the link's thread."""
 
-    def prepare(self, client: Client) -> None:
+    def prepare(self, client: BrokerClient) -> None:
         """Set the callbacks of a client that will connect."""
 
-    def up(self, client: Client, protocol: str) -> None:
+    def up(self, client: BrokerClient, accepted: Accepted) -> None:
         """The broker accepted us."""
 
-    def tick(self, client: Client) -> str | None:
+    def tick(self, client: BrokerClient) -> str | None:
         """At least each half second while up; a reason to give the connection up, or None."""
 
     def down(self) -> None:
         """The client is gone, with all it held, or the state changed."""
-
-
-def parse_url(url: str) -> tuple[str, int, bool]:
-    """Host, port and whether TLS is wanted. Raises ValueError, whose text never repeats a password."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ValueError("not a broker URL: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]") from None
-    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
-        raise ValueError("not a broker URL: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
-    if "@" in parts.netloc:
-        raise ValueError("credentials do not belong in the URL: use username and password")
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError("a broker URL ends after the port")
-    tls = parts.scheme == "mqtts"
-    return parts.hostname, port or (8883 if tls else 1883), tls
 
 
 def pause_s(failures: int, refused: bool) -> float:
@@ -137,7 +151,9 @@ class Link:
         self._ups = 0
         self._closing = threading.Event()
         self._close_by = 0.0
-        self._client: Client | None = None
+        self._client: BrokerClient | None = None
+        self._opening: BrokerClient | None = None
+        """A client that connects: DNS, TCP, proxy, TLS, WebSocket."""
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
     def start(self) -> None:
@@ -156,7 +172,12 @@ class Link:
         client = self._client  # a client that comes after this line sees _closing
         if client is not None:
             client.disconnect()
-        self._thread.join(deadline_s + 2 * TICK_S)
+        self._thread.join(deadline_s + TICK_S / 2)
+        if self._thread.is_alive():
+            for silent in (self._opening, self._client):
+                if silent is not None:
+                    silent.cut()
+            self._thread.join(TICK_S)
 
     # -- the thread
 
@@ -170,7 +191,7 @@ class Link:
                 failures = 0
             refused = end.code in REFUSED
             if failures >= 2 and end.was_up_s is not None and end.reason == "connection lost":
-                end.reason = "connection lost again and again: does another client use our client_id?"
+                end.reason = f"{end.reason} again and again: {AGAIN}"
             self._say("refused" if refused else "connecting", end.reason)
             self.pausing = True
             self._owner.down()
@@ -179,7 +200,18 @@ class Link:
             failures += 1
 
     def _connect(self) -> _End:
-        """One connection from beginning to end, in the protocol the broker speaks."""
+        """One connection from beginning to end; at once again without what the broker said it cannot do."""
+        end = self._in_its_protocol()
+        while end.was_up_s is None and self._will is not None and not self._closing.is_set():
+            will = self._will.without(end.code)
+            if will is None:
+                break
+            self._will = will
+            end = self._in_its_protocol()
+        return end
+
+    def _in_its_protocol(self) -> _End:
+        """One connection, in the protocol the broker speaks."""
         if self._endpoint.protocol != "auto":
             return self._session(V5 if self._endpoint.protocol == "5" else V311, CONNACK_S)
         first = self._spoken or V5
@@ -200,57 +232,76 @@ class Link:
 
         Some brokers of protocol 3.1.1 stumble over a will or password of protocol 5 before they see the version.
         """
-        trouble = _Trouble()
+        trouble = Trouble()
         client = self._build(V5, trouble, bare=True)
         connack: list[ReasonCode] = []
         client.on_connect = lambda _c, _u, _flags, code, _p: connack.append(code)
         try:
-            client.connect(self._endpoint.host, self._endpoint.port, self._endpoint.keepalive_s)
+            self._open(client)
             end_s = time.monotonic() + CONNACK_S
             alive = MQTTErrorCode.MQTT_ERR_SUCCESS
             while alive == MQTTErrorCode.MQTT_ERR_SUCCESS and not connack and time.monotonic() < end_s:
                 alive = client.loop(0.1)
                 if self._closing.is_set():
                     return None
-        except (OSError, ValueError):
+        except (OSError, ValueError, ConfigError):
             return None
         finally:
-            _abandon(client)
+            client.abandon()
         if connack:
             return V311 if connack[0].value == OTHER_PROTOCOL else V5
         return None if alive == MQTTErrorCode.MQTT_ERR_SUCCESS else V311
 
     def _session(self, version: MQTTProtocolVersion, patience_s: float) -> _End:
-        trouble = _Trouble()
+        trouble = Trouble()
         client = self._build(version, trouble)
         end = _End("connection lost")
-        connack: list[ReasonCode] = []
-        client.on_connect = lambda _c, _u, _flags, code, _p: connack.append(code)
+        connack: list[tuple[ReasonCode, Properties | None]] = []
+        client.on_connect = lambda _c, _u, _flags, code, said: connack.append((code, said))
         client.on_disconnect = lambda _c, _u, flags, code, _p: _farewell(
             end, flags.is_disconnect_packet_from_server, code
         )
         try:
-            if self._endpoint.password is not None:
-                client.password = self._endpoint.password()
-            client.connect(self._endpoint.host, self._endpoint.port, self._endpoint.keepalive_s)
+            self._open(client)
         except Exception as error:  # noqa: BLE001 - DNS, TCP, TLS and secrets fail in many ways: each is retried
+            client.abandon()
             return _End(explain(error))
         self._client = client
         if self._closing.is_set():
             client.disconnect()
         try:
             self._serve(client, version, patience_s, connack, end)
+        except Exception as error:  # noqa: BLE001 - paho stumbles in many ways over what is no MQTT
+            end.reason = f"what the broker says is not understood ({type(error).__name__})"
         finally:
             self._client = None
-            _abandon(client)
+            client.abandon()
             self._owner.down()
         if trouble.text and end.code is None:
             end.reason = f"{end.reason}: {trouble.text}"
             end.dropped = end.dropped and not trouble.text.startswith("TLS")
         return end
 
+    def _open(self, client: BrokerClient) -> None:
+        """Connect, with secrets as they are now."""
+        address = self._endpoint.address
+        self._opening = client
+        try:
+            if self._endpoint.password is not None and client.username is not None:
+                client.password = self._endpoint.password()
+            if address.websocket:
+                client.ws_set_options(address.path, dict(self._endpoint.headers()))
+            client.connect(address.host, address.port, self._endpoint.keepalive_s)
+        finally:
+            self._opening = None
+
     def _serve(
-        self, client: Client, version: MQTTProtocolVersion, patience_s: float, connack: list[ReasonCode], end: _End
+        self,
+        client: BrokerClient,
+        version: MQTTProtocolVersion,
+        patience_s: float,
+        connack: list[tuple[ReasonCode, Properties | None]],
+        end: _End,
     ) -> None:
         began_s = time.monotonic()
         up_since_s: float | None = None
@@ -264,43 +315,58 @@ class Link:
                         end.reason, end.silent = "broker does not answer", True
                         return
                     continue
-                if connack[0].is_failure:
+                code, said = connack[0]
+                if code.is_failure:
                     break
                 up_since_s = now_s
-                self._accepted(client, version)
+                self._accepted(client, version, said)
             problem = self._owner.tick(client)
             if problem is not None:
                 end.reason = problem
                 break
-        if connack and connack[0].is_failure:
-            end.reason, end.code = f"broker refuses: {connack[0]}", connack[0].value
+        if connack and connack[0][0].is_failure:
+            end.reason, end.code = self._refusal(connack[0][0]), connack[0][0].value
         end.dropped = not connack
         if not connack:
-            end.reason = "broker closed the connection before it answered"
+            end.reason = DROPPED
         if up_since_s is not None:
             end.was_up_s = time.monotonic() - up_since_s
 
-    def _accepted(self, client: Client, version: MQTTProtocolVersion) -> None:
+    def _refusal(self, code: ReasonCode) -> str:
+        """What a person can do about it."""
+        advice = {
+            WRONG_CREDENTIALS: "check username and password",
+            NOT_AUTHORIZED: "check username, password and client_id",
+            BAD_NAME: f"the client name is {self._client_id!r}: set another client_id",
+        }.get(code.value)
+        return f"broker refuses: {code}" + (f": {advice}" if advice else "")
+
+    def _accepted(self, client: BrokerClient, version: MQTTProtocolVersion, said: Properties | None) -> None:
         self._spoken = version
         self.protocol = "5" if version == V5 else "3.1.1"
         self._ups += 1
         self.reconnects = self._ups - 1
         self._say("connected", None)
-        self._owner.up(client, self.protocol)
+        said = said if version == V5 else None
+        client.limit_in_flight(getattr(said, "ReceiveMaximum", MOST_IN_FLIGHT))
+        self._owner.up(client, Accepted(self.protocol, said))
 
-    def _build(self, version: MQTTProtocolVersion, trouble: _Trouble, bare: bool = False) -> Client:
+    def _build(self, version: MQTTProtocolVersion, trouble: Trouble, bare: bool = False) -> BrokerClient:
         clean = {} if version == V5 else {"clean_session": True}
-        client = Client(
+        client = BrokerClient(
             CallbackAPIVersion.VERSION2,
             client_id="" if bare else self._client_id,
             protocol=version,
             reconnect_on_failure=False,
-            **clean,  # type: ignore[arg-type]
+            transport="websockets" if self._endpoint.address.websocket else "tcp",
+            **clean,
         )
         client.connect_timeout = CONNECT_S
         client.enable_logger(trouble.logger)
         if self._endpoint.tls is not None:
             client.tls_set_context(self._endpoint.tls)
+            client.tls = self._endpoint.tls
+        client.proxy = self._endpoint.proxy
         if bare:
             return client
         if self._endpoint.username is not None:
@@ -309,8 +375,8 @@ class Link:
             about = None
             if version == V5:
                 about = json_properties(PacketTypes.WILLMESSAGE)
-            client.will_set(self._will.topic, self._will.payload, qos=1, retain=True, properties=about)
-        client.on_socket_open = _no_delay
+            will = self._will
+            client.will_set(will.topic, will.payload, will.qos, will.retain, about)
         # With this set, other threads only queue and wake our loop: one thread alone writes to the socket.
         client.on_socket_register_write = lambda _client, _userdata, _sock: None
         self._owner.prepare(client)
@@ -318,26 +384,12 @@ class Link:
 
     def _say(self, state: State, reason: str | None) -> None:
         if (state, reason) != (self.state, self.reason):
-            where = f"{self._endpoint.host}:{self._endpoint.port}"
+            where = f"{self._endpoint.address.host}:{self._endpoint.address.port}"
             if state == "connected":
                 log.info("broker %s: connected, MQTT %s", where, self.protocol)
             else:
                 log.warning("broker %s: %s", where, reason)
         self.state, self.reason = state, reason
-
-
-class _Trouble(logging.Handler):
-    """Catches what paho only logs: the error that ended a connection."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.text = ""
-        self.logger = logging.Logger("paho", logging.ERROR)
-        self.logger.addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        error = record.args[0] if isinstance(record.args, tuple) and record.args else None
-        self.text = explain(error) if isinstance(error, Exception) else record.getMessage()
 
 
 def _farewell(end: _End, from_broker: bool, code: ReasonCode) -> None:
@@ -347,36 +399,6 @@ def _farewell(end: _End, from_broker: bool, code: ReasonCode) -> None:
         end.reason, end.code = f"broker ended the connection: {code}", code.value
     elif code.value == 141:
         end.reason = "broker does not answer"
-
-
-def explain(error: Exception) -> str:
-    """One line for a person; of our own making, so that it carries no secret."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"broker's certificate: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {(error.reason or 'handshake failed').lower().replace('_', ' ')}"
-    if isinstance(error, socket.gaierror):
-        return "host name not found"
-    if isinstance(error, TimeoutError):
-        return "no connection within 5 s"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error) or type(error).__name__
-
-
-def _abandon(client: Client) -> None:
-    """Close the socket, with a goodbye if it still takes one: a broker that thaws then finds no will to publish."""
-    if client.socket() is not None:
-        client.disconnect(properties=None)
-        client.loop_write()
-    sock: Any = client.socket()
-    if sock is not None:
-        sock.close()
-
-
-def _no_delay(_client: Client, _userdata: object, sock: Any) -> None:
-    """Small packets leave at once: Nagle's algorithm would hold the second until the first is acknowledged."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def json_properties(packet: int, expiry_s: int | None = None) -> Properties:

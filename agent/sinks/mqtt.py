@@ -7,10 +7,11 @@ only for a broker that answered a moment ago, so that a frozen or slow one never
 
 from __future__ import annotations
 
+import logging
 import math
-import ssl
 import threading
 import time
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,14 +21,22 @@ from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
 from agent.errors import ConfigError, Transient
-from agent.secrets import Secret
+from agent.secrets import Credentials, Password
 from agent.sinks import Message, Sink, SinkConfig
+from agent.sinks._address import parse_url
+from agent.sinks._client import BrokerClient
 from agent.sinks._gate import Gate
-from agent.sinks._link import Endpoint, Link, Will, json_properties, parse_url
+from agent.sinks._link import Accepted, Endpoint, Link, Will, json_properties
+from agent.sinks._proxy import Proxy
+from agent.sinks._terms import REPEAT_S, Terms
+from agent.sinks._tls import tls_context
+from agent.sinks._told import Told
+
+log = logging.getLogger(__name__)
 
 UNSENT_BYTES = 16 * 1024
 """Handed to paho but not yet to the kernel: at this many, no more until all are gone. (paho reads nothing, answers
@@ -42,48 +51,71 @@ SILENT_NS = 1_000_000_000
 SILENT = "broker does not answer"
 
 
+PING = 0
+"""The number of a question that is a PINGREQ: packet ids begin at 1."""
+
+
 def _url(url: str) -> str:
     parse_url(url)
     return url
 
 
-class Config(SinkConfig):
-    """`mqtt: {url: mqtts://broker:8883, username: cam, password: credential:mqtt}`."""
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+def _worded(value: Any) -> Any:
+    return str(value) if type(value) is int else value  # YAML reads `protocol: 5` as a number
+
+
+Alpn = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+
+
+class Config(SinkConfig, Credentials):
+    """`mqtt: {url: mqtts://broker:8883, username: cam, password: credential:mqtt}`."""
 
     type: Literal["mqtt"] = "mqtt"
     url: Annotated[str, AfterValidator(_url)]
-    """`mqtt://HOST[:PORT]` (1883) or `mqtts://HOST[:PORT]` (TLS, 8883)."""
-    username: str | None = None
-    password: Secret | None = None
-    """`credential:NAME`, a systemd credential."""
-    password_file: Path | None = None
+    """`mqtt://HOST[:1883]`, `mqtts://HOST[:8883]` (TLS), `ws://HOST[:80][/mqtt]` or `wss://HOST[:443][/mqtt]`."""
     ca: Path | None = None
     """PEM file with the authorities to trust instead of the system's."""
     cert: Path | None = None
     """Client certificate, PEM; may contain the key too."""
     key: Path | None = None
-    client_id: str | None = Field(default=None, min_length=1)
-    """Default `sightwire-<agent>`. The broker ends an older connection of the same name."""
+    alpn: Annotated[tuple[Alpn, ...], BeforeValidator(_listed)] = ()
+    """Protocol names that TLS announces, for a broker that shares port 443 with others."""
+    headers: dict[HeaderName, Password] = Field(default_factory=dict)
+    """More lines for the WebSocket handshake; values are secrets."""
+    proxy: Proxy | None = None
+    client_id: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")] | None = None
+    """Default `sightwire-<agent>`; empty: the broker chooses. It ends an older connection of the same name."""
     prefix: Annotated[str, Field(pattern=r"^[^+#/\s\x00]+(/[^+#/\s\x00]+)*$")] = "sightwire"
     """First part of every topic; may contain `/`."""
     keepalive_s: int = Field(default=10, ge=2, le=3600)
-    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    protocol: Annotated[Literal["auto", "5", "3.1.1"], BeforeValidator(_worded)] = "auto"
     """auto: 5, and 3.1.1 where the broker does not speak it."""
+    retain: bool = True
+    """False for a broker that cannot, or must not, keep messages. MQTT 5 brokers say so themselves."""
+    will: bool = True
+    """False for a broker that refuses a will."""
+    max_qos: Literal[0, 1] = 1
+    """Of state and events; MQTT 5 brokers that cannot do 1 say so themselves. Results are always QoS 0."""
+    max_packet_bytes: int | None = Field(default=None, ge=256)
+    """Larger messages are not sent: for a broker of 3.1.1 that would close the connection."""
+    probe: Literal["auto", "unsubscribe", "ping"] = "auto"
+    """What asks the broker whether it still answers. auto: UNSUBSCRIBE, and PINGREQ where that is not answered."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        tls = parse_url(self.url)[2]
-        for name in ("ca", "cert", "key"):
-            if getattr(self, name) is not None and not tls:
-                raise ValueError(f"{name} needs a URL that begins with mqtts://")
+        address = parse_url(self.url)
+        for name in ("ca", "cert", "key", "alpn"):
+            if getattr(self, name) and not address.tls:
+                raise ValueError(f"{name} needs a URL that begins with mqtts:// or wss://")
+        if self.headers and not address.websocket:
+            raise ValueError("headers need a URL that begins with ws:// or wss://")
         if self.key is not None and self.cert is None:
             raise ValueError("key needs cert")
-        if self.password is not None and self.password_file is not None:
-            raise ValueError("password and password_file exclude each other")
-        if self.username is None and (self.password is not None or self.password_file is not None):
-            raise ValueError("a password needs a username")
         return self
 
     def open(self, agent: str, farewell: Message) -> MqttSink:
@@ -94,44 +126,25 @@ class Config(SinkConfig):
 
     def endpoint(self) -> Endpoint:
         """Where and how to connect. Raises ConfigError as `open` does."""
-        host, port, tls = parse_url(self.url)
+        address = parse_url(self.url)
         return Endpoint(
-            host=host,
-            port=port,
-            tls=tls_context(self.ca, self.cert, self.key) if tls else None,
+            address=address,
+            tls=tls_context(self.ca, self.cert, self.key, self.alpn) if address.tls else None,
+            proxy=self.proxy,
+            headers=self._read_headers,
             username=self.username,
-            password=self._password if self.username is not None else None,
+            password=self.read_password if self.username is not None else None,
             protocol=self.protocol,
             keepalive_s=self.keepalive_s,
         )
 
-    def _password(self) -> str:
-        if self.password_file is not None:
-            return self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
-        return self.password.resolve() if self.password is not None else ""
-
-
-def tls_context(ca: Path | None, cert: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
-    """Verify the broker's certificate and host name; show ours if there is one. Raises ConfigError."""
-    try:
-        context = ssl.create_default_context(cafile=ca)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"ca: {ca}: {_file_problem(error)}") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if cert is not None:
-        try:
-            # The empty password keeps OpenSSL from asking for one at the terminal.
-            context.load_cert_chain(cert, key, password=lambda: "")
-        except (OSError, ssl.SSLError) as error:
-            where = cert if key is None else f"{cert}, {key}"
-            raise ConfigError(f"cert, key: {where}: {_file_problem(error)}") from None
-    return context
-
-
-def _file_problem(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError):
-        return "not a PEM file that fits (or an encrypted key)"
-    return (error.strerror or str(error)).lower()
+    def _read_headers(self) -> dict[str, str]:
+        """Name and value as they are now. Raises ConfigError for what would not be one line."""
+        values = {name: value.resolve() for name, value in self.headers.items()}
+        for name, value in values.items():
+            if not value.isprintable():
+                raise ConfigError(f"headers: {name}: a value is one line, without control characters")
+        return values
 
 
 class MqttSink(Sink):
@@ -143,19 +156,30 @@ class MqttSink(Sink):
         self._base = f"{config.prefix}/{agent}"
         # Never subscribed to: asking the broker to unsubscribe changes nothing, and both protocols must answer it.
         self._alive_topic = f"{self._base}/alive"
-        will = Will(self._topic(farewell), farewell.encode(time.monotonic_ns()))
-        client_id = config.client_id or f"sightwire-{agent}"
-        self._link = Link(config.endpoint(), client_id, self, will)
+        self._transport = parse_url(config.url).transport
+        self._wanted = Terms(
+            config.retain, config.will, config.max_qos, config.max_packet_bytes, config.keepalive_s,
+            pings=config.probe == "ping",
+        )  # fmt: skip
+        self._may_ping = config.probe == "auto"
+        will = Will(self._topic(farewell), farewell.encode(time.monotonic_ns()), config.max_qos, config.retain)
+        client_id = f"sightwire-{agent}" if config.client_id is None else config.client_id
+        self._link = Link(config.endpoint(), client_id, self, will if config.will else None)
         self._changed = threading.Condition()
         # What follows is guarded by _changed.
-        self._client: Client | None = None
-        self._v5 = False
+        self._client: BrokerClient | None = None
+        self._terms = self._wanted
+        self._limits: list[str] = []
         self._gate = Gate()
         self._unsent: dict[int, int] = {}
         self._unsent_bytes = 0
         self._full = False
         self._granted_ns = 0
-        self._state = _State()
+        self._state = Told()
+        self._told_ns = 0
+        """When all state was said, last."""
+        self._unanswered = 0
+        """Connections, one after the other, that ended without the answer to any question."""
         self._sent = self._bytes = self._refused = 0
         self._denied: str | None = None
 
@@ -199,7 +223,7 @@ class MqttSink(Sink):
         self._link.close(max(0.2, end_s - time.monotonic()))
 
     def state(self) -> dict[str, Any]:
-        """`state` (connecting, connected, refused) and `reason`, protocol in use, counters."""
+        """`state` (connecting, connected, refused) and `reason`, how it speaks and what it cannot do, counters."""
         with self._changed:
             silent = self._client is not None and self._gate.silent_ns(time.monotonic_ns()) > SILENT_NS
             round_trip_ns = self._gate.round_trip_ns
@@ -208,7 +232,9 @@ class MqttSink(Sink):
                 "state": self._link.state,
                 "connected": self._link.state == "connected",
                 "reason": SILENT if silent else self._link.reason or self._denied,
+                "transport": self._transport,
                 "protocol": self._link.protocol,
+                "limits": list(self._limits),
                 "sent": self._sent,
                 "bytes": self._bytes,
                 "reconnects": self._link.reconnects,
@@ -242,10 +268,12 @@ class MqttSink(Sink):
         now_ns = time.monotonic_ns()
         expiry_s = _expiry_s(message, now_ns)
         payload = message.encode(now_ns)
-        properties = _properties(expiry_s) if self._v5 else None
+        terms = self._terms
+        self._check_size(terms, topic, payload)
+        retain = message.retain and terms.retain
         with self._changed:
             # QoS 0 takes no lock of paho's that its thread could hold while it waits for ours.
-            info = client.publish(topic, payload, 0, message.retain, properties)
+            info = client.publish(topic, payload, 0, retain, _properties(expiry_s) if terms.expires else None)
             if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS or client is not self._client:
                 raise Transient(self._link.reason or "connection lost")
             self._unsent[info.mid] = len(payload)
@@ -259,13 +287,19 @@ class MqttSink(Sink):
         now_ns = time.monotonic_ns()
         expiry_s = _expiry_s(message, now_ns)
         payload = message.encode(now_ns)
+        topic = self._topic(message)
         with self._changed:
-            client = self._client
+            client, terms = self._client, self._terms
         if client is None:
             raise Transient(self._link.reason or "not connected")
+        self._check_size(terms, topic, payload)
         # Not under our lock: paho holds its own for QoS 1 while it tells us of acknowledgements.
         info = client.publish(
-            self._topic(message), payload, 1, message.retain, _properties(expiry_s) if self._v5 else None
+            topic,
+            payload,
+            min(message.qos, terms.max_qos),
+            message.retain and terms.retain,
+            _properties(expiry_s) if terms.expires else None,
         )
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise Transient(self._link.reason or "connection lost")
@@ -280,17 +314,34 @@ class MqttSink(Sink):
         if client is not None:
             self._publish_state(client)
 
-    def _publish_state(self, client: Client) -> None:
+    def _check_size(self, terms: Terms, topic: str, payload: bytes) -> None:
+        """Raises Transient for a message at which the broker would close the connection."""
+        if not terms.fits(topic, payload):
+            reason = f"publishing {topic} refused: {len(payload)} bytes are too much, see limits"
+            with self._changed:
+                self._refused += 1
+                self._denied = reason
+            raise Transient(reason)
+
+    def _publish_state(self, client: BrokerClient) -> None:
         """Send what the broker has not been told, one message per topic at a time. Any thread."""
         while True:
             with self._changed:
                 if client is not self._client:
                     return
                 claimed = self._state.claim()
+                terms = self._terms
             if claimed is None:
                 return
             topic, payload = claimed
-            info = client.publish(topic, payload, 1, retain=True, properties=_properties(None) if self._v5 else None)
+            try:
+                self._check_size(terms, topic, payload)
+            except Transient:
+                with self._changed:
+                    self._state.give_up(topic)
+                continue
+            properties = _properties(terms.state_expiry_s) if terms.expires else None
+            info = client.publish(topic, payload, terms.max_qos, terms.retain, properties)
             with self._changed:
                 if client is self._client:
                     self._state.on_the_way(topic, info.mid)
@@ -300,24 +351,30 @@ class MqttSink(Sink):
         self._sent += 1
         self._bytes += len(payload)
 
-    def _ask(self, client: Client, now_ns: int, at_once: bool = False) -> None:
-        if at_once or self._gate.should_ask(now_ns):
+    def _ask(self, client: BrokerClient, now_ns: int, at_once: bool = False) -> None:
+        if not (at_once or self._gate.should_ask(now_ns)):
+            return
+        if self._terms.pings:
+            question = PING if client.ping() else None
+        else:
             _, question = client.unsubscribe(self._alive_topic)
-            if question is not None:
-                self._gate.asked(question, now_ns)
+        if question is not None:
+            self._gate.asked(question, now_ns)
 
     # -- the link's side
 
-    def prepare(self, client: Client) -> None:
+    def prepare(self, client: BrokerClient) -> None:
         """Set the callbacks of a client that will connect."""
         client.on_publish = self._on_publish
-        client.on_unsubscribe = self._on_answer
+        client.on_unsubscribe = lambda client, _userdata, mid, _codes, _properties: self._on_answer(client, mid)
+        client.on_pong = lambda client: self._on_answer(client, PING)
 
-    def up(self, client: Client, protocol: str) -> None:
+    def up(self, client: BrokerClient, accepted: Accepted) -> None:
         """Connected: say all state again."""
         with self._changed:
             self._client = client
-            self._v5 = protocol == "5"
+            self._agree(replace(self._wanted.less(accepted.protocol, accepted.said), pings=self._terms.pings))
+            self._told_ns = time.monotonic_ns()
             self._gate = Gate()
             self._unsent.clear()
             self._unsent_bytes = 0
@@ -328,12 +385,18 @@ class MqttSink(Sink):
             self._changed.notify_all()
         self._publish_state(client)
 
-    def tick(self, client: Client) -> str | None:
-        """Send state that waited for an acknowledgement; give up a broker that answers no more."""
+    def tick(self, client: BrokerClient) -> str | None:
+        """Send state that waited for an acknowledgement or is due again; give up a broker that answers no more."""
         now_ns = time.monotonic_ns()
         with self._changed:
             if self._gate.silent_ns(now_ns) > FROZEN_NS:
                 return SILENT
+            if self._may_ping and self._gate.is_ignored(now_ns):
+                self._ask_otherwise()
+                self._ask(client, now_ns, at_once=True)
+            if self._terms.repeats and now_ns - self._told_ns > REPEAT_S * 1e9:
+                self._told_ns = now_ns
+                self._state.repeat()
             if not self._gate.waiting and self._gate.since_asked_ns(now_ns) > HEARTBEAT_NS:
                 self._ask(client, now_ns, at_once=True)
             pending = self._state.pending
@@ -344,6 +407,10 @@ class MqttSink(Sink):
     def down(self) -> None:
         """No connection: what was handed over is lost."""
         with self._changed:
+            if self._client is not None and self._may_ping:
+                self._unanswered = 0 if self._gate.answers else self._unanswered + 1
+                if self._unanswered == 2:  # once may be chance; after the change, twice again means the other
+                    self._ask_otherwise()
             self._client = None
             self._unsent.clear()
             self._unsent_bytes = 0
@@ -359,80 +426,34 @@ class MqttSink(Sink):
                 self._unsent_bytes -= size
                 self._full = self._full and self._unsent_bytes > 0
             else:
+                if self._terms.max_qos:
+                    self._gate.acknowledged(mid)
                 topic = self._state.acknowledged(mid)
                 if code.is_failure:
                     self._refused += 1
                     self._denied = f"publishing {topic or 'an event'} refused: {code}"
             self._changed.notify_all()
 
-    def _on_answer(
-        self, client: Client, _userdata: object, mid: int, _codes: list[ReasonCode], _properties: Properties | None
-    ) -> None:
+    def _on_answer(self, client: BrokerClient, question: int) -> None:
         now_ns = time.monotonic_ns()
         with self._changed:
-            if self._gate.answered(mid, now_ns):
+            if self._gate.answered(question, now_ns):
                 self._ask(client, now_ns, at_once=True)
             self._changed.notify_all()
 
+    def _agree(self, terms: Terms) -> None:
+        """From now on these; what they rule out goes into the log once. Called with `_changed`."""
+        self._terms = terms
+        limits = terms.limits(self._wanted)
+        for limit in limits:
+            if limit not in self._limits:
+                log.warning("broker: %s", limit)
+        self._limits = limits
 
-class _State:
-    """Newest payload per topic, and which of them the broker has acknowledged. Guarded by its owner."""
-
-    def __init__(self) -> None:
-        self._wanted: dict[str, bytes] = {}
-        self._untold: dict[str, None] = {}
-        """Topics in the order they changed."""
-        self._busy: dict[str, int | None] = {}
-        """Topic -> message id on its way; None while it is handed to paho."""
-        self._early: set[int] = set()
-
-    @property
-    def settled(self) -> bool:
-        """The broker has acknowledged all."""
-        return not self._untold and not self._busy
-
-    @property
-    def pending(self) -> bool:
-        """There is something that `claim` would return."""
-        return any(topic not in self._busy for topic in self._untold)
-
-    def wants(self, topic: str, payload: bytes) -> None:
-        self._wanted[topic] = payload
-        self._untold[topic] = None
-
-    def forget_sent(self) -> None:
-        """A new connection: everything is to be said again."""
-        self._untold = dict.fromkeys(self._wanted)
-        self._busy.clear()
-        self._early.clear()
-
-    def claim(self) -> tuple[str, bytes] | None:
-        """The next message to send; one per topic is on its way at a time, so a silent broker gets no pile."""
-        for topic in self._untold:
-            if topic not in self._busy:
-                del self._untold[topic]
-                self._busy[topic] = None
-                return topic, self._wanted[topic]
-        return None
-
-    def on_the_way(self, topic: str, mid: int) -> None:
-        """`publish` returned, which may be after the acknowledgement came."""
-        if mid in self._early:
-            del self._busy[topic]
-        else:
-            self._busy[topic] = mid
-        if None not in self._busy.values():
-            self._early.clear()
-
-    def acknowledged(self, mid: int) -> str | None:
-        """The topic, where it is known yet."""
-        for topic, busy in self._busy.items():
-            if busy == mid:
-                del self._busy[topic]
-                return topic
-        if None in self._busy.values():
-            self._early.add(mid)
-        return None
+    def _ask_otherwise(self) -> None:
+        """The broker does not answer such questions. Called with `_changed`."""
+        self._unanswered = 0
+        self._agree(replace(self._terms, pings=not self._terms.pings))
 
 
 def _expiry_s(message: Message, now_ns: int) -> int | None:

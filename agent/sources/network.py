@@ -14,12 +14,12 @@ from pydantic import AfterValidator, Field
 
 from agent.errors import SourceError
 from agent.frame import Timestamp
-from agent.secrets import redact
-from agent.sources import Intake, Pictures
+from agent.secrets import Credentials, redact, with_credentials
+from agent.sources import Intake, Pictures, SourceConfig
 from agent.sources._decoded import Decoder
 from agent.sources._faults import SILENT, fault
-from agent.sources._login import LoginConfig, expect_url
 from agent.sources._shorthand import NETWORK_SCHEMES
+from agent.sources._url import expect_url
 
 _KEPT_STAMPS = 64
 """Packets whose arrival is remembered: far more than any decoder holds back."""
@@ -31,7 +31,7 @@ def _url(url: str) -> str:
     return expect_url(url, NETWORK_SCHEMES)
 
 
-class Config(LoginConfig):
+class Config(SourceConfig, Credentials):
     """`{type: rtsp, url: rtsp://10.0.0.7/stream1, username: cam, password: credential:dock}`, or just the URL."""
 
     type: Literal["rtsp"] = "rtsp"
@@ -53,7 +53,11 @@ class Config(LoginConfig):
         timeout = (self.timeout_s, self.timeout_s)
         asked_ns = time.monotonic_ns()
         try:
-            container = av.open(self.address(self.url), options=self._options(), timeout=timeout)
+            container = av.open(
+                with_credentials(self.url, self.username, self.read_password()),
+                options=self._options(),
+                timeout=timeout,
+            )
         except (av.error.FFmpegError, OSError) as error:
             # What is given up half-way is "invalid data" to FFmpeg.
             silent = time.monotonic_ns() - asked_ns >= self.timeout_s * 1e9

@@ -11,13 +11,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from agent.errors import SourceError
-from agent.secrets import redact
-from agent.sources import Intake, Pictures, images
+from agent.secrets import Credentials, redact, with_credentials
+from agent.sources import Intake, Pictures, SourceConfig, images
 from agent.sources._cv2_recording import Recording
 from agent.sources._cv2_stream import Stream
-from agent.sources._login import LoginConfig, expect_url
 from agent.sources._recording import Pace
 from agent.sources._shorthand import NUMBERED, glob_of
+from agent.sources._url import expect_url
 from agent.sources._v4l2 import VideoDevice, cameras, describe, find
 from agent.sources._webcam import Webcam
 
@@ -39,7 +39,7 @@ def _any_url(url: str) -> str:
     return expect_url(url, ())
 
 
-class Config(LoginConfig):
+class Config(SourceConfig, Credentials):
     """`{type: opencv, device: HD Pro Webcam, pixel_format: MJPG, width: 1280, height: 720, rate: 30}`."""
 
     type: Literal["opencv"] = "opencv"
@@ -98,7 +98,9 @@ class Config(LoginConfig):
         elif self.path is not None:
             reader = Recording(self.path, self.rate or _RATE, intake, pace=self.pace, loop=self.loop)
         else:
-            reader = Stream(self.address(str(self.url)), self.label, self.timeout_s, intake)
+            reader = Stream(
+                with_credentials(str(self.url), self.username, self.read_password()), self.label, self.timeout_s, intake
+            )
         try:
             yield reader.pictures(stop)
         finally:

@@ -20,12 +20,12 @@ from pydantic import AfterValidator, Field, model_validator
 from agent.durations import Seconds
 from agent.errors import Refused, SourceError
 from agent.frame import Timestamp
-from agent.secrets import redact
-from agent.sources import Intake, Pictures
+from agent.secrets import Credentials, redact
+from agent.sources import Intake, Pictures, SourceConfig
 from agent.sources._cv2 import bgr_image, decoded
 from agent.sources._faults import REFUSES, SILENT
 from agent.sources._http import Patience, Stopped, opener, read_body
-from agent.sources._login import LoginConfig, expect_url
+from agent.sources._url import expect_url
 from engines.pixels import Image
 
 _MOST_BYTES = 32 << 20
@@ -36,7 +36,7 @@ def _url(url: str) -> str:
     return expect_url(url, ("http", "https"))
 
 
-class Config(LoginConfig):
+class Config(SourceConfig, Credentials):
     """`{type: snapshot, url: http://10.0.0.7/snap.jpg, every: 1s, username: cam, password: credential:yard}`."""
 
     type: Literal["snapshot"] = "snapshot"
@@ -76,7 +76,7 @@ class _Camera:
         self._address = urlunsplit(parts._replace(netloc=host, fragment=""))
         login = None
         if config.username is not None:
-            login = (config.username, config.resolved_password() or "")
+            login = (config.username, config.read_password() or "")
         elif parts.username is not None:
             login = (unquote(parts.username), unquote(parts.password or ""))
         self._patience = Patience(stop, config.timeout_s)

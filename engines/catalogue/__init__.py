@@ -11,7 +11,7 @@ from importlib import resources
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from engines.card import Input
 from engines.errors import CardError
@@ -32,6 +32,8 @@ class Package(_Strict):
     version: str
     sha256: Sha256
     """Of the wheel."""
+    size: int | None = Field(default=None, gt=0)
+    """Of the wheel, in bytes."""
     member: str
     """The weights file in it."""
     member_sha256: Sha256
@@ -46,16 +48,25 @@ class Url(_Strict):
     """A file on a web server."""
 
     url: str = Field(pattern="^https?://")
-    size: int = Field(gt=0)
-    """Bytes."""
+    size: int | None = Field(default=None, gt=0)
+    """Bytes, where they are known as surely as the sha256."""
     sha256: Sha256
+    mirrors: tuple[str, ...] = ()
+    """URLs of the same bytes, for when the first fails."""
+    file: str | None = None
+    """Name in a mirror, where the URL's last part says too little."""
     also: dict[Sha256, str] = Field(default_factory=dict)
-    """Other exports of the same weights that a local file may be: sha256 -> what is known of it."""
+    """Other exports of these weights that a local file may be, sha256 -> what is known of it; `fp32` is then theirs."""
 
     @property
     def source(self) -> str:
         """As the card names it."""
         return self.url
+
+    @property
+    def name(self) -> str:
+        """Of the file, in a folder or mirror that has many."""
+        return self.file or self.url.rpartition("/")[2]
 
 
 class Int8(_Strict):
@@ -82,11 +93,22 @@ class Entry(_Strict):
     max_batch: int = Field(default=1, gt=0)
     input: Input
     task: dict[str, Any]
-    labels: tuple[str, ...] | Literal["imagenet", "coco"]
+    labels: tuple[str, ...] | Literal["imagenet", "coco", "coco-ids"]
     """The labels, or the name of a list in `labels/`."""
-    fp32: Sha256
-    """Of the FP32 file that the conversion makes."""
+    fp32: Sha256 | None = None
+    """Of the FP32 file that the conversion makes; None: only what is published of the weights is known here."""
     int8: Int8 | None = None
+
+    @model_validator(mode="after")
+    def _known_enough(self) -> Entry:
+        if self.fp32 is None and (isinstance(self.fetch, Package) or self.int8 is not None):
+            raise ValueError("fp32 may be missing only where the weights come from a URL and there is no INT8")
+        return self
+
+    @property
+    def seen(self) -> bool:
+        """Whether the file that is fetched was ever tried here; a card says it of the file that it was made from."""
+        return self.fp32 is not None and (isinstance(self.fetch, Package) or not self.fetch.also)
 
     def label_names(self) -> tuple[str, ...]:
         """Return the labels themselves."""

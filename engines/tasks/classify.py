@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from engines.base import Raw
+from engines.errors import CardError
 from engines.pixels import Geometry
 from engines.results import Classification, Result
 from engines.tasks import Options, Task, TaskConfig
+from engines.tasks.limits import Limits, resolve
 
 
 class Config(TaskConfig):
@@ -26,21 +28,25 @@ class Config(TaskConfig):
     """Output with the features before the last layer, (N, D), where the graph has one."""
     top: int = Field(default=5, gt=0)
 
-    def outputs(self, labels: int) -> dict[str, tuple[int, ...]]:
+    def outputs(self, labels: int, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:  # noqa: ARG002  # of any size
         """See TaskConfig."""
         return {self.scores: (labels,)}
 
-    def open(self, labels: int, options: Options) -> Classify:
+    def open(self, labels: Sequence[str], options: Options) -> Classify:
         """See TaskConfig."""
-        top = options.top or self.top
-        return Classify(self, min(top, labels), self.threshold if options.threshold is None else options.threshold)
+        for name in ("iou", "agnostic"):
+            if getattr(options, name) is not None:
+                raise CardError(f"{name}: a classifier finds no boxes that could overlap")
+        if isinstance(options.top, Mapping):
+            raise CardError("top: a classifier names each label once; give one number")
+        return Classify(self, resolve(self, labels, options))
 
 
 class Classify(Task):
     """Top-k over a threshold."""
 
-    def __init__(self, config: Config, top: int, threshold: float) -> None:
-        self._config, self._top, self._threshold = config, top, threshold
+    def __init__(self, config: Config, limits: Limits) -> None:
+        self._config, self._limits = config, limits
 
     def read(self, raw: Raw, geometries: Sequence[Geometry]) -> list[Result]:
         """See Task."""
@@ -48,10 +54,11 @@ class Classify(Task):
         return [self._best(row) for row in scores]
 
     def _best(self, scores: NDArray[np.float32]) -> Classification:
-        count = self._top
-        best = np.argpartition(scores, -count)[-count:] if count < len(scores) else np.arange(len(scores))
-        best = best[np.argsort(-scores[best], kind="stable")]
-        best = best[scores[best] >= self._threshold]
+        allowed = np.flatnonzero(scores >= self._limits.thresholds)
+        count = self._limits.top
+        if count < len(allowed):
+            allowed = allowed[np.argpartition(scores[allowed], -count)[-count:]]
+        best = allowed[np.argsort(-scores[allowed], kind="stable")]
         return Classification(label=best.astype(np.int32), score=scores[best])
 
 

@@ -9,14 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from engines.base import Raw
-from engines.pixels import Geometry
-from engines.results import Detections, Result
-from engines.tasks import Options, Task, TaskConfig
-from engines.tasks.boxes import suppress
+from engines.tasks import Options
+from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best, logit, sigmoid
 
 
-class Config(TaskConfig):
+class Config(DetectorConfig):
     """`{type: ssd, boxes: box_deltas, scores: class_logits, grids: [19, 10, 5, 3, 2, 1]}`."""
 
     type: Literal["ssd"] = "ssd"
@@ -30,50 +27,33 @@ class Config(TaskConfig):
     scale_max: float = 0.95
     scales: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
     threshold: float = Field(default=0.4, ge=0, lt=1)
-    iou: float = Field(default=0.6, gt=0, le=1)
-    """Overlap over which the weaker of two boxes goes."""
 
-    @property
-    def finds_boxes(self) -> bool:
-        """See TaskConfig."""
-        return True
-
-    def outputs(self, labels: int) -> dict[str, tuple[int, ...]]:
+    def outputs(self, labels: int, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:  # noqa: ARG002  # `grids` says
         """See TaskConfig."""
         count = len(anchors(self))
         return {self.boxes: (count, 4), self.scores: (count, labels + 1)}
 
-    def open(self, labels: int, options: Options) -> SSD:  # noqa: ARG002  # the graph's shape says how many
+    def open(self, labels: Sequence[str], options: Options) -> SSD:
         """See TaskConfig."""
-        return SSD(self, self.threshold if options.threshold is None else options.threshold, options.top or self.top)
+        return SSD(self, labels, options)
 
 
-class SSD(Task):
-    """Sigmoid scores over a threshold, decoded, suppressed."""
+class SSD(Detector):
+    """Score: the best class's sigmoid."""
 
-    def __init__(self, config: Config, threshold: float, top: int) -> None:
-        self._config, self._top = config, top
-        # Compared with logits, so that only what passes needs a sigmoid.
-        self._logit = float(np.log(threshold / (1 - threshold))) if 0 < threshold < 1 else -np.inf
+    def __init__(self, config: Config, labels: Sequence[str], options: Options) -> None:
+        super().__init__(config, labels, options)
+        self._config = config
         self._anchors = anchors(config)
-        self._scales: NDArray[np.float32] = np.reciprocal(np.array(config.scales, np.float32))
+        self._scales: Floats = np.reciprocal(np.array(config.scales, np.float32))
 
-    def read(self, raw: Raw, geometries: Sequence[Geometry]) -> list[Result]:
-        """See Task."""
-        boxes, logits = raw[self._config.boxes], raw[self._config.scores]
-        return [self._one(boxes[i], logits[i], geometry) for i, geometry in enumerate(geometries)]
-
-    def _one(self, deltas: NDArray[np.float32], logits: NDArray[np.float32], geometry: Geometry) -> Detections:
-        rows, classes = np.nonzero(logits[:, 1:] >= self._logit)
-        if not len(rows):
-            return Detections.empty()
-        label = classes.astype(np.int32)
-        score = (1 / (1 + np.exp(-logits[rows, classes + 1]))).astype(np.float32)
-        xyxy = decode(deltas[rows], self._anchors[rows], self._scales)
-        keep = suppress(xyxy, score, label, self._config.iou)[: self._top]
-        width, height = geometry.tensor
-        pixels = xyxy[keep] * np.array([width, height, width, height], np.float32)
-        return Detections(xyxy=geometry.to_source(pixels), score=score[keep], label=label[keep])
+    def candidates(self, row: Row, size: tuple[int, int]) -> Candidates:
+        """See Detector."""
+        logits: Floats = row[self._config.scores].astype(np.float32, copy=False)
+        rows, chosen, label = best(logits[:, 1:], logit(self.least))
+        deltas: Floats = row[self._config.boxes][rows].astype(np.float32, copy=False)
+        xyxy = decode(deltas, self._anchors[rows], self._scales) * np.array([*size, *size], np.float32)
+        return Candidates(xyxy, sigmoid(chosen), label)
 
 
 def decode(deltas: NDArray[np.float32], anchor: NDArray[np.float32], scale: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paho.mqtt.enums import MQTTProtocolVersion
 
 from agent.errors import Transient
 from agent.messages import Payload
 from agent.sinks import Message, Sink, SinkConfig, jsonl, memory, mqtt
 from tests.support.broker import Mosquitto, Subscriber
+from tests.support.websocket_broker import WebsocketBroker
 
+V311 = MQTTProtocolVersion.MQTTv311
 FAREWELL = Message("status", Payload.model_validate({"state": "offline"}), retain=True)
 
 
@@ -51,7 +54,14 @@ def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     return [(data.pop("topic"), data) for data in found]
 
 
-@pytest.fixture(params=["mqtt", "jsonl", "memory"])
+def _broker(kind: str, folder: Path) -> Mosquitto | WebsocketBroker:
+    if kind == "mqtt-websocket":
+        return WebsocketBroker()
+    cannot = "retain_available false\nmax_qos 0\nmax_packet_size 5000\n" if kind == "mqtt-bare" else ""
+    return Mosquitto(folder, extra=cannot)
+
+
+@pytest.fixture(params=["mqtt", "mqtt-3.1.1", "mqtt-websocket", "mqtt-bare", "jsonl", "memory"])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     """Every kind of sink in turn."""
     if request.param == "jsonl":
@@ -64,8 +74,9 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
         yield Case(kept, lambda _count: [(f"sightwire/gate/{m.topic}", m.data) for m in kept.messages])
         kept.close(1)
     else:
-        with Mosquitto(tmp_path) as broker, Subscriber(broker.observer_url) as listener:
-            sink = mqtt.Config(url=broker.url).open("gate", FAREWELL)
+        with _broker(request.param, tmp_path) as broker, Subscriber(broker.observer_url, version=V311) as listener:
+            settings = {"protocol": "3.1.1"} if "3.1.1" in request.param or "websocket" in request.param else {}
+            sink = mqtt.Config.model_validate({"url": broker.url, **settings}).open("gate", FAREWELL)
 
             def read(count: int) -> list[tuple[str, dict[str, Any]]]:
                 return [(m.topic, m.data) for m in listener.wait_for(lambda seen: len(seen) >= count)]

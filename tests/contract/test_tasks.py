@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +13,11 @@ from engines.parts import find_parts
 from engines.pixels import Geometry, fit
 from engines.results import Columns, Detections
 from engines.tasks import Options, Task, TaskConfig
+from tests.support.heads import HEADS, Head, crowd
 
 TASKS = find_parts("engines.tasks", "sightwire.tasks")
-LABELS = 3
+LABELS = ("person", "bicycle", "car")
 ROWS = 4
-#: the numbers that a card gives each task; a new task needs an entry here
-NUMBERS: dict[str, dict[str, Any]] = {
-    "classify": {"scores": "scores"},
-    "ssd": {"boxes": "boxes", "scores": "scores", "grids": [3, 1]},
-}
 NOTHING, EVERYTHING = 1 - 1e-6, 1e-6
 INPUT = Input(width=64, height=64, fit="letterbox")
 GEOMETRIES: list[Geometry] = [
@@ -32,38 +28,56 @@ GEOMETRIES: list[Geometry] = [
 ]
 
 
-@pytest.fixture(params=sorted(TASKS))
-def config(request: pytest.FixtureRequest) -> TaskConfig:
-    """Every task that is registered, in turn."""
-    return cast(TaskConfig, TASKS[request.param].model_validate({"type": request.param, **NUMBERS[request.param]}))
+def classified(head: Head, found: Detections, labels: int, size: tuple[int, int]) -> dict[str, Any]:
+    return {"scores": np.random.default_rng(len(found)).normal(0, 2, labels).astype(np.float32)}
+
+
+#: what a card says to each task, and how a network answers; a new task needs an entry here or among the heads
+CASES = HEADS | {"classify": Head({"type": "classify", "scores": "scores"}, classified)}
+
+
+@pytest.fixture(params=sorted(CASES))
+def case(request: pytest.FixtureRequest) -> Head:
+    """Every arrangement of every task, in turn."""
+    return CASES[request.param]
+
+
+@pytest.fixture
+def config(case: Head) -> TaskConfig:
+    return case.config
+
+
+def test_every_task_is_held_to_this() -> None:
+    assert {case.task["type"] for case in CASES.values()} == set(TASKS)
 
 
 def opened(config: TaskConfig, **options: Any) -> Task:
     return config.open(LABELS, Options(**options))
 
 
-def outputs(config: TaskConfig, rows: int = ROWS) -> Raw:
-    """Random outputs of the shapes that the task asks for."""
-    rng = np.random.default_rng(7)
-    return {name: rng.normal(0, 2, (rows, *shape)).astype(np.float32) for name, shape in config.outputs(LABELS).items()}
+def outputs(case: Head, rows: int = ROWS) -> Raw:
+    """What a network would say of pictures with ten objects each."""
+    size = (INPUT.width, INPUT.height)
+    said = [case.row(crowd(10, len(LABELS), size, seed), len(LABELS), size) for seed in range(rows)]
+    return {name: np.stack([row[name] for row in said]) for name in said[0]}
 
 
 def columns(result: Columns) -> dict[str, list[Any]]:
     return {name: getattr(result, name).tolist() for name in result.layout}
 
 
-def test_there_is_one_result_for_each_picture_whose_labels_and_scores_exist(config: TaskConfig) -> None:
-    found = opened(config, threshold=EVERYTHING).read(outputs(config), GEOMETRIES)
+def test_there_is_one_result_for_each_picture_whose_labels_and_scores_exist(case: Head, config: TaskConfig) -> None:
+    found = opened(config, threshold=EVERYTHING).read(outputs(case), GEOMETRIES)
     assert len(found) == ROWS
     for result in found:
         assert len(result) > 0
-        assert ((result.label >= 0) & (result.label < LABELS)).all()
+        assert ((result.label >= 0) & (result.label < len(LABELS))).all()
         assert ((result.score >= 0) & (result.score <= 1)).all()
         assert (np.diff(result.score) <= 0).all(), "best first"
 
 
-def test_the_same_outputs_read_the_same_again_and_are_left_as_they_were(config: TaskConfig) -> None:
-    task, raw = opened(config, threshold=EVERYTHING), outputs(config)
+def test_the_same_outputs_read_the_same_again_and_are_left_as_they_were(case: Head, config: TaskConfig) -> None:
+    task, raw = opened(config, threshold=EVERYTHING), outputs(case)
     for array in raw.values():
         array.flags.writeable = False  # an engine's memory
     first = [columns(result) for result in task.read(raw, GEOMETRIES)]
@@ -71,8 +85,8 @@ def test_the_same_outputs_read_the_same_again_and_are_left_as_they_were(config: 
     assert [columns(result) for result in opened(config, threshold=EVERYTHING).read(raw, GEOMETRIES)] == first
 
 
-def test_results_outlive_the_memory_they_were_read_from(config: TaskConfig) -> None:
-    raw = outputs(config)
+def test_results_outlive_the_memory_they_were_read_from(case: Head, config: TaskConfig) -> None:
+    raw = outputs(case)
     found = opened(config, threshold=EVERYTHING).read(raw, GEOMETRIES)
     before = [columns(result) for result in found]
     for array in raw.values():
@@ -80,39 +94,39 @@ def test_results_outlive_the_memory_they_were_read_from(config: TaskConfig) -> N
     assert [columns(result) for result in found] == before
 
 
-def test_a_picture_reads_the_same_alone_and_in_a_batch(config: TaskConfig) -> None:
-    task, raw = opened(config, threshold=EVERYTHING), outputs(config)
+def test_a_picture_reads_the_same_alone_and_in_a_batch(case: Head, config: TaskConfig) -> None:
+    task, raw = opened(config, threshold=EVERYTHING), outputs(case)
     together = task.read(raw, GEOMETRIES)
     for row, geometry in enumerate(GEOMETRIES):
         (alone,) = task.read({name: array[row : row + 1] for name, array in raw.items()}, [geometry])
         assert columns(alone) == columns(together[row])
 
 
-def test_a_batch_that_is_not_full_gives_no_result_for_the_rest(config: TaskConfig) -> None:
-    assert len(opened(config).read(outputs(config), GEOMETRIES[:2])) == 2
+def test_a_batch_that_is_not_full_gives_no_result_for_the_rest(case: Head, config: TaskConfig) -> None:
+    assert len(opened(config).read(outputs(case), GEOMETRIES[:2])) == 2
 
 
-def test_nothing_over_the_threshold_is_an_empty_result_not_none(config: TaskConfig) -> None:
-    found = opened(config, threshold=NOTHING).read(outputs(config), GEOMETRIES)
+def test_nothing_over_the_threshold_is_an_empty_result_not_none(case: Head, config: TaskConfig) -> None:
+    found = opened(config, threshold=NOTHING).read(outputs(case), GEOMETRIES)
     assert [len(result) for result in found] == [0] * ROWS
     kept = found[0][found[0].score > 0.5]
     assert len(kept) == 0
     assert columns(type(found[0]).empty()) == columns(kept)
 
 
-def test_no_more_rows_than_asked_for_and_a_mask_selects_some_of_them(config: TaskConfig) -> None:
-    for result in opened(config, threshold=EVERYTHING, top=2).read(outputs(config), GEOMETRIES):
+def test_no_more_rows_than_asked_for_and_a_mask_selects_some_of_them(case: Head, config: TaskConfig) -> None:
+    for result in opened(config, threshold=EVERYTHING, top=2).read(outputs(case), GEOMETRIES):
         assert len(result) <= 2
         mask = result.score >= result.score.max()
         assert columns(result[mask])["label"] == result.label[mask].tolist()
 
 
-def test_boxes_lie_in_the_region_that_was_looked_at(config: TaskConfig) -> None:
+def test_boxes_lie_in_the_region_that_was_looked_at(case: Head, config: TaskConfig) -> None:
     if not config.finds_boxes:
         pytest.skip("has no boxes")
     edges = [(0, 0, 640, 360), (100, 50, 300, 250), (0, 0, 64, 64), (0, 0, 30, 500)]
     for result, (left, top, right, bottom) in zip(
-        opened(config, threshold=EVERYTHING).read(outputs(config), GEOMETRIES), edges, strict=True
+        opened(config, threshold=EVERYTHING).read(outputs(case), GEOMETRIES), edges, strict=True
     ):
         assert isinstance(result, Detections)
         assert (result.xyxy >= np.array([left, top, left, top]) - 1e-3).all()
@@ -120,10 +134,10 @@ def test_boxes_lie_in_the_region_that_was_looked_at(config: TaskConfig) -> None:
         assert (result.xyxy[:, 2:] >= result.xyxy[:, :2]).all()
 
 
-def test_outputs_that_are_not_numbers_are_no_results(config: TaskConfig) -> None:
+def test_outputs_that_are_not_numbers_are_no_results(case: Head, config: TaskConfig) -> None:
     """A network that overflows must not publish NaN, which is not JSON."""
-    for broken in outputs(config):
-        raw = outputs(config)
+    for broken in outputs(case):
+        raw = outputs(case)
         raw[broken][:] = np.nan
         for result in opened(config, threshold=EVERYTHING).read(raw, GEOMETRIES):
             assert all(np.isfinite(getattr(result, name)).all() for name in result.layout)

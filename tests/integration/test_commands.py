@@ -119,7 +119,7 @@ def test_files_from_other_editors_are_read(tmp_path: Path, fakes: Path, before: 
     path.write_bytes((before + good.replace("\n", "\r\n")).encode())
     status, out, err = here("check", path)
     assert (status, err) == (0, "")
-    assert "1 camera(s), 1 model(s)" in out
+    assert "1 camera: dock" in out
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ BROKEN_FILES: Breakage = {
     "garbage": (lambda f: _rehashed(f, b"not a network"), "OpenVINO cannot compile it"),
     "labels": (
         lambda f: _edit(f, labels=("a", "b")),
-        "has rows of shape (3,), but 2 labels and the card's task want (2,)",
+        "has rows of shape (3), but 2 labels and {type: classify} want (2); 3 labels would fit",
     ),
     "output": (
         lambda f: _edit(f, task={"type": "classify", "scores": "logits"}),
@@ -448,7 +448,10 @@ def test_however_the_demo_ends_nothing_of_it_is_left(
 
 @pytest.mark.parametrize(
     ("broker", "status", "expected"),
-    [("mqtt://127.0.0.1:1", 1, "connection refused"), ("http://u:hunter2@x", 2, "--broker: not a broker URL")],
+    [
+        ("mqtt://127.0.0.1:1", 1, "connection refused"),
+        ("http://u:hunter2@x", 2, "--broker: credentials do not belong in the URL"),
+    ],
 )
 def test_the_demo_says_what_is_wrong_with_a_broker(
     street: Path, real_models: ModelStore, broker: str, status: int, expected: str

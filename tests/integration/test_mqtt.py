@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -11,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
@@ -21,54 +21,7 @@ from agent.errors import ConfigError, Transient
 from agent.messages import Payload
 from agent.sinks import Message, _link, mqtt
 from tests.support.broker import USER, Mosquitto, Subscriber, die_with_parent, free_port
-
-LIMIT_NS = 2_000_000_000
-
-
-class Counted(Payload):
-    """A message's content, as far as these tests care."""
-
-    n: int
-    at_ns: int = 0
-
-
-def result(n: int, **fields: Any) -> Message:
-    """A live result, good for two seconds."""
-    now_ns = time.monotonic_ns()
-    values: dict[str, Any] = {"born_ns": now_ns, "max_age_ns": LIMIT_NS, **fields}
-    return Message("dock/people/detections", Counted(n=n, at_ns=now_ns), **values)
-
-
-def status(n: int, topic: str = "status") -> Message:
-    """What is retained, newest wins."""
-    return Message(topic, Counted(n=n), retain=True)
-
-
-FAREWELL = status(-1)
-RESULTS = "sightwire/gate/dock/people/detections"
-STATUS = "sightwire/gate/status"
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[..., mqtt.MqttSink]]:
-    """Open sinks that are closed after the test."""
-    sinks: list[mqtt.MqttSink] = []
-
-    def open_sink(url: str, **settings: Any) -> mqtt.MqttSink:
-        sinks.append(mqtt.Config(url=url, **settings).open("gate", FAREWELL))
-        return sinks[-1]
-
-    yield open_sink
-    for sink in sinks:
-        sink.close(1)
-
-
-def reached(condition: Callable[[], Any], deadline_s: float = 10.0) -> None:
-    """Wait for a condition that has no event of its own."""
-    deadline = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < deadline, "not reached in time"
-        time.sleep(0.01)
+from tests.support.publishing import FAREWELL, LIMIT_NS, RESULTS, STATUS, reached, result, status
 
 
 def test_results_and_status_arrive_with_protocol_5_properties(
@@ -122,7 +75,7 @@ def test_a_stranger_s_certificate_is_not_trusted(tmp_path: Path, opened: Callabl
         wrong_ca = opened(broker.url, ca=files.wrong_ca)
         wrong_name = opened(broker.url.replace("127.0.0.1", "127.1"), ca=files.ca)
         for sink, reason in ((wrong_ca, "self-signed certificate|unable to get|signature"), (wrong_name, "127.1")):
-            reached(lambda sink=sink: sink.state()["reason"])
+            reached(sink, lambda sink=sink: sink.state()["reason"])
             said = sink.state()
             assert said["connected"] is False
             assert said["reason"].startswith("broker's certificate: ")
@@ -134,7 +87,7 @@ def test_a_missing_client_certificate_is_reported(tmp_path: Path, opened: Callab
     with Mosquitto(tmp_path, client_certs=True) as broker:
         assert broker.certificates
         sink = opened(broker.url, ca=broker.certificates.ca)
-        reached(lambda: sink.state()["reason"])
+        reached(sink, lambda: sink.state()["reason"])
         assert "certificate required" in sink.state()["reason"]
 
 
@@ -158,8 +111,8 @@ def test_a_wrong_password_is_a_state_retried_slowly_and_shown_nowhere(
     secret.write_text("hush-wrong\n")
     with caplog.at_level(logging.DEBUG), Mosquitto(tmp_path, password="hush-right") as broker:
         sink = opened(broker.url, username=USER, password_file=secret)
-        reached(lambda: sink.state()["state"] == "refused")
-        assert sink.state()["reason"] == "broker refuses: Not authorized"
+        reached(sink, lambda: sink.state()["state"] == "refused")
+        assert sink.state()["reason"] == "broker refuses: Not authorized: check username, password and client_id"
         with pytest.raises(Transient) as raised:
             sink.send(result(1))
         secret.write_text("hush-right\n")
@@ -196,7 +149,7 @@ def test_state_given_before_the_broker_exists_is_told_when_it_does(
             sink.send(status(n))
             with pytest.raises(Transient):
                 sink.send(result(n))
-        reached(lambda: sink.state()["reason"] == "connection refused")
+        reached(sink, lambda: sink.state()["reason"] == "connection refused")
         broker.restart()
         assert sink.ready(10)
         with Subscriber(broker.observer_url) as listener:
@@ -214,7 +167,7 @@ def test_a_killed_broker_is_told_everything_again(tmp_path: Path, opened: Callab
         sink.send(status(2, "dock/status"))
         assert sink.ready(5)
         broker.kill()
-        reached(lambda: not sink.state()["connected"])
+        reached(sink, lambda: not sink.state()["connected"])
         with pytest.raises(Transient):
             sink.send(result(3))
         sink.send(status(4))
@@ -271,7 +224,7 @@ def offer(sink: mqtt.MqttSink, seconds: float, rate: float, first: int) -> tuple
             except Transient:
                 pass
         offered += 1
-        time.sleep(1 / rate)
+        time.sleep(1 / rate)  # a camera's pace: nothing is waited for
     return offered, taken
 
 
@@ -330,7 +283,7 @@ def test_a_broker_frozen_for_long_is_left_and_found_again(
         sink.send(status(1))
         listener.wait_for_topic(STATUS)
         broker.freeze()
-        reached(lambda: not sink.state()["connected"])
+        reached(sink, lambda: not sink.state()["connected"])
         assert sink.state()["reason"] == "broker does not answer"
         broker.thaw()
         assert sink.ready(15), sink.state()
@@ -344,7 +297,7 @@ def test_a_refused_topic_is_reported(tmp_path: Path, opened: Callable[..., mqtt.
     with Mosquitto(tmp_path, acl="topic write other/#\n") as broker:
         sink = opened(broker.url)
         sink.send(status(1))
-        reached(lambda: sink.state()["refused"])
+        reached(sink, lambda: sink.state()["refused"])
         assert sink.state()["reason"] == f"publishing {STATUS} refused: Not authorized"
         assert sink.state()["connected"] is True
 
@@ -359,14 +312,16 @@ def test_a_second_client_of_the_same_name_is_reported_and_not_fought(
         second = opened(broker.url)
         assert second.ready(5)
         # The broker in Debian ends the older connection without the reason that protocol 5 has for it.
-        reached(lambda: any("another client use" in (sink.state()["reason"] or "") for sink in (first, second)), 20)
+        reached(
+            first, lambda: any("another client use" in (sink.state()["reason"] or "") for sink in (first, second)), 20
+        )
 
 
 def test_close_does_not_wait_for_a_broker_that_is_not_there(opened: Callable[..., mqtt.MqttSink]) -> None:
     """The last status cannot be told, and that is that."""
     sink = opened(f"mqtt://127.0.0.1:{free_port()}")
     sink.send(status(1))
-    reached(lambda: sink.state()["reason"])
+    reached(sink, lambda: sink.state()["reason"])
     began = time.monotonic()
     sink.close(10)
     assert time.monotonic() - began < 2
@@ -402,7 +357,7 @@ def test_a_3_1_1_broker_is_found_out_and_used(
         assert listener.wait_for_topic(STATUS).data["n"] == 1
         monkeypatch.setattr(_link, "CONNACK_S", 0.5)  # this broker keeps quiet about what it cannot read
         strict = opened(old_broker, protocol="5", client_id="strict")
-        reached(lambda: strict.state()["reason"])
+        reached(strict, lambda: strict.state()["reason"])
         assert strict.state()["reason"] == "broker does not answer"
 
 
@@ -445,14 +400,7 @@ def test_the_demo_broker_does_not_outlive_its_parent() -> None:
     )
     assert parent.stdout
     child = int(parent.stdout.readline())
-    parent.send_signal(signal.SIGKILL)
-    parent.communicate()
-    reached(lambda: _gone(child))
-
-
-def _gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return Path(f"/proc/{pid}/stat").read_text().split(") ")[1].startswith("Z")
+    with os.fdopen(os.pidfd_open(child)) as ended:  # readable when the process is no more
+        parent.send_signal(signal.SIGKILL)
+        parent.communicate()
+        assert select.select([ended], [], [], 10)[0]

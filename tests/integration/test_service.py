@@ -279,3 +279,99 @@ def test_an_altered_model_file_is_refused_by_its_sha256(tmp_path: Path) -> None:
     (tmp_path / "classes" / "model.onnx").write_bytes(b"something else")
     with pytest.raises(ConfigError, match="cut short or altered"):
         agent.run_to_the_end()
+
+
+def test_cameras_with_the_same_source_share_its_connection_and_see_their_own_part_of_it(tmp_path: Path) -> None:
+    wide = {**RECORDING, "width": 640, "height": 360}
+    cameras = {
+        "left": {"source": wide, "crop": [0, 0, 0.5, 1], "models": ["colours"]},
+        "right": {"source": wide, "crop": [0.75, 0.5, 1, 1], "models": ["colours"]},
+        "other": {"source": {**wide, "frames": 30}, "models": ["colours"]},
+    }
+    agent = Agent(settings_of(models={"colours": fake_model("classes")}, cameras=cameras), tmp_path)
+    agent.run_to_the_end()
+    assert len(agent.service.captures) == 2
+    for camera, size, frames in (("left", (320, 360), 60), ("right", (160, 180), 60), ("other", (640, 360), 30)):
+        results = agent.payloads(f"{camera}/colours/classification")
+        assert [r["seq"] for r in results] == list(range(frames))
+        assert {(r["frame"]["width"], r["frame"]["height"]) for r in results} == {size}
+    assert laws_hold(agent)
+
+
+def test_when_a_shared_source_breaks_every_camera_on_it_is_lost_and_comes_back(tmp_path: Path) -> None:
+    broken = {**LIVE, "fail_after": 3}
+    cameras = {name: {"source": broken, "models": ["colours"]} for name in ("a", "b")}
+    agent = Agent(settings_of(models={"colours": fake_model("classes")}, cameras=cameras), tmp_path)
+
+    def came_back(kept) -> bool:
+        states = {name: [k.data["state"] for k in kept if k.topic == f"{name}/status"] for name in ("a", "b")}
+        return all(s.count("lost") >= 1 and s.count("streaming") >= 2 for s in states.values())
+
+    agent.run_until(came_back)
+    assert {camera.counts()["reconnects"] for camera in agent.service.cameras.values()} <= {1, 2}
+    assert laws_hold(agent)
+
+
+def test_tiles_are_one_result_with_boxes_of_the_whole_picture(tmp_path: Path) -> None:
+    plain = {"use": "things", "threshold": 0.01}
+    tiled = {"use": "more", "tiles": {"grid": [3, 2]}, "roi": [0, 0, 1, 0.5], "threshold": 0.01}
+    agent = Agent(
+        settings_of(
+            models={"things": fake_model("boxes"), "more": fake_model("boxes")},
+            cameras={"a": {"source": {**RECORDING, "frames": 5}, "models": [plain, tiled]}},
+        ),
+        tmp_path,
+    )
+    agent.run_to_the_end()
+    results = agent.payloads("a/more/detections")
+    assert [r["seq"] for r in results] == list(range(5))
+    assert len(results[0]["detections"]) > len(agent.payloads("a/things/detections")[0]["detections"]) > 0
+    edges = [edge for r in results for found in r["detections"] for edge in found["box"][1::2]]
+    assert max(edges) <= 180, "boxes are in source pixels, inside the roi"
+    assert laws_hold(agent)
+
+
+def test_tiles_of_a_classifier_are_refused(tmp_path: Path) -> None:
+    use = {"use": "colours", "tiles": {"grid": [2, 2]}}
+    agent = Agent(
+        settings_of(models={"colours": fake_model("classes")}, cameras={"a": {"source": RECORDING, "models": [use]}}),
+        tmp_path,
+    )
+    with pytest.raises(ConfigError, match=r"cameras.a.models\[0\].tiles: classes finds no boxes"):
+        agent.service.start()
+
+
+def test_thresholds_counts_and_labels_are_those_of_the_use_the_model_entry_and_the_card_in_this_order(
+    tmp_path: Path,
+) -> None:
+    colours = {**fake_model("classes"), "threshold": {"red": 0.99}, "only": ["red", "green"]}
+    cameras = {
+        "a": {"source": RECORDING, "models": ["colours"]},
+        "b": {"source": RECORDING, "models": [{"use": "colours", "threshold": {"green": 0.99, "red": 0.001}}]},
+    }
+    agent = Agent(settings_of(models={"colours": colours}, cameras=cameras), tmp_path)
+    agent.run_to_the_end()
+
+    def labels(camera: str) -> set[str]:
+        results = agent.payloads(f"{camera}/colours/classification")
+        assert len(results) == 60
+        return {row["label"] for result in results for row in result["classes"]}
+
+    assert labels("a") == {"green"}
+    assert labels("b") == {"red"}
+
+
+@pytest.mark.parametrize(
+    ("model", "use", "expected"),
+    [
+        ({"threshold": {"gren": 0.5}}, {}, r"models.colours: threshold: .*no label 'gren'; did you mean 'green'"),
+        ({"only": ["blu"]}, {}, r"models.colours: only: .*did you mean 'blue'"),
+        ({"iou": 0.5}, {}, "models.colours: .*iou"),
+        ({}, {"threshold": {"gren": 0.5}}, r"cameras.a.models\[0\]: threshold: .*did you mean 'green'"),
+    ],
+)
+def test_options_that_do_not_fit_the_model_name_their_place(tmp_path: Path, model, use, expected) -> None:
+    cameras = {"a": {"source": RECORDING, "models": [{"use": "colours", **use}]}}
+    settings = settings_of(models={"colours": {**fake_model("classes"), **model}}, cameras=cameras)
+    with pytest.raises(ConfigError, match=expected):
+        Agent(settings, tmp_path).service.start()

@@ -172,3 +172,25 @@ def test_masked_areas_are_black_in_every_plane_and_the_original_is_untouched(pix
     TensorWriter().write(Picture(masked), fit((120, 80), None, Input(width=120, height=80, fit="stretch")), out)
     assert out[:, :40, :60].max() <= 1
     assert out[:, 45:, 65:].min() > 10
+
+
+@given(
+    st.sampled_from(["i420", "nv12", "bgr", "gray"]),
+    st.tuples(st.integers(-5, 70), st.integers(-5, 50), st.integers(1, 80), st.integers(1, 60)),
+)
+def test_a_cropped_picture_is_what_was_there_in_every_plane(pixels, box) -> None:
+    image = image_from(smooth_bgr(64, 48, seed=1), pixels)
+    left, top = max(0, box[0]), max(0, box[1])
+    region = (box[0], box[1], box[0] + box[2], box[1] + box[3])
+    right, bottom = min(64, region[2]), min(48, region[3])
+    if right <= left or bottom <= top:
+        with pytest.raises(PictureError):
+            image.cropped(region)
+        return
+    part = image.cropped(region)
+    left, top = left & ~1, top & ~1
+    assert part.size == (right - left, bottom - top)
+    assert (part.planes[0] == image.planes[0][top:bottom, left:right]).all()
+    assert all(np.shares_memory(a, b) for a, b in zip(part.planes, image.planes, strict=True))
+    if pixels == "i420":
+        assert (part.planes[1] == image.planes[1][top // 2 : -(-bottom // 2), left // 2 : -(-right // 2)]).all()

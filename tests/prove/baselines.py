@@ -32,14 +32,14 @@ def naive(model: str, video: str, broker: str, threads: str) -> None:
 
     host, port = broker.removeprefix("mqtt://").split(":")
     card, folder = ModelStore(default_root()).find(model)
-    task = task_config(card).open(len(card.labels), Options())
+    task = task_config(card).open(card.labels, Options())
     ov = import_openvino()
     core = ov.Core()
     graph = core.read_model(model_file(card, folder, "int8"))
     width, height = card.input.width, card.input.height
     graph.reshape([1, 3, height, width])
     compiled = core.compile_model(graph, "CPU", {"INFERENCE_NUM_THREADS": int(threads), "PERFORMANCE_HINT": "LATENCY"})
-    names = list(task_config(card).outputs(len(card.labels)))
+    names = list(task_config(card).outputs(len(card.labels), (width, height)))
     client = Client(CallbackAPIVersion.VERSION2)
     client.connect(host, int(port))
     client.loop_start()

@@ -24,6 +24,8 @@ import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from tests.support.needs import missing
+
 USER = "agent"
 
 
@@ -38,11 +40,7 @@ def free_port() -> int:
 def require_mosquitto() -> str:
     """The program's path. Skips the test without one; fails in CI, where it must be."""
     found = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("mosquitto is not installed")
-        pytest.skip("mosquitto is not installed")
-    return found
+    return found or missing("mosquitto")
 
 
 def die_with_parent() -> None:

@@ -15,7 +15,7 @@ from engines.graph import constant, model_of, serialise
 from engines.pull import pull
 from engines.store import ModelStore
 
-REAL = ("efficientnet-lite0", "person-ssdlite")
+REAL = ("efficientnet-lite0", "efficientnet-lite2", "person-ssdlite")
 SIZE = 16
 CLASSES = 5
 

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.camera import _crop, _region
+from agent.camera import _crop
 from agent.flow import Mailbox
 from agent.frame import Timestamp
 from agent.uses import Use
+from agent.view import pixels
 
 
 def due(use: Use, at_ns: int) -> bool:
@@ -52,5 +53,5 @@ def test_a_crop_is_inside_the_picture_and_has_pixels(box, pad, size) -> None:
 
 
 def test_a_region_is_given_in_shares_of_the_picture() -> None:
-    assert _region((0, 0.4, 1, 1), (1280, 720)) == (0, 288, 1280, 720)
-    assert _region(None, (1280, 720)) is None
+    assert pixels((0, 0.4, 1, 1), (1280, 720)) == (0, 288, 1280, 720)
+    assert pixels((0.999, 0, 1, 0.001), (64, 48)) == (63, 0, 64, 1), "at least a pixel"

@@ -11,10 +11,11 @@ from onnx import TensorProto
 from engines.card import ModelFile, model_file, read_card, sha256_of, write_card
 from engines.errors import CardError, ModelFileError
 from engines.graph import Normalisation, bake, check_fits, free_batch
-from tests.support.models import CLASSES, tiny_network
+from engines.tasks import classify
+from tests.support.models import tiny_network
 from tests.unit.test_store import card
 
-OUTPUTS = {"logits": (CLASSES,)}
+TASK = classify.Config(scores="logits")
 
 
 @pytest.fixture
@@ -56,39 +57,41 @@ def test_a_model_file_is_held_against_its_sha256(tmp_path: Path) -> None:
 
 def test_fits(network: onnx.ModelProto) -> None:
     """A graph that is what its card says passes."""
-    check_fits(card(max_batch=4), network, OUTPUTS)
+    check_fits(card(max_batch=4), network, TASK)
 
 
 def test_label_list_of_the_wrong_length(network: onnx.ModelProto) -> None:
     """Both numbers are in the error."""
-    with pytest.raises(CardError, match=r"thing: rows of output logits are \(5,\), 2 labels and .* want \(2,\)"):
-        check_fits(card(labels=("a", "b")), network, {"logits": (2,)})
+    with pytest.raises(
+        CardError, match=r"thing: output logits has rows of shape \(5\), but 2 labels .* want \(2\); 5 labels would fit"
+    ):
+        check_fits(card(labels=("a", "b")), network, TASK)
 
 
 def test_output_that_the_graph_lacks(network: onnx.ModelProto) -> None:
     """By name, with those that it has."""
-    with pytest.raises(CardError, match="reads output 'scores', the graph has logits"):
-        check_fits(card(), network, {"scores": (CLASSES,)})
+    with pytest.raises(CardError, match="thing: has no output 'scores', only logits"):
+        check_fits(card(), network, classify.Config(scores="scores"))
 
 
 def test_input_of_another_size(network: onnx.ModelProto) -> None:
     """Found and expected are in the error."""
     described = card(input={"width": 32, "height": 16, "fit": "stretch"})
     with pytest.raises(CardError, match=r"images is uint8 \(-1, 3, 16, 16\), the card says uint8 \(N, 3, 16, 32\)"):
-        check_fits(described, network, OUTPUTS)
+        check_fits(described, network, TASK)
 
 
 def test_input_of_another_type_or_name(network: onnx.ModelProto) -> None:
     """Float pictures are not what engines are fed."""
     network.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
     with pytest.raises(CardError, match="images is float"):
-        check_fits(card(), network, OUTPUTS)
+        check_fits(card(), network, TASK)
     with pytest.raises(CardError, match="the graph's inputs are input; expected one, named images"):
-        check_fits(card(), tiny_network(), OUTPUTS)
+        check_fits(card(), tiny_network(), TASK)
 
 
 def test_batch_that_the_graph_does_not_take() -> None:
     """A graph fixed at one picture cannot have a card that says four."""
     fixed = bake(tiny_network(), Normalisation(), "tiny")
     with pytest.raises(CardError, match="fixed at batch 1, the card says max_batch 4"):
-        check_fits(card(max_batch=4), fixed, OUTPUTS)
+        check_fits(card(max_batch=4), fixed, TASK)

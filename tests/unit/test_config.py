@@ -70,7 +70,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_lines() -> None:
         ("      - people", "      - poeple", "unknown model, did you mean 'people'?"),
         ("on: people", "on: scene2", "did you mean 'scene'?"),
         ("on: people", "on: ppe", "a cascade cannot look at its own objects"),
-        ("[0, 0.4, 1, 1]", "[0.5, 0.4, 0.5, 1]", "left must be less than right"),
+        ("[0, 0.4, 1, 1]", "[0.5, 0.4, 0.5, 1]", "left less than right"),
         ("[0, 0.4, 1, 1]", "[0, 0.4, 1, 2]", "less than or equal to 1"),
         ("name: gatehouse", "name: status", "'status' is a reserved word"),
         ("mqtts://broker:8883", "http://broker", "not a broker URL"),
@@ -80,6 +80,8 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_lines() -> None:
         ("      - people\n", "      - people\n      - people\n", "used twice on this camera"),
         ("[0.2, 0], [0.2, 0.3], [0, 0.3]", "[0.2, 0]", "at least 3 items"),
         ("model: helmets, ", "", "models.ppe.model: is missing"),
+        ("model: helmets, ", "model: helmets, threshold: 2, ", "models.ppe.threshold: input should be less than 1"),
+        ("model: helmets, ", "model: helmets, threshold: {hat: 2}, ", "ppe.threshold.hat: input should be less"),
         ("pace: live", "pace: slow", "expected 'lossless' or 'live'"),
     ],
 )

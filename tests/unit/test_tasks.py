@@ -11,14 +11,14 @@ from hypothesis.extra import numpy as hnp
 from engines.card import Input
 from engines.pixels import fit
 from engines.results import Classification, Detections
-from engines.tasks import Options, boxes, classify, ssd
+from engines.tasks import Options, classify, ssd
 
 SQUARE = fit((300, 300), None, Input(width=300, height=300, fit="stretch"))
 SSD = ssd.Config(boxes="boxes", scores="scores", grids=(19, 10, 5, 3, 2, 1))
 
 
 def test_the_best_classes_come_first_and_only_over_the_threshold() -> None:
-    task = classify.Config(scores="logits").open(4, Options(top=3, threshold=0.05))
+    task = classify.Config(scores="logits").open(tuple("abcd"), Options(top=3, threshold=0.05))
     (found,) = task.read({"logits": np.array([[1.0, 4.0, -9.0, 3.0]], np.float32)}, [SQUARE])
     assert found.label.tolist() == [1, 3]
     assert found.score == pytest.approx([0.705, 0.259], abs=2e-3)
@@ -26,7 +26,7 @@ def test_the_best_classes_come_first_and_only_over_the_threshold() -> None:
 
 @given(hnp.arrays(np.float32, (2, 10), elements=st.floats(-100, 100, width=32)), st.integers(1, 20))
 def test_classification_agrees_with_sorting_everything(logits, top) -> None:
-    task = classify.Config(scores="logits").open(10, Options(top=top))
+    task = classify.Config(scores="logits").open(tuple("abcdefghij"), Options(top=top))
     for row, found in zip(logits, task.read({"logits": logits}, [SQUARE] * 2), strict=True):
         exact = np.exp(row.astype(np.float64) - row.max())
         exact /= exact.sum()
@@ -55,34 +55,15 @@ def test_ssd_finds_one_person_where_two_anchors_say_so() -> None:
     scores = np.full((1, 1917, 2), -9.0, np.float32)
     deltas = np.zeros((1, 1917, 4), np.float32)
     scores[0, 1916, 1], scores[0, 1911, 1] = 3.0, 2.0  # two large squares in the middle
-    (found,) = SSD.open(1, Options()).read({"boxes": deltas, "scores": scores}, [SQUARE])
+    (found,) = SSD.open(["person"], Options()).read({"boxes": deltas, "scores": scores}, [SQUARE])
     assert found.score.tolist() == pytest.approx([1 / (1 + np.exp(-3))])
     assert found.xyxy[0] == pytest.approx([3.8, 3.8, 296.2, 296.2], abs=0.1)
 
 
 def test_ssd_without_anything_over_the_threshold_is_empty() -> None:
     raw = {"boxes": np.zeros((1, 1917, 4), np.float32), "scores": np.full((1, 1917, 2), -9.0, np.float32)}
-    (found,) = SSD.open(1, Options()).read(raw, [SQUARE])
+    (found,) = SSD.open(["person"], Options()).read(raw, [SQUARE])
     assert len(found) == 0
-
-
-@given(st.integers(0, 60), st.integers(0, 2**32 - 1))
-def test_suppression_agrees_with_the_textbook_loop(count, seed) -> None:
-    rng = np.random.default_rng(seed)
-    corner = rng.uniform(0, 50, (count, 2)).astype(np.float32)
-    xyxy = np.concatenate([corner, corner + rng.uniform(1, 40, (count, 2)).astype(np.float32)], axis=1)
-    score = rng.permutation(count).astype(np.float32)
-    label = rng.integers(0, 3, count).astype(np.int32)
-    kept: list[int] = []
-    for row in np.argsort(-score, kind="stable"):
-        if all(label[row] != label[k] or boxes.iou(xyxy[[row]], xyxy[[k]])[0, 0] <= 0.5 for k in kept):
-            kept.append(int(row))
-    assert boxes.suppress(xyxy, score, label, 0.5).tolist() == kept
-
-
-def test_iou_of_boxes_without_area_is_zero_not_nan() -> None:
-    flat = np.zeros((1, 4), np.float32)
-    assert boxes.iou(flat, flat).tolist() == [[0.0]]
 
 
 def test_columns_are_checked_frozen_and_sliceable() -> None:
