@@ -28,6 +28,7 @@ from agent.errors import ConfigError
 from agent.sinks import SinkConfig
 from agent.sinks.mqtt import Config as Mqtt
 from agent.sources import SourceConfig
+from agent.sources._shorthand import from_text
 from agent.yaml_lines import Located, parse
 from engines.backends import BackendConfig
 from engines.card import Precision
@@ -85,12 +86,8 @@ Region = Annotated[tuple[Share, Share, Share, Share], AfterValidator(_region)]
 
 
 def _source(value: object) -> object:
-    """A URL or a path instead of a mapping with `type`."""
-    if not isinstance(value, str):
-        return value
-    if "://" in value:
-        return {"type": "rtsp", "url": value}
-    return {"type": "file", "path": value}
+    """A URL, a path, a device or a pipeline instead of a mapping with `type`."""
+    return from_text(value) if isinstance(value, str) else value
 
 
 def _backend(value: object) -> object:

@@ -51,27 +51,29 @@ def cameras(root: Path = Path("/sys"), dev: Path = Path("/dev")) -> list[VideoDe
 def find(wanted: int | str, before: VideoDevice | None, root: Path = Path("/sys"), dev: Path = Path("/dev")) -> Path:
     """The path of the camera that is meant by a number, a path, a part of its name, or the port it is plugged into.
 
-    `before`: the camera that was meant last time; by its serial number or its port it is found again under another
-    number, and another camera that has taken its number is not taken for it. Raises SourceError.
+    `before`: the camera that a number meant last time. By its serial number or its port it is found again under
+    another number, and another camera that has taken its number is not taken for it. Raises SourceError.
     """
     known = cameras(root, dev)
-    path = dev / f"video{wanted}" if isinstance(wanted, int) else Path(wanted)
-    by_path = isinstance(wanted, int) or path.is_absolute()
-    if before is not None and (same := _same(before, known)) is not None:
+    if isinstance(wanted, int):
+        wanted = str(dev / f"video{wanted}")
+    path = Path(wanted)
+    if before is not None and path.parent == dev:
+        if (same := _same(before, known)) is None:
+            raise SourceError(f"{before}: is gone; {_instead(known)}")
         return same.path
-    if by_path:
-        taken = describe(path, known)
-        if path.exists() and (before is None or taken is None):
-            return path
-        raise SourceError(f"{before or path}: {'is gone' if before else 'is not there'}; {_instead(known)}")
+    if path.is_absolute():
+        if not path.exists():
+            raise SourceError(f"{path}: is not there; {_instead(known)}")
+        return path
     meant = [device for device in known if wanted in (device.name, device.bus)]
-    meant = meant or [device for device in known if str(wanted).lower() in device.name.lower()]
-    if len(meant) == 1:
-        return meant[0].path
-    if meant:
-        ways = ", ".join(str(d.by_id or d.bus) for d in meant)
+    meant = meant or [device for device in known if wanted.lower() in device.name.lower()]
+    if not meant:
+        raise SourceError(f"{wanted}: no such camera is plugged in; {_instead(known)}")
+    if len(meant) > 1:
+        ways = ", ".join(str(device.by_id or device) for device in meant)
         raise SourceError(f"{wanted}: several cameras are called that: choose one by {ways}")
-    raise SourceError(f"{wanted}: no such camera is plugged in; {_instead(known)}")
+    return meant[0].path
 
 
 def describe(path: Path, known: list[VideoDevice]) -> VideoDevice | None:
@@ -83,14 +85,21 @@ def describe(path: Path, known: list[VideoDevice]) -> VideoDevice | None:
 def _same(before: VideoDevice, known: list[VideoDevice]) -> VideoDevice | None:
     """The best guess: the same serial number in the same port, else the same serial number, else the same port.
 
-    Cameras without a serial number share their udev name, so the port counts as well.
+    Cameras without a serial number share their udev name, so the port counts as well; the several cameras of one
+    device share the port, so name and number count, too.
     """
 
     def likeness(device: VideoDevice) -> int:
-        return 2 * (before.by_id is not None and device.by_id == before.by_id) + (device.bus == before.bus)
+        alike = (
+            before.by_id is not None and device.by_id == before.by_id,
+            device.bus == before.bus,
+            device.name == before.name,
+            device.path == before.path,
+        )
+        return sum(weight * same for weight, same in zip((8, 4, 2, 1), alike, strict=True))
 
     best = max(known, key=likeness, default=None)
-    return best if best is not None and likeness(best) else None
+    return best if best is not None and likeness(best) >= 4 else None
 
 
 def _instead(known: list[VideoDevice]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -12,9 +11,9 @@ from typing import Any, Literal
 
 from agent.durations import Seconds
 from agent.errors import SourceError
-from agent.frame import Timestamp
 from agent.sources import Intake, Pictures, SourceConfig
 from agent.sources._decoded import Decoder
+from agent.sources._recording import Pace, paced, recorded
 from engines.pixels import Image
 
 
@@ -23,8 +22,7 @@ class Config(SourceConfig):
 
     type: Literal["file"] = "file"
     path: Path
-    pace: Literal["lossless", "live"] = "lossless"
-    """lossless: every frame, none faster than it is looked at; live: in real time, newest wins."""
+    pace: Pace = "lossless"
     loop: bool = False
     """Start again at the end; time goes on."""
     start: Seconds = 0.0
@@ -46,7 +44,7 @@ class Config(SourceConfig):
         reader = _Reader(self, intake)
         try:
             frames = reader.frames(stop)
-            yield _paced(frames, stop) if self.pace == "live" else _recorded(frames, reader.recorded_ns())
+            yield paced(frames, stop) if self.pace == "live" else recorded(frames, reader.recorded_ns())
         finally:
             reader.close()
 
@@ -131,21 +129,3 @@ class _Reader:
                     position_ns = round((frame.pts - start) * frame.time_base * 1_000_000_000)
                 if position_ns >= skipped_ns:
                     yield position_ns - skipped_ns, self._decoder.image(frame)
-
-
-def _recorded(frames: Iterator[tuple[int, Image]], began_ns: int) -> Pictures:
-    for position_ns, image in frames:
-        yield Timestamp(began_ns + position_ns, position_ns, "file", None), image
-
-
-def _paced(frames: Iterator[tuple[int, Image]], stop: Event) -> Pictures:
-    """Each frame when its time has come; a machine that cannot keep up gets it late, as with any decoder."""
-    start_ns: int | None = None
-    for position_ns, image in frames:
-        now_ns = time.monotonic_ns()
-        if start_ns is None:
-            start_ns = now_ns - position_ns
-        if stop.wait(max(0.0, (start_ns + position_ns - now_ns) / 1e9)):
-            return
-        wall_ns, now_ns = time.time_ns(), time.monotonic_ns()
-        yield Timestamp(wall_ns, now_ns, "receive", wall_ns), image

@@ -12,29 +12,23 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from agent.errors import Refused, SourceError
+from agent.errors import SourceError
 from agent.frame import Timestamp
 from agent.secrets import Credentials, redact, with_credentials
 from agent.sources import Intake, Pictures, SourceConfig
 from agent.sources._decoded import Decoder
+from agent.sources._faults import SILENT, fault
+from agent.sources._shorthand import NETWORK_SCHEMES
+from agent.sources._url import expect_url
 
-_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https")
 _KEPT_STAMPS = 64
 """Packets whose arrival is remembered: far more than any decoder holds back."""
-_SILENT = "the camera does not answer"
 _HELD = ("h264", "hevc")
 """Codecs whose packets FFmpeg's parser releases only when the next one begins."""
 
 
 def _url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        port_is_right = parts.port is None or parts.port > 0
-    except ValueError:
-        port_is_right = False
-    if not port_is_right or parts.scheme not in _SCHEMES or not parts.hostname:
-        raise ValueError(f"expected SCHEME://HOST[:PORT]/PATH with one of the schemes {', '.join(_SCHEMES)}")
-    return url
+    return expect_url(url, NETWORK_SCHEMES)
 
 
 class Config(SourceConfig, Credentials):
@@ -59,20 +53,21 @@ class Config(SourceConfig, Credentials):
         timeout = (self.timeout_s, self.timeout_s)
         asked_ns = time.monotonic_ns()
         try:
-            container = av.open(self._address(), options=self._options(), timeout=timeout)
+            container = av.open(
+                with_credentials(self.url, self.username, self.read_password()),
+                options=self._options(),
+                timeout=timeout,
+            )
         except (av.error.FFmpegError, OSError) as error:
             # What is given up half-way is "invalid data" to FFmpeg.
             silent = time.monotonic_ns() - asked_ns >= self.timeout_s * 1e9
-            raise (SourceError(f"{self.label}: {_SILENT}") if silent else _fault(self.label, error)) from None
+            raise (SourceError(f"{self.label}: {SILENT}") if silent else fault(self.label, error)) from None
         try:
             if not container.streams.video:
                 raise SourceError(f"{self.label}: has no video stream")
             yield _Stream(self, container, intake).pictures(stop)
         finally:
             container.close()
-
-    def _address(self) -> str:
-        return with_credentials(self.url, self.username, self.read_password())
 
     def _options(self) -> dict[str, str]:
         # Short analysis: the first frame after 0.3 s instead of 1.7. No `nobuffer`: it throws the key frame away that
@@ -114,10 +109,10 @@ class _Stream:
         try:
             packet = next(packets, None)
         except (av.error.FFmpegError, OSError) as error:
-            raise _fault(self._label, error) from None
+            raise fault(self._label, error) from None
         # When a read is given up, FFmpeg first hands out what its parser holds, as if all were well.
         if time.monotonic_ns() - asked_ns >= self._silence_ns:
-            raise SourceError(f"{self._label}: {_SILENT}")
+            raise SourceError(f"{self._label}: {SILENT}")
         if packet is None or packet.size == 0:
             raise SourceError(f"{self._label}: the camera has ended the stream")
         return packet
@@ -149,15 +144,3 @@ class _Stream:
         if wall_ns is not None:
             return Timestamp(wall_ns, arrived_ns, "rtcp", wall_now_ns)
         return Timestamp(wall_now_ns - (now_ns - arrived_ns), arrived_ns, "receive", wall_now_ns)
-
-
-def _fault(label: str, error: Exception) -> SourceError:
-    """What FFmpeg says, without the URL it likes to repeat."""
-    import av
-
-    if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
-        return Refused(f"{label}: the camera refuses these credentials: check username and password")
-    if isinstance(error, av.error.ExitError | TimeoutError):
-        return SourceError(f"{label}: {_SILENT}")
-    reason = getattr(error, "strerror", None) or type(error).__name__
-    return SourceError(f"{label}: {redact(reason)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -15,9 +15,12 @@ import psutil
 import pytest
 
 from agent.errors import SourceError
-from agent.sources import Intake, SourceConfig, file, network, synthetic
+from agent.sources import Intake, SourceConfig, file, images, network, opencv, snapshot, synthetic
+from agent.sources._recording import Pace
 from agent.sources.synthetic import BITS, read_barcode
+from engines.pixels import Image, Plane
 from tests.support.clips import SHORT, Clip
+from tests.support.http_camera import HttpCamera, jpeg
 from tests.support.rtsp import RtspServer
 
 
@@ -29,6 +32,8 @@ class Case:
     broken: SourceConfig
     frames: int
     """After so many the numbers begin anew."""
+    stall: Callable[[], None] | None = None
+    """Makes a camera send no more, without closing anything."""
 
 
 CLIP = Clip(gop=10)
@@ -46,9 +51,27 @@ def camera() -> Iterator[RtspServer | None]:
         yield server
 
 
-@pytest.fixture(params=["synthetic", "synthetic-lossless", "file", "file-live", "rtsp-tcp", "rtsp-udp"])
-def case(request: pytest.FixtureRequest, camera: RtspServer | None) -> Case:
+@pytest.fixture(scope="module")
+def http_camera() -> Iterator[HttpCamera]:
+    with HttpCamera() as server:
+        yield server
+
+
+KINDS = ["synthetic", "synthetic-lossless", "file", "file-live", "rtsp-tcp", "rtsp-udp"]
+KINDS += ["images", "images-live", "opencv-file", "opencv-live", "opencv-numbered", "opencv-http", "snapshot"]
+
+
+@pytest.fixture(params=KINDS)
+def case(request: pytest.FixtureRequest, camera: RtspServer | None, http_camera: HttpCamera, numbered: Path) -> Case:
     kind, _, variant = request.param.partition("-")
+    if kind == "snapshot":
+        return _snapshot_case(http_camera)
+    if kind == "images":
+        pace = variant or "lossless"
+        good, absent = (images.Config(path=p, loop=True, pace=pace, rate=50) for p in (numbered, numbered / "absent"))
+        return Case(good, absent, 30)
+    if kind == "opencv":
+        return _opencv_case(variant, http_camera, numbered)
     if kind == "synthetic":
         pace = variant or "live"
         return Case(synthetic.Config(pace=pace), synthetic.Config(fail_open=True), 1 << BITS)
@@ -59,9 +82,47 @@ def case(request: pytest.FixtureRequest, camera: RtspServer | None) -> Case:
     return _network_case(camera, variant)
 
 
-@pytest.fixture(params=["tcp", "udp"])
-def network_case(request: pytest.FixtureRequest, camera: RtspServer | None) -> Case:
-    return _network_case(camera, request.param)
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty numbered pictures."""
+    folder = tmp_path_factory.mktemp("numbered")
+    for number in range(30):
+        (folder / f"shot_{number:04d}.jpg").write_bytes(jpeg(number))
+    return folder
+
+
+def _opencv_case(variant: str, camera: HttpCamera, numbered: Path) -> Case:
+    if variant == "http":
+        good, absent = (opencv.Config(url=url, timeout_s=TIMEOUT_S) for url in (camera.stream, camera.stream[:-5]))
+        camera.flow()
+        return Case(good, absent, 1 << BITS, camera.stall)
+    if variant == "numbered":
+        good, absent = (opencv.Config(path=numbered / name, loop=True) for name in ("shot_%04d.jpg", "absent_%04d.jpg"))
+        return Case(good, absent, 30)
+    pace: Pace = "live" if variant == "live" else "lossless"
+    absent = opencv.Config(path=Path("/absent.mp4"), pace=pace)
+    return Case(opencv.Config(path=SHORT.path(), pace=pace, loop=True), absent, SHORT.frames)
+
+
+def _snapshot_case(camera: HttpCamera) -> Case:
+    camera.flow()
+    good, absent = (
+        snapshot.Config.model_validate({"url": url, "every": "20ms", "timeout_s": TIMEOUT_S})
+        for url in (camera.snapshot, camera.snapshot.replace("snap", "absent"))
+    )
+    return Case(good, absent, 1 << BITS, camera.stall)
+
+
+@pytest.fixture(params=["tcp", "udp", "opencv-http", "snapshot"])
+def network_case(
+    request: pytest.FixtureRequest, camera: RtspServer | None, http_camera: HttpCamera, numbered: Path
+) -> Iterator[Case]:
+    if request.param in ("tcp", "udp"):
+        yield _network_case(camera, request.param)
+        return
+    http = request.param == "opencv-http"
+    yield _opencv_case("http", http_camera, numbered) if http else _snapshot_case(http_camera)
+    http_camera.flow()
 
 
 def _network_case(camera: RtspServer | None, transport: Literal["tcp", "udp"]) -> Case:
@@ -72,14 +133,19 @@ def _network_case(camera: RtspServer | None, transport: Literal["tcp", "udp"]) -
         network.Config(url=url, transport=transport, timeout_s=TIMEOUT_S)
         for url in (camera.urls[0], f"{camera.urls[0]}-absent")
     )
-    return Case(good, absent, CLIP.frames)
+    return Case(good, absent, CLIP.frames, camera.stall)
+
+
+def luma(image: Image) -> Plane:
+    """What the barcode is read from."""
+    return image.planes[0] if image.planes[0].ndim == 2 else image.planes[0][:, :, 1]
 
 
 def test_it_yields_pictures_with_the_right_planes(case: Case) -> None:
     """In the size that they have, numbered one after another, with what is known of the stream."""
     intake = Intake()
     with case.config.open(threading.Event(), intake) as pictures:
-        taken = [(captured, image.size, read_barcode(image.planes[0])) for captured, image in islice(pictures, 20)]
+        taken = [(captured, image.size, read_barcode(luma(image))) for captured, image in islice(pictures, 20)]
     assert {size for _, size, _ in taken} == {CLIP.size}
     seen = [number for _, _, number in taken]
     assert None not in seen
@@ -134,7 +200,7 @@ def test_it_ends_when_it_is_stopped(case: Case) -> None:
     assert not errors
 
 
-def test_it_ends_when_it_is_stopped_while_nothing_comes(network_case: Case, camera: RtspServer) -> None:
+def test_it_ends_when_it_is_stopped_while_nothing_comes(network_case: Case) -> None:
     """Then within its own time limit, with or without an error."""
     stop, taken = threading.Event(), threading.Event()
 
@@ -149,7 +215,8 @@ def test_it_ends_when_it_is_stopped_while_nothing_comes(network_case: Case, came
     thread = threading.Thread(target=read)
     thread.start()
     assert taken.wait(5)
-    camera.stall()
+    assert network_case.stall is not None
+    network_case.stall()
     stop.set()
     thread.join(TIMEOUT_S + 0.5)
     assert not thread.is_alive()
@@ -177,12 +244,24 @@ def test_it_leaves_no_threads_and_no_descriptors(case: Case) -> None:
         with pytest.raises(SourceError), case.broken.open(threading.Event(), Intake()) as pictures:
             next(pictures)
 
+    def settled(expected: tuple[int, int] | None = None) -> tuple[int, int]:
+        """Descriptors and threads, when the HTTP camera, which lives in this process, has let go of its own."""
+        deadline, count, since = time.monotonic() + 3, (0, 0), time.monotonic()
+        while time.monotonic() < deadline and count != expected:
+            now = (process.num_fds(), process.num_threads())
+            if now != count:
+                count, since = now, time.monotonic()
+            elif time.monotonic() > since + 0.2:
+                break
+            time.sleep(0.01)
+        return count
+
     use()  # what libraries keep open for good is open now
     gc.disable()
     try:
-        before = process.num_fds(), process.num_threads()
+        before = settled()
         use()
-        assert (process.num_fds(), process.num_threads()) == before
+        assert settled(before) == before
     finally:
         gc.enable()
 

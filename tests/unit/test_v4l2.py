@@ -126,8 +126,18 @@ def test_twins_without_serial_numbers_are_told_apart_by_their_ports(tmp_path: Pa
     machine.unplug(0)
     machine.plug(4, "Twin", "1-1", "1bcf_Twin")
     assert machine.find(0, first) == "video4"
-    with pytest.raises(SourceError, match=r"several cameras are called that: choose one by usb-1-2, .*1bcf_Twin"):
+    with pytest.raises(
+        SourceError, match=r"several cameras are called that: choose one by .*video2 .Twin, usb-1-2., .*1bcf_Twin"
+    ):
         machine.find("twin")
+
+
+def test_several_cameras_of_one_device_are_told_apart(tmp_path: Path) -> None:
+    """As those of a board's image processor."""
+    machine = Machine(tmp_path)
+    machine.plug(0, "rkisp1_mainpath", "1-1")
+    machine.plug(1, "rkisp1_selfpath", "1-1")
+    assert machine.find(1, machine.cameras()[1]) == "video1"
 
 
 def test_a_camera_that_is_not_there_is_an_error_that_says_what_is(machine: Machine, tmp_path: Path) -> None:
