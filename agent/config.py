@@ -247,8 +247,8 @@ def _dotted(at: tuple[Any, ...]) -> str:
 
 def _explain(document: Located, problem: Any) -> tuple[int, str]:
     """Line, and the mistake in the file's own words."""
-    at = document.real_path(problem["loc"])
     kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
+    at = document.real_path(problem["loc"], missing=kind == "missing")
     context = problem.get("ctx", {})
     if kind == "extra_forbidden":
         message = _unknown("key", str(at[-1]), _keys_at(problem["loc"][:-1]))

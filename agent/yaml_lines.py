@@ -42,13 +42,16 @@ class Located:
             line, node = below
         return line + 1
 
-    def real_path(self, location: tuple[Any, ...]) -> tuple[Any, ...]:
-        """A pydantic location less the parts that are not in the file (tags of unions, names of validators)."""
+    def real_path(self, location: tuple[Any, ...], *, missing: bool = False) -> tuple[Any, ...]:
+        """A pydantic location less the parts that are not in the file (tags of unions, names of validators).
+
+        `missing`: the last part is a key that should be there.
+        """
         node: yaml.Node | None = self._root
         real: list[Any] = []
         for index, part in enumerate(location):
             below = _below(node, part) if node is not None else None
-            if below is None and (index < len(location) - 1 or str(part).startswith("[")):
+            if below is None and not (missing and index == len(location) - 1):
                 continue
             real.append(part)
             node = below[1] if below else None
