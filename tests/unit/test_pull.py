@@ -24,6 +24,8 @@ from engines.catalogue import Entry, Int8
 from engines.errors import CardError, FetchError, ModelFileError
 from engines.fetch import Route, Stage
 from engines.graph import load, serialise
+from engines.importing import import_model
+from engines.importing.facts import Given
 from engines.pull import fp32_graph, pull
 from engines.qdq import Table, activations, apply, quantised_nodes
 from engines.store import ModelStore
@@ -234,6 +236,23 @@ def test_a_failed_pull_keeps_the_old_model(known: dict[str, Entry], store: Model
     with pytest.raises(FetchError):
         pull(NAME, store, again=True)
     assert store.find(NAME) == before
+
+
+def test_a_users_own_model_is_replaced_only_when_asked(
+    known: dict[str, Entry], store: ModelStore, server: str, tmp_path: Path
+) -> None:
+    """Importing under a name of the catalogue is allowed, and pulling that name is no reason to lose it."""
+    known[NAME] = entry_for(url(f"{server}/tiny.onnx"))
+    file = tmp_path / "net.onnx"
+    file.write_bytes(WEIGHTS)
+    pixels = {"channels": "rgb", "mean": "127", "std": "128", "fit": "stretch"}
+    given = Given(family="classifier", name=NAME, labels="numbers", task={"activation": "softmax"}, **pixels)
+    before = import_model(file, given, store)
+    with pytest.raises(CardError, match=r"is a model that was imported from net\.onnx; give --again"):
+        pull(NAME, store)
+    assert store.find(NAME)[0] == before.card
+    pull(NAME, store, again=True)
+    assert store.find(NAME)[0].imported is None
 
 
 def test_ctrl_c_leaves_no_half_a_model(known: dict[str, Entry], store: ModelStore, site: Site) -> None:

@@ -34,6 +34,17 @@ def test_classification_agrees_with_sorting_everything(logits, top) -> None:
         assert found.score == pytest.approx(np.sort(exact)[::-1][:top], abs=1e-5)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
+def test_what_is_no_number_is_no_class(activation) -> None:
+    """Nor is it warned of for each picture; sigmoids of large numbers are none either."""
+    task = classify.Config(scores="logits", activation=activation).open(tuple("abc"), Options())
+    logits = np.array([[np.nan, np.nan, np.nan], [-200.0, 0.5, -np.inf]], np.float32)
+    nothing, found = task.read({"logits": logits}, [SQUARE] * 2)
+    assert len(nothing) == 0
+    assert found.label[0] == 1
+
+
 def test_anchors_are_those_of_the_known_network() -> None:
     found = ssd.anchors(SSD)
     assert found.shape == (1917, 4)
