@@ -62,6 +62,8 @@ def download(wanted: Wanted, partial: Partial, heard: Heard, proxy: str | None =
     https_proxy, no_proxy). Raises FetchError in one line; what has come by then stays, unless it is wrong.
     """
     opener = _opener(proxy)
+    if "@" in urllib.parse.urlsplit(wanted.url).netloc:
+        raise FetchError(f"{shown(wanted.url)}: a user and password in a URL are not sent; {_BY_HAND}")
     failures, furthest, doubted = 0, partial.length, False
     while True:
         resumed = partial.length > 0
@@ -173,6 +175,8 @@ def _translated(wanted: Wanted, partial: Partial) -> Iterator[None]:
         raise _Passing(said) if error.code in _PASSING else FetchError(f"{where}: {said}; {_BY_HAND}") from None
     except urllib.error.URLError as error:
         raise _reason(error.reason, where) from None
+    except http.client.InvalidURL:
+        raise FetchError(f"{where}: not a URL that can be asked for; {_BY_HAND}") from None
     except http.client.HTTPException as error:
         raise _Passing(f"cut short ({type(error).__name__})") from None
     except OSError as error:

@@ -125,6 +125,18 @@ def test_a_line_that_always_drops_ends(site: Site, partial: Partial) -> None:
     assert fetch(wanted(site), partial)[0] == HALF
 
 
+def test_a_url_with_a_password_is_refused_without_showing_it(partial: Partial) -> None:
+    """The library would take them for a part of the host's name."""
+    said = refused(Wanted("http://me:secret@127.0.0.1:1/file", None, "0" * 64), partial)
+    assert said.startswith("http://127.0.0.1:1/file: a user and password in a URL are not sent")
+    assert "secret" not in said
+
+
+def test_what_is_no_url_is_asked_for_once(partial: Partial) -> None:
+    """A second try would say the same."""
+    assert "not a URL that can be asked for" in refused(Wanted("http://127.0.0.1:one/file", None, "0" * 64), partial)
+
+
 def test_a_server_without_ranges_starts_over(site: Site, partial: Partial) -> None:
     """It answers with the whole file, which is taken as such."""
     site.answers["/file"] = [web.cut(HALF), web.no_ranges]
