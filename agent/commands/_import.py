@@ -41,7 +41,8 @@ def import_model(
     mean: Annotated[
         str | None,
         typer.Option(
-            help="One number or three, on the scale 0 to 255; or imagenet, unit (0 to 1), signed (-1 to 1), raw."
+            help="One number or three in the order of --channels, for pixels of 0 to 255; or imagenet, unit (0 to 1), "
+            "signed (-1 to 1), raw."
         ),
     ] = None,
     std: Annotated[str | None, typer.Option(help="As --mean, which names both where it is a word.")] = None,

@@ -54,9 +54,9 @@ def import_model(
     Raises ModelFileError for a file that is no such network, or of which something must be said, naming the flags;
     CardError for a name that cannot be had; LintError for INT8 that some backend would misread.
     """
-    name = _name(path, given, store, again=again)
     progress("read")
     export = read_export(path)
+    name = _name(path, given, store, again=again)
     int8 = is_quantised(export.model)
     if int8 and not given.unproven:
         raise ModelFileError(

@@ -6,8 +6,10 @@ import ast
 import hashlib
 import heapq
 import json
+import os
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +21,7 @@ from onnx import TensorProto, external_data_helper
 
 from engines.errors import ModelFileError
 from engines.graph import check, shape_of
+from engines.opset import nodes_of
 
 _LARGEST = 2**31 - 1
 """Bytes: what protobuf, and so an ONNX file without a second one, can hold."""
@@ -101,22 +104,24 @@ def read_export(path: Path) -> Export:
 
     Raises ModelFileError for whatever is not a sound ONNX model with all its weights.
     """
+    if path.suffix.lower() in _FOREIGN:
+        raise ModelFileError(f"{path}: is not ONNX but {_FOREIGN[path.suffix.lower()]}; export it to ONNX first")
     try:
+        _check_size(path, path.stat())
         data = path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from None
-    if path.suffix.lower() in _FOREIGN:
-        raise ModelFileError(f"{path}: is not ONNX but {_FOREIGN[path.suffix.lower()]}; export it to ONNX first")
     digest = hashlib.sha256(data)
     try:
         model = onnx.ModelProto.FromString(data)
     except (DecodeError, ValueError) as error:
         raise ModelFileError(f"{path}: not a sound ONNX model ({error}); export it again") from None
-    outside = [t for t in model.graph.initializer if t.data_location == TensorProto.EXTERNAL]
+    outside = [t for t in _tensors(model.graph) if t.data_location == TensorProto.EXTERNAL]
     for name in sorted({entry.value for t in outside for entry in t.external_data if entry.key == "location"}):
         beside = path.parent / name
         if Path(name).name != name or not beside.is_file():
             raise ModelFileError(f"{path}: its weights lie in a second file, {name}, which must lie beside it")
+        _check_size(path, beside.stat())
         with beside.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
@@ -125,12 +130,33 @@ def read_export(path: Path) -> Export:
             external_data_helper.load_external_data_for_model(model, str(path.parent))
         except (OSError, ValueError, onnx.checker.ValidationError, RuntimeError) as error:
             raise ModelFileError(f"{path}: its weights cannot be read: {error}") from None
-    if model.ByteSize() > _LARGEST:
-        raise ModelFileError(f"{path}: larger than 2 GB, which is not for a camera's agent")
+    _check_bytes(path, model.ByteSize())
     sort_nodes(model.graph)
     check(model, str(path))
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return Export(path, model, digest.hexdigest(), metadata)
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    """Weights and constants, those of inner graphs too."""
+    yield from graph.initializer
+    for node in nodes_of(graph):
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from inner.initializer
+
+
+def _check_size(path: Path, status: os.stat_result) -> None:
+    """Refuse what would fill the memory before anything is known of it."""
+    if not stat.S_ISREG(status.st_mode):
+        raise ModelFileError(f"{path}: is a folder or a device, not an ONNX file")
+    _check_bytes(path, status.st_size)
+
+
+def _check_bytes(path: Path, size: int) -> None:
+    if size > _LARGEST:
+        raise ModelFileError(f"{path}: larger than 2 GB, which is not for a camera's agent")
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:

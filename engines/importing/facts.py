@@ -13,7 +13,8 @@ from engines.errors import ModelFileError
 
 Source = Literal["flag", "metadata", "graph", "family"]
 T = TypeVar("T")
-#: name -> (mean, std) on the scale 0 to 255: one for all channels, or one for each of red, green and blue.
+#: name -> (mean, std) on the scale 0 to 255: one for all channels, or one for each of red, green and blue, in that
+#: order whatever `--channels` says. A user's own numbers are in the order of `--channels`, as in training code.
 PRESETS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "unit": ((0.0,), (255.0,)),
@@ -100,9 +101,11 @@ def labels_from(text: str, classes: int | None, where: str) -> tuple[str, ...]:
         if shipped.is_file():
             return tuple(shipped.read_text(encoding="utf-8").splitlines())
     path = Path(text)
-    if path.is_file():
+    if _is_file(path):
+        if path.suffix in (".json", ".yaml", ".yml"):
+            raise ModelFileError(f"{path}: not a list of labels: a text file with one a line is wanted")
         try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             raise ModelFileError(f"{path}: not a readable list of labels: {error}") from None
         while lines and not lines[-1]:
@@ -111,12 +114,19 @@ def labels_from(text: str, classes: int | None, where: str) -> tuple[str, ...]:
             at = f"line {lines.index('') + 1} is empty" if lines else "it is empty"
             raise ModelFileError(f"{path}: not a list of labels: {at}")
         return tuple(lines)
-    if "/" in text or path.suffix in (".txt", ".names", ".csv", ".json", ".yaml"):
+    if "/" in text or path.suffix in (".txt", ".names", ".csv", ".json", ".yaml", ".yml"):
         raise ModelFileError(f"{path}: no such list of labels")
     found = tuple(label.strip() for label in text.split(","))
     if "" in found:
         raise ModelFileError(f"--labels {text!r}: a label is empty")
     return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # eighty labels with commas are too long for a file's name
+        return False
 
 
 def numbers_from(flag: str, text: str, where: str, pick: Callable[[tuple[Any, Any]], Any]) -> tuple[float, ...]:

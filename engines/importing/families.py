@@ -94,7 +94,7 @@ def _yolox(seen: Seen) -> Reading:
     strides = next((s for s in ((8, 16, 32), (8, 16, 32, 64)) if shape[1] == _cells(seen.size, s)), None)
     if strides is None or shape[2] < 6:
         seen.unlike(f"{_YOLOX}, {_cells(seen.size, (8, 16, 32))} cells at {seen.size[0]}x{seen.size[1]}")
-    if seen.ends[name] & {"Exp", "Mul", "ScatterND"}:  # --decode_in_inference
+    if _decoded(seen, name):  # --decode_in_inference
         task: Content = {"type": "yolo", "output": name, "layout": "rows", "objectness": True}
     else:
         task = {"type": "yolox", "output": name, "strides": list(strides), "activated": "Sigmoid" in seen.ends[name]}
@@ -103,8 +103,9 @@ def _yolox(seen: Seen) -> Reading:
 
 def _yolov5(seen: Seen) -> Reading:
     name, shape = seen.only(3, _V5)
-    if shape[2] < 6 or shape[1] < shape[2]:
-        seen.unlike(_V5)
+    bare = shape[1] == _cells(seen.size, (8, 16, 32)) and not _decoded(seen, name)  # YOLOX, in strides of its grid
+    if shape[2] < 6 or shape[1] < shape[2] or bare:
+        seen.unlike(f"{_V5}, in pixels" if bare else _V5)
     return Reading({"type": "yolo", "output": name, "layout": "rows", "objectness": True}, shape[2] - 5)
 
 
@@ -250,6 +251,11 @@ def _timm(seen: Seen) -> Reading:
 
 def _custom(seen: Seen) -> Reading:  # noqa: ARG001  # everything is the user's
     return Reading({}, None)
+
+
+def _decoded(seen: Seen, name: str) -> bool:
+    """Whether the graph makes pixels of an output's offsets."""
+    return not seen.ends[name].isdisjoint({"Exp", "Mul", "ScatterND"})
 
 
 def _cells(size: tuple[int, int], strides: tuple[int, ...]) -> int:
