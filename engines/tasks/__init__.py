@@ -30,7 +30,8 @@ class Task(ABC):
 class TaskConfig(BaseModel):
     """Base of every task's config: the config is the factory."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Exporters call outputs 758, which YAML takes for a number.
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
     threshold: float = Field(default=0.0, ge=0, lt=1)
     """Least score that is reported."""
@@ -66,6 +67,9 @@ class TaskConfig(BaseModel):
         """
 
 
+Stride = Annotated[int, Field(gt=0)]
+"""Pixels of a tensor to a cell of a grid."""
+Strides = Annotated[tuple[Stride, ...], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
 

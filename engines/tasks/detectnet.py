@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from engines.tasks import Options
+from engines.tasks import Options, Stride
 from engines.tasks.boxes import cells
 from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row
 
@@ -21,8 +21,8 @@ class Config(DetectorConfig):
     """(N, C, H, W) 0 to 1."""
     boxes: str
     """(N, 4 * C, H, W): distances to left, top, right, bottom in `norm` pixels."""
-    stride: int = 16
-    norm: float = 35.0
+    stride: Stride = 16
+    norm: float = Field(default=35.0, gt=0)
     iou: float = Field(default=0.5, gt=0, le=1)
 
     def outputs(self, labels: int, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from engines.tasks import Options
+from engines.tasks import Options, Stride
 from engines.tasks.boxes import cells, corners
 from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best_class, sigmoid
 
@@ -18,7 +18,7 @@ class Config(DetectorConfig):
     type: Literal["fastestdet"] = "fastestdet"
     output: str
     """(N, 5 + C, H, W): objectness, x, y, width, height, classes; objectness and classes activated by the graph."""
-    stride: int = 16
+    stride: Stride = 16
 
     def outputs(self, labels: int, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         """See TaskConfig."""

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from engines.tasks import Options
+from engines.tasks import Options, Strides
 from engines.tasks.boxes import cells, grid
 from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best, logit, sigmoid
 
@@ -28,8 +28,8 @@ class Config(DetectorConfig):
     """Per stride (N, cells, C), where boxes are apart."""
     boxes: tuple[str, ...] = ()
     """Per stride (N, cells, 4 * bins)."""
-    strides: tuple[int, ...] = (8, 16, 32)
-    bins: int = 8
+    strides: Strides = (8, 16, 32)
+    bins: int = Field(default=8, gt=1)
     """A side is 0 to bins - 1 strides away."""
     cell: Literal["middle", "corner"]
     """Where in its cell distances start: the middle (NanoDet-m) or the upper left corner (plus)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ class Config(DetectorConfig):
     """Output (N, A, 4): centre y, centre x, log height, log width against the anchor, times `scales`."""
     scores: str
     """Output (N, A, 1 + C) logits; the first column is the background."""
-    grids: tuple[int, ...]
+    grids: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)]
     """Cells along a side of each feature map."""
     scale_min: float = 0.2
     scale_max: float = 0.95

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from engines.tasks import Options
+from engines.tasks import Options, Strides
 from engines.tasks.boxes import cells, corners, grid
 from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best_class, logit, sigmoid
 
@@ -19,7 +19,7 @@ class Config(DetectorConfig):
     type: Literal["yolox"] = "yolox"
     output: str
     """(N, A, 5 + C): x, y, log width, log height in strides from the cell's corner, objectness, classes."""
-    strides: tuple[int, ...] = (8, 16, 32)
+    strides: Strides = (8, 16, 32)
     """Of the grids, in the order of their rows."""
     activated: bool = True
     """Whether the graph ends in the sigmoids of objectness and classes."""

@@ -9,15 +9,17 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from pydantic import ValidationError
 
 from engines.backends.openvino import Config as OpenVINO
 from engines.card import Card, Input, ModelFile, Origin, sha256_of
 from engines.errors import CardError, ModelFileError
 from engines.graph import INPUT, constant, model_of, serialise
-from engines.model import open_model
+from engines.model import TASKS, open_model
+from engines.parts import find_parts
 from engines.pixels import Image, Picture, fit
 from engines.results import Detections
-from engines.tasks import Options, classify, detect, detr, misfit, nanodet, nms, yolo, yolox
+from engines.tasks import Options, classify, detect, detr, fastestdet, misfit, nanodet, nms, yolo, yolox
 from tests.support.heads import HEADS, Head, apart
 
 LABELS = ("person", "bicycle", "car", "dog", "chair")
@@ -226,3 +228,27 @@ def test_a_detr_without_background_wants_one_column_less() -> None:
     wrong = misfit(plain, 91, (640, 640), {"boxes": (100, 4), "scores": (100, 92)})
     assert wrong is not None
     assert wrong.endswith("want (any, 91); {type: detr, background: last} would fit")
+
+
+@pytest.mark.parametrize(
+    ("task", "field"),
+    [
+        ({"type": "yolox", "output": "a", "strides": [0, 8]}, "strides.0"),
+        ({"type": "nanodet", "cell": "middle", "strides": []}, "strides"),
+        ({"type": "nanodet", "output": "a", "cell": "middle", "bins": 0}, "bins"),
+        ({"type": "fastestdet", "output": "a", "stride": 0}, "stride"),
+        ({"type": "detectnet", "coverage": "a", "boxes": "b", "stride": -16}, "stride"),
+        ({"type": "ssd", "boxes": "a", "scores": "b", "grids": []}, "grids"),
+        ({"type": "ssd", "boxes": "a", "scores": "b", "grids": [0]}, "grids.0"),
+    ],
+)
+def test_grids_that_cannot_be_are_refused(task: dict[str, Any], field: str) -> None:
+    """They would divide by nothing, or leave nothing to read."""
+    with pytest.raises(ValidationError) as caught:
+        find_parts(*TASKS)[task["type"]].model_validate(task)
+    assert field in [".".join(map(str, error["loc"])) for error in caught.value.errors()]
+
+
+def test_an_output_that_is_called_a_number_needs_no_quotes() -> None:
+    """FastestDet's is 758."""
+    assert fastestdet.Config.model_validate({"output": 758}).output == "758"
