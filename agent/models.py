@@ -8,7 +8,6 @@ from pathlib import Path
 
 from agent.config import ModelSection, Settings
 from agent.errors import ConfigError
-from engines.backends import BackendConfig
 from engines.card import Card
 from engines.errors import EngineError
 from engines.model import Model, open_model, task_config
@@ -71,7 +70,7 @@ def open_models(settings: Settings, store: ModelStore) -> dict[str, Model]:
                 card,
                 folder,
                 section.precision,
-                _divided(section.backend, share, askers[name]),
+                section.backend.shared(share, askers[name]),
                 _options(settings, name, card),
             )
         except EngineError as error:
@@ -96,20 +95,6 @@ def _askers(settings: Settings) -> dict[str, int]:
         for use in camera.models:
             askers[use.use] += 1_000 if camera.source.lossless or use.on is not None else 1
     return askers
-
-
-def _divided(backend: BackendConfig, share: int, askers: int) -> BackendConfig:
-    """A backend that takes threads and was given none gets its share.
-
-    One camera is answered soonest when all threads work on its picture; many are answered most often when each thread
-    works on a picture of its own.
-    """
-    fields = type(backend).model_fields
-    if "threads" in fields and getattr(backend, "threads", None) is None:
-        backend = backend.model_copy(update={"threads": share})
-    if "streams" in fields and getattr(backend, "streams", None) is None:
-        backend = backend.model_copy(update={"streams": max(1, min(askers, getattr(backend, "threads", share)))})
-    return backend
 
 
 def _options(settings: Settings, name: str, card: Card) -> Options:
