@@ -16,6 +16,7 @@ from engines.errors import BackendError, EngineError, PictureError
 from engines.model import open_model
 from engines.pixels import Picture, fit
 from tests.support.agents import fake_store
+from tests.support.backends import BACKENDS
 from tests.support.pictures import image_from, smooth_bgr
 
 SIDE = 32
@@ -52,18 +53,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return means_model(tmp_path_factory.mktemp("model") / "means.onnx")
 
 
-#: every backend that runs networks; a new one needs an entry here
-BACKENDS: dict[str, BackendConfig] = {
-    "openvino": openvino.Config(threads=1),
-    "openvino batch 4": openvino.Config(threads=1, batch=4),
-    "openvino 2 streams": openvino.Config(threads=2, streams=2),
-    "openvino 2 threads, 1 stream": openvino.Config(threads=2, streams=1),
-    "openvino auto": openvino.Config(threads=1, device="AUTO"),
-    "onnxruntime": onnxruntime.Config(threads=1),
-    "onnxruntime batch 4": onnxruntime.Config(threads=1, batch=4),
-    "onnxruntime 2 streams": onnxruntime.Config(threads=2, streams=2),
-    "onnxruntime 2 threads, 1 stream": onnxruntime.Config(threads=2, streams=1),
-}
 ENGINES = {"fake": fake.Config(outputs={"scores": (3,)}, batch=2), **BACKENDS}
 
 
