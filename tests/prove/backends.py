@@ -1,8 +1,8 @@
-"""Backends side by side: `scripts/prove backends [--write] [--only MODEL] [--seconds S] [--rounds N]`.
+"""Backends side by side: `scripts/prove backends [--write] [--only MODEL] [--kind BACKEND] [--precision P]`.
 
-Pictures a second with every slot busy, and milliseconds of a run by itself, for each backend, precision, batch and
-number of streams; with it how far the outputs lie from the reference's. The engines of one model, backend and precision
-take turns of `--seconds`, `--rounds` times, so that their ratios hold on a machine whose speed drifts.
+Pictures a second with every slot busy, CPU time of a picture, and milliseconds of a run by itself, for each backend,
+precision, batch and number of streams; with it how far the outputs lie from the reference's. The engines of one model, backend and precision
+take turns of `--seconds`, `--rounds` times (7), so that their ratios hold on a machine whose speed drifts.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,8 +33,6 @@ KINDS: dict[str, type[openvino.Config] | type[onnxruntime.Config]] = {
     "onnxruntime": onnxruntime.Config,
 }
 BATCHES = (1, 2, 4, 8)
-ALONE = 10
-"""Runs by themselves that a round's latency is the median of."""
 
 
 @dataclass
@@ -43,6 +42,8 @@ class Runner:
     config: openvino.Config | onnxruntime.Config
     engine: Engine
     per_second: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
+    """Of a picture, of all threads together: what other work on the machine disturbs least."""
     alone_ms: list[float] = field(default_factory=list)
 
     def turn(self, picture: Picture, card: Card, seconds: float) -> None:
@@ -51,7 +52,7 @@ class Runner:
         count = engine.max_batch
         batches = [engine.prepare([picture] * count, [geometry] * count) for _ in range(engine.depth)]
         tickets = [engine.submit(batch) for batch in batches]
-        done, started = 0, time.perf_counter()
+        done, started, cpu = 0, time.perf_counter(), time.process_time()
         while (elapsed := time.perf_counter() - started) < seconds:
             for slot, batch in enumerate(batches):
                 tickets[slot].result()
@@ -60,8 +61,9 @@ class Runner:
         for ticket in tickets:
             ticket.result()
         self.per_second.append(done / elapsed)
-        times = []
-        for _ in range(ALONE):
+        self.cpu_ms.append((time.process_time() - cpu) / (done + len(tickets) * count) * 1e3)
+        times: list[float] = []
+        while sum(times) < seconds * 500:
             started = time.perf_counter()
             engine.submit(batches[0]).result()
             times.append((time.perf_counter() - started) * 1e3)
@@ -80,7 +82,7 @@ def opened(config: BackendConfig, card: Card, store: ModelStore, precision: Prec
         engine.close()
 
 
-def of_model(card: Card, store: ModelStore, pictures: list[Picture], seconds: float, rounds: int) -> str:
+def of_model(card: Card, store: ModelStore, pictures: list[Picture], options: argparse.Namespace) -> str:
     """A table for each precision."""
 
     def reference(precision: Precision, shown: list[Picture]) -> Raw:
@@ -90,13 +92,23 @@ def of_model(card: Card, store: ModelStore, pictures: list[Picture], seconds: fl
     floats = reference("fp32", pictures)
     exact = Reference(floats, reference("int8", pictures), reference("int8", unsettled(pictures)))
     parts = []
-    for precision in ("fp32", "int8"):
+    for precision in options.precision or ("fp32", "int8"):
         rows: list[tuple[object, ...]] = []
-        for kind in KINDS:
-            for runner, raw in _measured(kind, card, store, precision, pictures, seconds, rounds):
+        for kind in options.kind or KINDS:
+            for runner, raw in _measured(kind, card, store, precision, pictures, options.seconds, options.rounds):
                 rows.append((kind, *_row(runner), _agreement(precision, exact, raw)))
         measure = "most apart" if precision == "fp32" else "apart / loss"
-        header = ("backend", "threads", "streams", "batch", "pictures/s", "of batch 1", "ms a run alone", measure)
+        header = (
+            "backend",
+            "threads",
+            "streams",
+            "batch",
+            "pictures/s",
+            "of batch 1",
+            "CPU ms",
+            "ms a run alone",
+            measure,
+        )
         parts.append(f"{card.name}, {precision}:\n\n{table(header, _with_ratios(rows))}")
     return "\n".join(parts)
 
@@ -118,14 +130,15 @@ def _measured(
 
 def _row(runner: Runner) -> tuple[object, ...]:
     config = runner.config
-    return (config.threads, config.streams, config.batch, median(runner.per_second), median(runner.alone_ms))
+    measured = (median(runner.per_second), median(runner.cpu_ms), median(runner.alone_ms))
+    return (config.threads, config.streams, config.batch, *measured)
 
 
 def _with_ratios(rows: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
     """Throughput against the same backend, threads and streams without batches."""
     base = {row[:3]: row[4] for row in rows if row[3] == 1}
     return [
-        (*row[:4], f"{row[4]:.0f}", f"{row[4] / base[row[:3]]:.2f}", f"{row[5]:.1f}", row[6])  # type: ignore[operator]
+        (*row[:4], f"{row[4]:.0f}", f"{row[4] / base[row[:3]]:.2f}", f"{row[5]:.1f}", f"{row[6]:.1f}", row[7])  # type: ignore[operator]
         for row in rows
     ]
 
@@ -142,6 +155,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/prove backends", description=__doc__)
     parser.add_argument("--write", action="store_true", help="record in docs/measurements.md")
     parser.add_argument("--only", choices=MODELS, action="append", help="only this model; may be repeated")
+    parser.add_argument("--kind", choices=KINDS, action="append", help="only this backend; may be repeated")
+    parser.add_argument("--precision", choices=("fp32", "int8"), action="append", help="only this one")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of one turn")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
@@ -149,14 +164,15 @@ def main() -> None:
     pictures = [Picture(image) for image in street_pictures(store, 8)]
     for name in options.only or MODELS:
         card, _ = pull_with_bar(name, store)
-        body = of_model(card, store, pictures, options.seconds, options.rounds)
+        body = of_model(card, store, pictures, options)
         print(f"## {name}\n\n{body}", flush=True)
         if options.write:
-            command = f"scripts/prove backends --only {name} --seconds {options.seconds:g} --rounds {options.rounds}"
+            command = f"scripts/prove backends {' '.join(sys.argv[1:])}"
             section(f"backends-{name}", f"Backends: {name}", command, f"{LEGEND}\n{body}")
 
 
-LEGEND = """Pictures/s: every slot busy, ready-made tensors; "of batch 1": against the same threads and streams.
+LEGEND = """Pictures/s: every slot busy, ready-made tensors; "of batch 1": against the same threads and streams; CPU ms: of one
+picture, all threads together.
 "most apart": largest deviation of an output value from ONNX Runtime's, of its output's range. "apart / loss": RMS from
 ONNX Runtime's INT8, of what ±1 level on the pixels does to that; RMS from FP32, of ONNX Runtime's INT8's.
 """
