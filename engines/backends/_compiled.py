@@ -47,7 +47,9 @@ class CompiledStore:
             for old in sorted(self._folder.glob("*.blob"), key=os.path.getmtime)[: -_KEPT + 1]:
                 old.unlink()
                 old.with_suffix(".json").unlink(missing_ok=True)
-            blob = compiled.export_model().getvalue()
+            stream = io.BytesIO()
+            compiled.export_model(stream)
+            blob = stream.getvalue()
             said = {"passport": self._passport, "sha256": hashlib.sha256(blob).hexdigest(), "names": names}
             for path, content in ((self._blob, blob), (self._blob.with_suffix(".json"), json.dumps(said).encode())):
                 partial = path.with_name(f"{path.name}.{os.getpid()}")

@@ -1,8 +1,9 @@
 """Backends side by side: `scripts/prove backends [--write] [--only MODEL] [--kind BACKEND] [--precision P]`.
 
 Pictures a second with every slot busy, CPU time of a picture, and milliseconds of a run by itself, for each backend,
-precision, batch and number of streams; with it how far the outputs lie from the reference's. The engines of one model, backend and precision
-take turns of `--seconds`, `--rounds` times (7), so that their ratios hold on a machine whose speed drifts.
+precision, batch and number of streams; with it how far the outputs lie from the reference's. The engines of one model,
+backend and precision take turns of `--seconds` (1), `--rounds` times (7), so that their ratios hold on a machine whose
+speed drifts.
 """
 
 from __future__ import annotations
@@ -171,10 +172,10 @@ def main() -> None:
             section(f"backends-{name}", f"Backends: {name}", command, f"{LEGEND}\n{body}")
 
 
-LEGEND = """Pictures/s: every slot busy, ready-made tensors; "of batch 1": against the same threads and streams; CPU ms: of one
-picture, all threads together.
-"most apart": largest deviation of an output value from ONNX Runtime's, of its output's range. "apart / loss": RMS from
-ONNX Runtime's INT8, of what ±1 level on the pixels does to that; RMS from FP32, of ONNX Runtime's INT8's.
+LEGEND = """Pictures/s: every slot busy, ready-made tensors. Of batch 1: against the same threads and streams. CPU ms:
+of one picture, all threads together. Most apart: largest deviation of an output value from ONNX Runtime's, of its
+output's range. Apart: RMS from ONNX Runtime's INT8, of what one level up or down on the pixels does to that. Loss: RMS
+from FP32, of that of ONNX Runtime's INT8.
 """
 
 
