@@ -17,11 +17,13 @@ import threading
 from types import ModuleType
 from typing import Any, cast
 
+import numpy as np
+
 from engines.errors import BackendError
 
 FATAL = 4
 """Severity that ONNX Runtime logs at: what goes wrong comes as an exception, and it would print it as well."""
-_PRELOADING = threading.Lock()
+_ONE_BY_ONE = threading.Lock()
 
 
 def import_openvino() -> Any:
@@ -32,6 +34,10 @@ def import_openvino() -> Any:
         import openvino
     except (ImportError, OSError) as error:
         raise BackendError(f"OpenVINO does not load ({error}): pip install --upgrade openvino") from None
+    # Its tables of element types are made at their first use, with the GIL let go meanwhile: a second thread that comes
+    # along then waits for them with the GIL in its hands, and neither goes on. So they are made here.
+    with _ONE_BY_ONE:
+        openvino.Tensor(np.zeros(1, np.uint8), shared_memory=True).element_type.to_dtype()
     return openvino
 
 
@@ -53,5 +59,5 @@ def preload_cuda(onnxruntime: Any) -> None:
     """Let it find CUDA's libraries among the installed packages; what it misses, it prints: not to stdout."""
     preload = getattr(onnxruntime, "preload_dlls", None)  # 1.21 and later
     if preload is not None:
-        with _PRELOADING, contextlib.redirect_stdout(sys.stderr):
+        with _ONE_BY_ONE, contextlib.redirect_stdout(sys.stderr):
             preload()

@@ -14,15 +14,15 @@ def check_inputs(model: Path, inputs: Sequence[TensorSpec], width: int, height: 
 
     For graphs as they were written: some runtimes would reshape many a graph that is none of ours to look like one.
     """
-    rows = "?" if batch > 1 else "? or 1"
-    expected = f"u8 ({rows}, 3, {height}, {width})"
     if len(inputs) == 1 and inputs[0].dtype == "uint8" and len(inputs[0].shape) == 4:
         first, *sides = inputs[0].shape
         takes = first == -1 or first == batch == 1
         if takes and all(side in (-1, want) for side, want in zip(sides, (3, height, width), strict=True)):
             return
     found = ", ".join(_said(spec) for spec in inputs) or "none"
-    raise ModelFileError(f"{model}: its inputs are {found}, not one {expected}: the card does not fit it")
+    raise ModelFileError(
+        f"{model}: its inputs are {found}, not one u8 (?, 3, {height}, {width}): the card does not fit it"
+    )
 
 
 def _said(spec: TensorSpec) -> str:

@@ -204,7 +204,7 @@ def test_precision_threads_and_device_are_said(kind, card: Card, model: Path) ->
         (TensorProto.FLOAT, ["N", 3, SIDE, SIDE], 3, r"its inputs are f32 \(\?, 3, 32, 32\)"),
         (TensorProto.UINT8, ["N", 3, SIDE, SIDE], 4, "output scores has rows of shape"),
         (TensorProto.UINT8, ["N", 1, SIDE, SIDE], 3, r"its inputs are u8 \(\?, 1, 32, 32\)"),
-        (TensorProto.UINT8, [4, 3, SIDE, SIDE], 3, r"its inputs are u8 \(4, 3, 32, 32\), not one u8 \(\? or 1, 3"),
+        (TensorProto.UINT8, [4, 3, SIDE, SIDE], 3, r"its inputs are u8 \(4, 3, 32, 32\), not one u8 \(\?, 3"),
     ],
 )
 def test_a_graph_that_the_card_does_not_fit_is_refused_by_name(

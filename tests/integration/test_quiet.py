@@ -1,4 +1,4 @@
-"""Nothing leaves unasked: the runtimes that we import start no telemetry."""
+"""The runtimes that we import start no telemetry, and may be used by several threads from the first moment."""
 
 from __future__ import annotations
 
@@ -29,6 +29,24 @@ def test_onnxruntime_stores_no_identifier_of_this_machine_and_no_events_to_uploa
     environment = plain | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_threads_that_use_openvino_for_the_first_time_at_once_do_not_wait_for_each_other_for_ever() -> None:
+    """With OpenVINO 2026.4 as it is, five of eight such processes hang."""
+    code = (
+        "import os, threading\n"
+        "from engines.quiet import import_openvino\n"
+        "start = threading.Barrier(8)\n"
+        "def use():\n"
+        "    ov = import_openvino()\n"
+        "    start.wait()\n"
+        "    ov.Type.u8.to_dtype()\n"
+        "threads = [threading.Thread(target=use, daemon=True) for _ in range(8)]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join(30)\n"
+        "os._exit(any(thread.is_alive() for thread in threads))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_nothing_else_imports_openvino_or_onnxruntime() -> None:
