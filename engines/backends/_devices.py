@@ -13,6 +13,7 @@ DEVICE = rf"^({_ONE}|AUTO|AUTO:{_ONE}(,{_ONE})*)$"
 _AUTO = ("GPU", "CPU")
 """AUTO's order. NPUs compute in f16 only, which is to be asked for by name."""
 _BRINGS = {
+    "CPU": "`pip install --force-reinstall openvino` mends an installation without it",
     "GPU": "its driver comes with `apt install intel-opencl-icd`, and the agent's user must be in the group `render`",
     "NPU": "its driver is Intel's linux-npu-driver, and the agent's user must be able to open /dev/accel/accel0",
 }

@@ -23,6 +23,9 @@ from engines.errors import BackendError, ModelFileError
 from engines.pixels import Geometry, Picture
 from engines.quiet import import_openvino
 
+_SAID = {"threads": "INFERENCE_NUM_THREADS", "streams": "NUM_STREAMS"}
+"""How status calls options that not all devices have."""
+
 
 class Config(ThreadedConfig):
     """`{type: openvino, threads: 2}`, `{type: openvino, device: GPU, float_precision: f16}`."""
@@ -68,8 +71,7 @@ class OpenVINOEngine(Engine):
             "device": network.device,
             "precision": precision,
             "float_precision": floats,
-            "threads": threads,
-            "streams": streams,
+            **{said: network.options[name] for said, name in _SAID.items() if name in network.options},
             "batch": self.max_batch,
         }
         self._slots = InputSlots(self.depth, self.max_batch, height, width)
@@ -133,6 +135,8 @@ class _Network:
     """Of its inputs and outputs."""
     device: str
     """What it runs on, for people; and why not on what was preferred."""
+    options: dict[str, Any]
+    """What it was compiled with."""
 
 
 def _network(
@@ -166,7 +170,7 @@ def _network(
             compiled, names = known
             running = ", ".join(compiled.get_property("EXECUTION_DEVICES"))
             said = full_name if running == "CPU" else f"{full_name} ({running})"
-            return _Network(compiled, names, "; ".join([said, *(f"not {error}" for error in failures)]))
+            return _Network(compiled, names, "; ".join([said, *(f"not {error}" for error in failures)]), options)
     raise failures[-1]
 
 
