@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from engines.quiet import import_onnxruntime
+from tests.contract.test_engines import means_model
 
 
 def test_the_engine_runs_without_openvinos_telemetry() -> None:
@@ -25,10 +26,16 @@ def test_onnxruntime_stores_no_identifier_of_this_machine_and_no_events_to_uploa
     import_onnxruntime()  # fails by name where it is not installed
     # Where it believes to be in CI it keeps quiet by itself.
     plain = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")}
-    code = "from engines.quiet import import_onnxruntime; import_onnxruntime()"
-    environment = plain | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
-    assert list(tmp_path.rglob("*")) == []
+    home, model = tmp_path / "home", means_model(tmp_path / "means.onnx")
+    home.mkdir()
+    code = (
+        "import sys\n"
+        "from engines.quiet import import_onnxruntime\n"
+        "session = import_onnxruntime().InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])\n"
+    )
+    environment = plain | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    subprocess.run([sys.executable, "-c", code, str(model)], check=True, timeout=60, env=environment)
+    assert list(home.rglob("*")) == []
 
 
 def test_threads_that_use_openvino_for_the_first_time_at_once_do_not_wait_for_each_other_for_ever() -> None:
