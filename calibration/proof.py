@@ -26,12 +26,12 @@ from rich.progress import track
 
 from calibration.dataset import pictures_in, pictures_of_coco, prepare, set_hash, spread
 from calibration.errors import CalibrationError, DatasetError, MissingExtra
+from engines.batch import compile_model
 from engines.card import Card, model_file
 from engines.errors import EngineError
-from engines.graph import load, serialise
+from engines.graph import load
 from engines.model import task_config
 from engines.qdq import Table, apply
-from engines.quiet import import_openvino
 from engines.results import Classification, Detections, Result
 from engines.store import ModelStore, default_root
 from engines.tasks import Options, Task
@@ -55,13 +55,12 @@ def results(card: Card, task: Task, model: onnx.ModelProto, paths: Sequence[Path
 
 def compiled(model: onnx.ModelProto, threads: int = 0) -> Callable[[NDArray[np.uint8]], dict[str, Any]]:
     """Return the model on this CPU at explicit float32: a tensor in, output name -> array out."""
-    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
-    core = import_openvino().Core()
-    graph = core.read_model(serialise(model))
-    names = [min(port.get_names()) for port in graph.outputs]
-    network = core.compile_model(graph, "CPU", options)
-    request = network.create_infer_request()
-    return lambda tensor: dict(zip(names, request.infer([tensor]).values(), strict=True))
+    request = compile_model(model, threads).create_infer_request()
+
+    def run(tensor: NDArray[np.uint8]) -> dict[str, Any]:
+        return {name: array for port, array in request.infer([tensor]).items() for name in port.get_names()}
+
+    return run
 
 
 def agreement(fp32: Sequence[Result], int8: Sequence[Result]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engines.errors import ModelFileError
 from engines.graph import serialise
-from engines.quiet import import_openvino
+from engines.quiet import import_onnxruntime, import_openvino
 
 Outputs = dict[str, NDArray[Any]]
 Run = Callable[[NDArray[Any]], Outputs]
@@ -56,8 +56,7 @@ def runner(model: onnx.ModelProto, where: str) -> Run:
 
 
 def _onnxruntime(model: onnx.ModelProto, where: str) -> Run:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     # The graph as it is written: an optimiser's mistake or rounding would blur what is compared.
