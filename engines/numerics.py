@@ -81,7 +81,7 @@ def output_shapes(model: onnx.ModelProto, where: str) -> dict[str, tuple[int, ..
     """Output name -> shape as OpenVINO infers it, -1 where it is free. Raises ModelFileError."""
     try:
         ports = import_openvino().Core().read_model(serialise(model)).outputs
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # ValueError: a name that is no text
         raise ModelFileError(f"{where}: OpenVINO does not read the network: {_last(error)}") from None
     found: dict[str, tuple[int, ...]] = {}
     for value, port in zip(model.graph.output, ports, strict=True):
@@ -100,7 +100,7 @@ def on_openvino(model: onnx.ModelProto, where: str) -> Run:
         names = [value.name for value in model.graph.output]
         compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         request = compiled.create_infer_request()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ModelFileError(f"{where}: OpenVINO cannot compile the network: {_last(error)}") from None
 
     def run(tensor: NDArray[Any]) -> Outputs:
