@@ -15,9 +15,10 @@ import psutil
 import pytest
 
 from agent.errors import SourceError
-from agent.sources import Intake, SourceConfig, file, network, synthetic
+from agent.sources import Intake, SourceConfig, file, gstreamer, network, synthetic
 from agent.sources.synthetic import BITS, read_barcode
 from tests.support.clips import SHORT, Clip
+from tests.support.gstreamer import need_gstreamer
 from tests.support.rtsp import RtspServer
 
 
@@ -46,7 +47,11 @@ def camera() -> Iterator[RtspServer | None]:
         yield server
 
 
-@pytest.fixture(params=["synthetic", "synthetic-lossless", "file", "file-live", "rtsp-tcp", "rtsp-udp"])
+KINDS = ["synthetic", "synthetic-lossless", "file", "file-live", "rtsp-tcp", "rtsp-udp"]
+KINDS += ["gstreamer-tcp", "gstreamer-udp", "gstreamer-live", "gstreamer-lossless"]
+
+
+@pytest.fixture(params=KINDS)
 def case(request: pytest.FixtureRequest, camera: RtspServer | None) -> Case:
     kind, _, variant = request.param.partition("-")
     if kind == "synthetic":
@@ -56,23 +61,37 @@ def case(request: pytest.FixtureRequest, camera: RtspServer | None) -> Case:
         pace = variant or "lossless"
         absent = file.Config(path=Path("/absent.mp4"), pace=pace)
         return Case(file.Config(path=SHORT.path(), pace=pace, loop=True), absent, SHORT.frames)
-    return _network_case(camera, variant)
+    if kind == "gstreamer":
+        need_gstreamer()
+        if variant not in ("tcp", "udp"):
+            return _pipeline_case(variant)
+    return _network_case(camera, kind, variant)
 
 
-@pytest.fixture(params=["tcp", "udp"])
+@pytest.fixture(params=["rtsp-tcp", "rtsp-udp", "gstreamer-tcp", "gstreamer-udp"])
 def network_case(request: pytest.FixtureRequest, camera: RtspServer | None) -> Case:
-    return _network_case(camera, request.param)
+    kind, _, transport = request.param.partition("-")
+    if kind == "gstreamer":
+        need_gstreamer()
+    return _network_case(camera, kind, transport)
 
 
-def _network_case(camera: RtspServer | None, transport: Literal["tcp", "udp"]) -> Case:
+def _network_case(camera: RtspServer | None, kind: str, transport: Literal["tcp", "udp"]) -> Case:
     if camera is None:
         pytest.skip("no RTSP server here")
     camera.flow()
-    good, absent = (
-        network.Config(url=url, transport=transport, timeout_s=TIMEOUT_S)
-        for url in (camera.urls[0], f"{camera.urls[0]}-absent")
-    )
+    config = gstreamer.Config if kind == "gstreamer" else network.Config
+    url = camera.urls[0]
+    good, absent = (config(url=at, transport=transport, timeout_s=TIMEOUT_S) for at in (url, f"{url}-absent"))
     return Case(good, absent, CLIP.frames)
+
+
+def _pipeline_case(variant: Literal["live", "lossless"]) -> Case:
+    good, absent = (
+        gstreamer.Config(pipeline=f"filesrc location={path} ! decodebin", pace=variant)
+        for path in (SHORT.path(), "/absent.mp4")
+    )
+    return Case(good, absent, SHORT.frames)
 
 
 def test_it_yields_pictures_with_the_right_planes(case: Case) -> None:
