@@ -9,14 +9,18 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
+import logging
 import sys
 import threading
+import warnings
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 from agent.errors import SourceError
+
+log = logging.getLogger(__name__)
 
 INSTALL = "sudo apt install python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-{good,bad} gstreamer1.0-libav"
 FOLDERS = tuple(
@@ -29,6 +33,8 @@ FOLDERS = tuple(
 )
 """Where Debian, Ubuntu and JetPack, Arch, and Fedora keep it."""
 _NEEDED = ("Gst", "GstApp", "GstVideo")
+_DOMAINS = ("GStreamer", "GStreamer-Base", "GStreamer-Video", "GStreamer-RTP", "GStreamer-RTSP", "GLib-GIO")
+"""Libraries that print warnings of their own."""
 _loading = threading.Lock()
 
 
@@ -62,9 +68,18 @@ def _loaded() -> Any:
         raise Absent(f"GStreamer does not load ({error}): {INSTALL}") from None
     if not ready:
         raise Absent(f"GStreamer does not start: {INSTALL}")
+    glib = importlib.import_module("gi.repository.GLib")
     # Threads that wait for work for 15 s after a pipeline is closed are of no use to anybody.
-    importlib.import_module("gi.repository.GLib").ThreadPool.set_max_unused_threads(0)
+    glib.ThreadPool.set_max_unused_threads(0)
+    # What libraries would print goes where everything goes; PyGObject makes Python warnings of what GObject says.
+    for domain in _DOMAINS:
+        glib.log_set_handler(domain, glib.LogLevelFlags.LEVEL_MASK, _log, None)
+    warnings.filterwarnings("ignore", category=importlib.import_module("gi.repository.GObject").Warning)
     return gst
+
+
+def _log(domain: str | None, _level: Any, message: str, _data: Any) -> None:
+    log.debug("%s: %s", domain, message)
 
 
 def keep_unwinder() -> None:

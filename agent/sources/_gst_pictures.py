@@ -45,30 +45,30 @@ class Pictures:
         """Of one picture; 0 where the rate is not known or not fixed."""
 
     def image(self, sample: Any) -> Image:
-        """Raises SourceError for a format that the engines do not read, ValueError for a picture that is not whole."""
+        """Raises SourceError for what the engines do not read."""
         caps, buffer = sample.get_caps(), sample.get_buffer()
-        if self._caps is None or not caps.is_equal(self._caps):
+        if self._caps is None or caps is None or not caps.is_equal(self._caps):
             self._read(caps)
         if self._bounded is None:
             self._bounded = _is_bounded(buffer)
         info = self._info
         meta = video().buffer_get_video_meta(buffer)
         offsets, strides = (info.offset, info.stride) if meta is None else (meta.offset, meta.stride)
-        memory = np.asarray(_Mapped(buffer))
-        if self._bounded:
-            memory = memory.copy()
-        planes = []
-        for index, (step, pixel) in enumerate(_LAYOUT[self._format]):
-            rows, columns = -(-info.height // step), -(-info.width // step)
-            stride = (strides[index], pixel, 1)
-            shape = (rows, columns, pixel)
-            plane: Plane = np.ndarray(shape, np.uint8, memory, offsets[index], stride)  # raises where memory is short
-            planes.append(plane if pixel > 1 else plane[:, :, 0])
-        return Image(tuple(planes), self._format, self._matrix, self._range, (info.width, info.height))
+        try:
+            memory = np.asarray(_Mapped(buffer))
+            if self._bounded:
+                memory = memory.copy()
+            planes = tuple(
+                _plane(memory, info, step, pixel, offset, stride)
+                for (step, pixel), offset, stride in zip(_LAYOUT[self._format], offsets, strides, strict=False)
+            )
+        except (ValueError, TypeError) as error:  # a source that announces one size and hands out another
+            raise SourceError(f"{self._label}: gave a picture that cannot be read: {error}") from None
+        return Image(planes, self._format, self._matrix, self._range, (info.width, info.height))
 
     def _read(self, caps: Any) -> None:
-        info = video().VideoInfo.new_from_caps(caps)
-        name = caps.get_structure(0).get_string("format") if caps.get_size() else None
+        name = caps.get_structure(0).get_string("format") if caps is not None and caps.get_size() else None
+        info = video().VideoInfo.new_from_caps(caps) if name else None
         if info is None or name not in _FORMATS:
             raise SourceError(
                 f"{self._label}: its appsink gets {name or 'no raw video'}, the engines read {', '.join(_FORMATS)}: "
@@ -82,7 +82,15 @@ class Pictures:
         self._matrix = matrix_of(_H273.get(matrix, _UNSPECIFIED), info.width, info.height)
         self.duration_ns = round(1e9 * info.fps_d / info.fps_n) if info.fps_n else 0
         rate = f"{info.fps_n / info.fps_d:g}" if info.fps_n else "variable"
+        self._intake.facts.setdefault("codec", "raw")
         self._intake.facts.update(size=f"{info.width}x{info.height}", rate=rate)
+
+
+def _plane(memory: Plane, info: Any, step: int, pixel: int, offset: int, stride: int) -> Plane:
+    """View of one plane, (H, W) or (H, W, bytes a pixel). Raises ValueError or TypeError where the memory is short."""
+    shape = (-(-info.height // step), -(-info.width // step), pixel)
+    view: Plane = np.ndarray(shape, np.uint8, memory, offset, (stride, pixel, 1))
+    return view if pixel > 1 else view[:, :, 0]
 
 
 def _is_bounded(buffer: Any) -> bool:

@@ -11,7 +11,7 @@ from agent.errors import Refused, SourceError
 from agent.frame import Timestamp
 from agent.sources import Intake, Pictures
 from agent.sources._gst import gstreamer
-from agent.sources._gst_arrivals import Arrivals
+from agent.sources._gst_arrivals import MOST_AWAITED, Arrivals
 from agent.sources._gst_pictures import Pictures as Reader
 
 _POLL_NS = 50_000_000
@@ -38,8 +38,8 @@ class Stream:
         self._arrivals = Arrivals(intake)
         self._last_ns = -1
         self._began_ns = time.time_ns()
-        self._paced = False
-        """A recording that is shown in real time: pictures are decoded ahead and wait for theirs."""
+        self._live = self._paced = False
+        """Paced: a recording that is shown in real time: pictures are decoded ahead and wait for theirs."""
         self.faults: list[SourceError] = []
         """Added to by who finds out, in a thread of GStreamer's, that this can come to nothing."""
 
@@ -50,10 +50,10 @@ class Stream:
             _meet(element, self._arrivals)
         self._pipeline.connect("deep-element-added", _added, self._arrivals)
         change = self._pipeline.set_state(gst.State.PAUSED)
-        live = change == gst.StateChangeReturn.NO_PREROLL
-        if live and self._lossless:
+        self._live = change == gst.StateChangeReturn.NO_PREROLL
+        if self._live and self._lossless:
             raise SourceError(f"{self._label}: is live, which cannot be read without loss: leave out 'pace: lossless'")
-        self._paced = not live and not self._lossless
+        self._paced = not self._live and not self._lossless
         self._sink.set_property("sync", self._paced)
         self._sink.set_property("drop", not self._lossless)
         self._sink.set_property("max-buffers", _HELD)
@@ -76,18 +76,20 @@ class Stream:
             if sample is None:
                 if self._listen(_POLL_NS if self._sink.is_eos() else 0):
                     return
-                if time.monotonic_ns() - since_ns >= self._silence_ns:
-                    raise SourceError(f"{self._label}: no picture for {self._silence_ns / 1e9:g} s")
+                self._check_flow(since_ns)
                 continue
             captured = self._captured(sample)
             if captured is not None:
-                try:
-                    image = self._reader.image(sample)
-                except (ValueError, TypeError) as error:
-                    self._skip(str(error))
-                else:
-                    yield captured, image
+                yield captured, self._reader.image(sample)
             since_ns = time.monotonic_ns()
+
+    def _check_flow(self, since_ns: int) -> None:
+        """Raise SourceError where nothing comes, or nothing comes of it."""
+        # A stream that we have just joined brings no picture before its first key frame.
+        if time.monotonic_ns() - max(since_ns, self._arrivals.last_ns) >= self._silence_ns:
+            raise SourceError(f"{self._label}: no picture for {self._silence_ns / 1e9:g} s")
+        if self._arrivals.untaken > MOST_AWAITED:
+            raise SourceError(f"{self._label}: {self._arrivals.untaken} pictures came, and none could be decoded")
 
     def _captured(self, sample: Any) -> Timestamp | None:
         """When it was taken; None if it is damaged."""
@@ -131,8 +133,8 @@ class Stream:
             if message.type == gst.MessageType.ERROR:
                 raise self._error(*message.parse_error())
             if message.type == gst.MessageType.EOS:
-                # What has a length is a recording; a camera's stream, or an endless download, has none.
-                if self._lossless or self._pipeline.query_duration(gst.Format.TIME)[0]:
+                # An endless download is not live to GStreamer, but has no length either.
+                if self._lossless or (not self._live and self._pipeline.query_duration(gst.Format.TIME)[0]):
                     return True
                 raise SourceError(f"{self._label}: the camera has ended the stream")
             problem, _ = message.parse_warning()
@@ -146,7 +148,9 @@ class Stream:
             return Refused(f"{self._label}: the camera refuses these credentials: check username and password")
         # The details are lines of source code and elements; the last one may say what happened.
         last = (details or "").strip().rpartition("\n")[2]
-        said = problem.message if not last or ": /Gst" in last else f"{problem.message} {last}"
+        said = problem.message if not last or ": /Gst" in last else f"{problem.message.rstrip('.')} ({last})"
+        if "not-negotiated" in said:
+            said += ": put videoconvert, or where the memory is a device's its own converter, before the end"
         return SourceError(f"{self._label}: {shortened(self._mask(said))}")
 
     def _skip(self, what: str) -> None:
