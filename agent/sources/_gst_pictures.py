@@ -55,9 +55,7 @@ class Pictures:
         meta = video().buffer_get_video_meta(buffer)
         offsets, strides = (info.offset, info.stride) if meta is None else (meta.offset, meta.stride)
         try:
-            memory = np.asarray(_Mapped(buffer))
-            if self._bounded:
-                memory = memory.copy()
+            memory = _copied(buffer) if self._bounded or not _is_addressable() else np.asarray(_Mapped(buffer))
             planes = tuple(
                 _plane(memory, info, step, pixel, offset, stride)
                 for (step, pixel), offset, stride in zip(_LAYOUT[self._format], offsets, strides, strict=False)
@@ -101,6 +99,17 @@ def _is_bounded(buffer: Any) -> bool:
     return bool(most)
 
 
+def _copied(buffer: Any) -> Plane:
+    return np.frombuffer(buffer.extract_dup(0, buffer.get_size()), np.uint8)
+
+
+@cache
+def _is_addressable() -> bool:
+    """Whether hash() of a boxed value is its address: NVIDIA's bindings stand on that too, but nobody promises it."""
+    buffer = gstreamer().Buffer.new()
+    return f" at {hash(buffer):#x})" in repr(buffer)
+
+
 class _MapInfo(ctypes.Structure):
     """`GstMapInfo`, whose layout is part of GStreamer's stable interface."""
 
@@ -135,7 +144,6 @@ class _Mapped:
     def __init__(self, buffer: Any) -> None:
         """Raises ValueError where the CPU cannot read it."""
         self._info, self._buffer = _MapInfo(), None
-        # hash() of a boxed value is its address: NVIDIA's own Python bindings stand on that too.
         if not _library().gst_buffer_map(hash(buffer), ctypes.byref(self._info), _READ):
             raise ValueError("its memory cannot be read by the CPU")
         self._buffer, self._unmap = buffer, _library().gst_buffer_unmap

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from threading import Event
 from typing import Any
 
@@ -13,16 +12,13 @@ from agent.sources import Intake, Pictures
 from agent.sources._gst import gstreamer
 from agent.sources._gst_arrivals import MOST_AWAITED, Arrivals
 from agent.sources._gst_pictures import Pictures as Reader
+from agent.sources._gst_text import Mask, every, shortened
 
 _POLL_NS = 50_000_000
 """How soon a stop or a message on the bus is noticed while no picture comes."""
 _HELD = 4
 """Pictures that may wait for the capture thread: several come at once when a stream begins, or a machine is busy. Only
 when it is further behind are they dropped, oldest first; which of them an engine gets is the mailbox's to decide."""
-_LONGEST = 300
-
-Mask = Callable[[str], str]
-"""Takes credentials out of a text."""
 
 
 class Stream:
@@ -73,15 +69,15 @@ class Stream:
         since_ns = time.monotonic_ns()
         while not stop.is_set():
             sample = self._sink.try_pull_sample(_POLL_NS)
+            if sample is not None:
+                captured = self._captured(sample)
+                if captured is not None:
+                    yield captured, self._reader.image(sample)
+                since_ns = time.monotonic_ns()
+            if self._listen(_POLL_NS if sample is None and self._sink.is_eos() else 0):
+                return
             if sample is None:
-                if self._listen(_POLL_NS if self._sink.is_eos() else 0):
-                    return
                 self._check_flow(since_ns)
-                continue
-            captured = self._captured(sample)
-            if captured is not None:
-                yield captured, self._reader.image(sample)
-            since_ns = time.monotonic_ns()
 
     def _check_flow(self, since_ns: int) -> None:
         """Raise SourceError where nothing comes, or nothing comes of it."""
@@ -156,20 +152,6 @@ class Stream:
     def _skip(self, what: str) -> None:
         self._intake.unreadable += 1
         self._intake.last_error = f"{self._label}: {shortened(self._mask(what))}"
-
-
-def every(iterator: Any) -> list[Any]:
-    """What a Gst.Iterator hands out."""
-    found = []
-    while (step := iterator.next())[0] == gstreamer().IteratorResult.OK:
-        found.append(step[1])
-    return found
-
-
-def shortened(text: str) -> str:
-    """One line of at most a few words."""
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
 
 
 def _added(_bin: Any, _inner: Any, element: Any, arrivals: Arrivals) -> None:

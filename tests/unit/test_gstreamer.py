@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from agent.errors import SourceError
-from agent.sources import Intake, _gst
+from agent.sources import Intake, _gst, _gst_pictures
 from agent.sources._gst_pictures import _is_bounded
 from agent.sources._gst_presets import DECODERS, check_decoder, csi_source, elements, rtp_chain
+from agent.sources._gst_text import masking
 from agent.sources.gstreamer import Config
 from engines.card import Input
 from engines.pixels import Image, Picture, TensorWriter, fit
@@ -75,6 +76,16 @@ def test_pictures_are_views_and_cannot_be_written_to(gst: object) -> None:
     """No copy between the decoder and the engine."""
     (image,) = take(Config(pipeline="videotestsrc ! video/x-raw,format=I420"))
     assert not any(plane.flags.owndata or plane.flags.writeable for plane in image.planes)
+
+
+def test_where_buffers_cannot_be_addressed_they_are_copied(gst: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with bindings that we do not know yet: the same pixels, by another way."""
+    config = Config(pipeline="videotestsrc ! video/x-raw,format=I420")
+    (view,) = take(config)
+    monkeypatch.setattr(_gst_pictures, "_is_addressable", lambda: False)
+    (copy,) = take(config)
+    for one, other in zip(view.planes, copy.planes, strict=True):
+        assert (one == other).all()
 
 
 def test_a_picture_from_a_pool_with_a_bound_is_known(gst) -> None:
@@ -197,6 +208,15 @@ def test_what_does_not_fit_together_is_refused_by_the_configuration(keys: dict) 
     """Without GStreamer, and without showing what was given."""
     with pytest.raises(ValidationError):
         Config.model_validate(keys)
+
+
+def test_messages_name_no_secrets(gst: object) -> None:
+    """Though GStreamer repeats a property's value; what is no secret stays readable."""
+    with pytest.raises(SourceError) as caught:
+        take(Config(pipeline='v4l2src device=0 ! fakesink user-pw="gehe im" sync=gehe'))
+    assert "gehe im" not in str(caught.value)
+    mask = masking("rtspsrc user-pw='a b' sensor-id=0 ! x password=geheim", "Pa$$")
+    assert mask("a b, 0, geheim, Pa$$, rtsp://u:p@h") == "***, 0, ***, ***, rtsp://***@h"
 
 
 def test_labels_name_no_secrets() -> None:
