@@ -14,15 +14,19 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import yaml
 
 from agent.errors import Refused, SourceError
 from agent.sources import Intake
 from agent.sources.gstreamer import Config
 from agent.sources.synthetic import read_barcode
 from engines.pixels import Image
+from engines.store import ModelStore
 from tests.integration.test_network_source import is_right, luma_by_index, seen_of
+from tests.support.broker import Mosquitto, Subscriber
 from tests.support.clips import HD, Clip
 from tests.support.gstreamer import need_gstreamer
+from tests.support.process import Sightwire
 from tests.support.rtsp import RtspServer
 
 Transport = Literal["tcp", "udp"]
@@ -247,3 +251,36 @@ def test_engines_and_gstreamer_live_in_one_process() -> None:
     for first in ("engine", "gstreamer"):
         done = subprocess.run([sys.executable, "-c", program, first], capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_agent_publishes_what_gstreamer_reads(tmp_path: Path, real_models: ModelStore) -> None:
+    """With a real engine beside it, by the camera's clock, and stops in peace; no secret leaves."""
+    with RtspServer(CLIP, user="me", password="geheim") as camera, Mosquitto(tmp_path) as broker:
+        source = {"type": "gstreamer", "url": camera.urls[0], "username": "me", "password": "geheim"}
+        wrong = {"type": "gstreamer", "pipeline": "videotestsr password=geheim"}
+        config = tmp_path / "site.yaml"
+        config.write_text(
+            yaml.safe_dump(
+                {
+                    "agent": {"name": "gatehouse"},
+                    "mqtt": {"url": broker.url},
+                    "models": {"people": {"model": "person-ssdlite"}},
+                    "cameras": {
+                        "dock": {"source": source, "models": ["people"]},
+                        "typo": {"source": wrong, "models": ["people"]},
+                    },
+                }
+            )
+        )
+        with Subscriber(broker.observer_url) as listener:
+            with Sightwire("run", config, models=real_models.root) as agent:
+                results = lambda seen: [m.data for m in seen if m.topic.endswith("/detections")]  # noqa: E731
+                listener.wait_for(lambda seen: any(result["clock"] == "rtcp" for result in results(seen)), 20)
+                agent.interrupt()
+                assert agent.wait() == 0
+                printed = agent.out + agent.err
+            messages = list(listener.messages)
+    (why,) = {m.data["reason"] for m in messages if m.topic.endswith("typo/status") and m.data["state"] == "lost"}
+    assert why == "GStreamer videotestsr: no element \"videotestsr\", did you mean 'videotestsrc'?"
+    for word in ("geheim", "Traceback", "CRITICAL"):
+        assert word not in printed + str([message.payload for message in messages])

@@ -261,6 +261,26 @@ def test_a_decoder_that_is_not_there_is_an_error_with_its_package() -> None:
         rtp_chain("VP8", "auto", among())
 
 
+@pytest.mark.parametrize(
+    ("encoding", "codec", "camera"),
+    [
+        ("H264", "h264", "openh264enc ! rtph264pay"),
+        ("H265", "hevc", "x265enc tune=zerolatency speed-preset=ultrafast log-level=none ! h265parse ! rtph265pay"),
+        ("JPEG", "mjpeg", "jpegenc ! rtpjpegpay"),
+    ],
+)
+def test_software_decodes_what_cameras_send(gst, encoding: str, codec: str, camera: str) -> None:
+    """From RTP packets on."""
+    made = "videotestsrc num-buffers=5 pattern=solid-color foreground-color=0xffc83214 ! video/x-raw,format=I420"
+    chain = rtp_chain(encoding, "software", gst.ElementFactory.find)
+    intake = Intake()
+    taken = take(Config(pipeline=f"{made} ! {camera} ! {chain}", pace="lossless"), 10, intake)
+    assert len(taken) == 5
+    assert np.abs(rgb(taken[-1]).astype(int) - np.array([200, 50, 20])[:, None, None]).max() <= 12
+    assert intake.facts["codec"] == codec
+    assert intake.unreadable == 0
+
+
 def test_a_jetsons_camera_is_a_pipeline_of_its_elements() -> None:
     """On any other machine, an error with the package."""
     chain = csi_source(1, 1280, 720, 29.97, among("nvarguscamerasrc", "nvvidconv"))
