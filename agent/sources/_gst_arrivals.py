@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any, NamedTuple
 
@@ -40,6 +41,7 @@ class Arrivals:
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
+        self._lock = threading.Lock()  # filled by GStreamer's threads, emptied by the capture thread
         self._arrived: dict[int, Arrival] = {}
         self._last: Arrival | None = None
         self._awaited: int | None = 0
@@ -56,7 +58,8 @@ class Arrivals:
     def take(self, pts: int) -> Arrival | None:
         """What is known of the picture with this stamp, or of the last one; None where there is no decoder."""
         self.untaken = 0
-        return self._arrived.pop(pts, self._last)
+        with self._lock:
+            return self._arrived.pop(pts, self._last)
 
     def meet(self, element: Any) -> None:
         """Watch an element's door if it is a video decoder."""
@@ -84,9 +87,10 @@ class Arrivals:
                 self._awaited += 1
         self._last = Arrival(now_ns, _captured_ns(buffer), self._awaited is None, self._lost)
         if buffer.pts != gst.CLOCK_TIME_NONE:
-            self._arrived[buffer.pts] = self._last
-            if len(self._arrived) > _KEPT:
-                self._arrived.pop(next(iter(self._arrived)), None)
+            with self._lock:
+                self._arrived[buffer.pts] = self._last
+                if len(self._arrived) > _KEPT:
+                    del self._arrived[next(iter(self._arrived))]
         return gst.PadProbeReturn.OK
 
 
