@@ -222,7 +222,8 @@ def test_converts_an_ssd_graph() -> None:
     outputs = {value.name: shape_of(value) for value in model.graph.output}
     assert outputs == {"box_deltas": (-1, 192, 4), "class_logits": (-1, 192, 2)}
     assert serialise(model) == serialise(convert("ssd", data, {"size": 16}, "x.pb"))
-    assert proved_batch(bake(model, Normalisation(), "x"), 4) == 4
+    # Scaled as it was trained: levels up to 255 would drive every ReLU6 to its end, and all pictures be the same.
+    assert proved_batch(bake(model, Normalisation(mean=(127.5,), std=(127.5,)), "x"), 4) == 4
 
 
 def test_ssd_cut_short_anywhere() -> None:
