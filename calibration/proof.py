@@ -88,8 +88,19 @@ def top1(labels: Path, paths: Sequence[Path], fp32: Sequence[Result], int8: Sequ
     return {"metric": "top-1", "fp32": right(fp32), "int8": right(int8), "agreement": agreement(fp32, int8)["int8"]}
 
 
+_SIZES = {"all": 0, "small": 3, "medium": 4, "large": 5}
+"""Where COCOeval's summary has them."""
+
+
 def average_precision(annotations: Path, labels: Sequence[str], ids: Sequence[int], found: Sequence[Result]) -> float:
     """COCO's AP at IoU .50 to .95 over the labels, by pycocotools (MissingExtra without it)."""
+    return precision_by_size(annotations, labels, ids, found)["all"]
+
+
+def precision_by_size(
+    annotations: Path, labels: Sequence[str], ids: Sequence[int], found: Sequence[Result]
+) -> dict[str, float]:
+    """As `average_precision`, of all objects, and of small (below 32x32 pixels), medium and large (96x96) ones."""
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -100,14 +111,14 @@ def average_precision(annotations: Path, labels: Sequence[str], ids: Sequence[in
         categories = [truth.getCatIds(catNms=[label])[0] for label in labels]
         rows = [row for image, result in zip(ids, found, strict=True) for row in _coco_rows(image, result, categories)]
         if not rows:
-            return 0.0
+            return dict.fromkeys(_SIZES, 0.0)
         evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
         evaluation.params.catIds = categories
         evaluation.params.imgIds = list(ids)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return round(float(evaluation.stats[0]), 4)
+    return {size: round(float(evaluation.stats[index]), 4) for size, index in _SIZES.items()}
 
 
 def _coco_rows(image: int, result: Result, categories: Sequence[int]) -> Iterator[dict[str, Any]]:
