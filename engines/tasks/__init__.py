@@ -105,6 +105,8 @@ def misfit(config: TaskConfig, labels: int, size: tuple[int, int], found: Mappin
 
 
 def _matches(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    if wanted == (1,) and shape == ():
+        return True  # one number a picture, without a side of its own
     return len(shape) == len(wanted) and all(
         ANY in pair or pair[0] == pair[1] for pair in zip(shape, wanted, strict=True)
     )
@@ -119,11 +121,19 @@ def _remedy(config: TaskConfig, labels: int, size: tuple[int, int], found: Mappi
     for other in config.alternatives():
         if _fits(other, labels, size, found):
             return f"; {{{other.reading}}} would fit"
-    sides = sorted({side for shape in found.values() for side in shape if side > 0})
-    for count in range(1, max(sides, default=0) + 1) if sides and sides[-1] < 100_000 else ():
-        if _fits(config, count, size, found):
+    for count in _counts(config, size, found):
+        if count > 0 and _fits(config, count, size, found):
             return f"; {count} label{'s' * (count != 1)} would fit"
     return ""
+
+
+def _counts(config: TaskConfig, size: tuple[int, int], found: Mapping[str, tuple[int, ...]]) -> Iterator[int]:
+    """Numbers of labels for which some side of an output would be right: sides grow evenly with them."""
+    two = config.outputs(2, size)
+    for name, one in config.outputs(1, size).items():
+        for side, a, b in zip(found.get(name, ()), one, two[name], strict=False):
+            if a != b:
+                yield 1 + (side - a) // (b - a)
 
 
 def _text(shape: tuple[int, ...]) -> str:

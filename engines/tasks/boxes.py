@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,16 +39,21 @@ def overlapping(xyxy: Boxes, limit: float) -> NDArray[np.bool_]:
     return more
 
 
-def suppress(xyxy: Boxes, label: NDArray[np.integer] | None, limit: float) -> NDArray[np.intp]:
-    """Greedy non-maximum suppression of finite boxes, best first: indices of the rows that stay, best first.
+def suppress(
+    xyxy: Boxes, score: NDArray[np.float32], label: NDArray[np.int32] | None, limit: float
+) -> NDArray[np.intp]:
+    """Greedy non-maximum suppression of finite boxes: indices of the rows that stay, best first.
 
     A box goes when a better one that stayed overlaps it by more than `limit` IoU (Felzenszwalb et al. 2010) and has the
-    same label; whatever its label, where `label` is None.
+    same label; whatever its label, where `label` is None. Scores are above 0.
     """
-    goes = overlapping(xyxy, limit)
-    if label is not None:
-        goes &= label[:, None] == label
-    return np.flatnonzero(_greedy(goes) < 0)
+    # Labels are kept apart by moving them apart: a box from far outside would leave no digits for the others.
+    xywh = np.clip(xyxy, -_FAR, _FAR).astype(np.float64)
+    xywh[:, 2:] -= xywh[:, :2]
+    dnn: Any = cv2.dnn  # its types ask for lists, which are slower
+    if label is None:
+        return np.array(dnn.NMSBoxes(xywh, score, 0.0, limit), np.intp)
+    return np.array(dnn.NMSBoxesBatched(xywh, score, label, 0.0, limit), np.intp)
 
 
 def _greedy(goes: NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -61,6 +67,8 @@ def _greedy(goes: NDArray[np.bool_]) -> NDArray[np.intp]:
     return sender
 
 
+_FAR = 1e6
+"""Pixels: no tensor is near as large."""
 _EDGE = 0.02
 """Share of a tile's sides: a box that comes closer to an edge is taken for cut by it, for networks do not hit it."""
 

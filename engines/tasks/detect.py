@@ -29,14 +29,14 @@ Row = Mapping[str, NDArray[Any]]
 
 
 class Candidates(NamedTuple):
-    """Boxes before suppression, in any order. Rows that are not numbers or have no label are dropped later."""
+    """Boxes before suppression, in any order. What is not a number or under its label's threshold is dropped later."""
 
     xyxy: Boxes
     """(K, 4) left, top, right, bottom in tensor pixels."""
     score: Floats
     """(K,) 0 to 1."""
     label: NDArray[np.integer]
-    """(K,)"""
+    """(K,) of the model's labels."""
 
 
 class DetectorConfig(TaskConfig):
@@ -64,7 +64,6 @@ class Detector(Task):
 
     def __init__(self, config: DetectorConfig, labels: Sequence[str], options: Options) -> None:
         """Raise CardError as TaskConfig.open."""
-        self._labels = len(labels)
         self._limits = resolve(config, labels, options)
         self._iou = config.iou if options.iou is None else options.iou
         self._agnostic = config.agnostic if options.agnostic is None else options.agnostic
@@ -73,7 +72,7 @@ class Detector(Task):
 
     @abstractmethod
     def candidates(self, row: Row, size: tuple[int, int]) -> Candidates:
-        """Boxes of one picture whose score is at least `least`; `size` is the tensor's (width, height)."""
+        """All boxes of one picture whose score is at least `least`; `size` is the tensor's (width, height)."""
 
     def read(self, raw: Raw, geometries: Sequence[Geometry]) -> list[Result]:
         """See Task."""
@@ -82,19 +81,17 @@ class Detector(Task):
             return [self._read({n: array[i] for n, array in raw.items()}, g) for i, g in enumerate(geometries)]
 
     def _read(self, row: Row, geometry: Geometry) -> Detections:
-        xyxy, score, label = self.candidates(row, geometry.tensor)
+        xyxy, score, classes = self.candidates(row, geometry.tensor)
         if not len(score):
             return Detections.empty()
-        label = label.astype(np.int32, copy=False)
-        known = (label >= 0) & (label < self._labels)
-        known &= (score > 0) & (score < np.inf) & np.isfinite(xyxy).all(axis=1)
-        rows = np.flatnonzero(known)
-        rows = rows[score[rows] >= self._limits.thresholds[label[rows]]]
+        label = classes.astype(np.int32, copy=False)
+        wanted = (score >= self._limits.thresholds[label]) & (score > 0) & (score < np.inf)
+        rows = np.flatnonzero(wanted & np.isfinite(xyxy).all(axis=1))
         rows = rows[np.argsort(-score[rows], kind="stable")[:LIMIT]]
         score = np.minimum(score, np.float32(1))  # sums of rounded shares pass it
         xyxy, score, label = xyxy[rows], score[rows], label[rows]
         if self._iou < 1:
-            keep = suppress(xyxy, None if self._agnostic else label, self._iou)
+            keep = suppress(xyxy, score, None if self._agnostic else label, self._iou)
             xyxy, score, label = xyxy[keep], score[keep], label[keep]
         xyxy = geometry.to_source(xyxy)
         inside = np.flatnonzero(((xyxy[:, 2:] - xyxy[:, :2]) > _SLIVER).all(axis=1))
@@ -102,12 +99,35 @@ class Detector(Task):
         return Detections(xyxy=xyxy[keep], score=score[keep], label=label[keep])
 
 
-def best(scores: Floats, least: float) -> tuple[NDArray[np.intp], Floats, NDArray[np.intp]]:
-    """Rows of `scores` (A, C) whose best class has at least that score; those scores and classes."""
-    rows = np.flatnonzero(scores.max(axis=1) >= least)
-    chosen = scores[rows]
-    label = chosen.argmax(axis=1)
-    return rows, chosen[np.arange(len(rows)), label], label
+def best(values: Floats, least: float, first: int, labels: int) -> tuple[NDArray[np.intp], Floats, NDArray[np.intp]]:
+    """Rows of `values` (A, ...) with a class of at least that score, and the score and number of their best class.
+
+    The classes are `labels` columns from `first` on.
+    """
+    rows = _over(values, least, first, first + labels)
+    score, label = best_class(values[rows, first : first + labels])
+    return rows, score, label
+
+
+def best_class(scores: Floats) -> tuple[Floats, NDArray[np.intp]]:
+    """Score and number of the best class of each row of `scores` (K, C)."""
+    label = scores.argmax(axis=1)
+    return scores[np.arange(len(scores)), label], label
+
+
+def _over(values: Floats, least: float, first: int, end: int) -> NDArray[np.intp]:
+    """Rows with a number of at least `least` in columns `first` to `end`: most of a head's time, so with some care."""
+    if values.strides[0] < values.strides[1]:  # columns are contiguous, and maxima along those are quick
+        return np.flatnonzero(values[:, first:end].max(axis=1) >= least)
+    # All columns are compared, which is quicker than to leave some out, and eight answers are looked at at once.
+    words = np.zeros(-(-values.size // 8), np.uint64)
+    answers = words.view(np.bool_)
+    over = answers[: values.size].reshape(values.shape)
+    np.greater_equal(values, least, out=over)
+    over[:, :first] = over[:, end:] = False
+    some = (np.flatnonzero(words != 0)[:, None] * 8 + np.arange(8)).ravel()
+    rows: NDArray[np.intp] = some[answers[some]] // values.shape[1]
+    return rows[np.diff(rows, prepend=-1) > 0]  # they are in order: those of one row stand together
 
 
 def sigmoid(logits: Floats) -> Floats:

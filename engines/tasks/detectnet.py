@@ -46,7 +46,7 @@ class DetectNet(Detector):
         """See Detector."""
         config = self._config
         coverage: Floats = row[config.coverage].astype(np.float32, copy=False)
-        label, y, x = np.nonzero(coverage >= self.least)
+        label, y, x = np.unravel_index(np.flatnonzero(coverage >= self.least), coverage.shape)
         distances = row[config.boxes].reshape(-1, 4, *coverage.shape[1:])[label, :, y, x].astype(np.float32)
         centre = np.stack([x, y], axis=1).astype(np.float32) * config.stride + 0.5
         low, high = centre - distances[:, :2] * config.norm, centre + distances[:, 2:] * config.norm

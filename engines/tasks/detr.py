@@ -5,7 +5,7 @@ Their boxes need no suppression. Others of that form do (`iou: 0.6`): YOLO-NAS a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -32,9 +32,21 @@ class Config(DetectorConfig):
     scale: Scale = "unit"
     iou: float = Field(default=1.0, gt=0, le=1)
 
+    @property
+    def reading(self) -> str:
+        """See TaskConfig."""
+        return f"type: detr, background: {self.background or 'null'}"
+
     def outputs(self, labels: int, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:  # noqa: ARG002  # any queries
         """See TaskConfig."""
         return {self.boxes: (ANY, 4), self.scores: (ANY, labels + (self.background is not None))}
+
+    def alternatives(self) -> Iterator[Config]:
+        """See TaskConfig."""
+        # With sigmoids the background is a number that no label has; with softmax it is what is left.
+        background = "last" if self.activation == "softmax" else "first"
+        for other in (None, background):
+            yield self.model_copy(update={"background": other})
 
     def open(self, labels: Sequence[str], options: Options) -> DETR:
         """See TaskConfig."""
@@ -46,19 +58,16 @@ class DETR(Detector):
 
     def __init__(self, config: Config, labels: Sequence[str], options: Options) -> None:
         super().__init__(config, labels, options)
-        self._config = config
-        first = int(config.background == "first")
-        self._classes = slice(first, first + len(labels))
+        self._config, self._labels = config, len(labels)
+        self._first = int(config.background == "first")
+        self._least = logit(self.least) if config.activation == "sigmoid" else self.least
 
     def candidates(self, row: Row, size: tuple[int, int]) -> Candidates:
         """See Detector."""
         scores: Floats = row[self._config.scores].astype(np.float32, copy=False)
-        activation = self._config.activation
-        if activation == "softmax":
+        if self._config.activation == "softmax":
             scores = softmax(scores)
-        rows, score, label = best(
-            scores[:, self._classes], logit(self.least) if activation == "sigmoid" else self.least
-        )
+        rows, score, label = best(scores, self._least, self._first, self._labels)
         boxes: Floats = row[self._config.boxes][rows].astype(np.float32, copy=False)
         xyxy = to_xyxy(boxes, self._config.order, self._config.scale, size)
-        return Candidates(xyxy, sigmoid(score) if activation == "sigmoid" else score, label)
+        return Candidates(xyxy, sigmoid(score) if self._config.activation == "sigmoid" else score, label)

@@ -9,7 +9,7 @@ import numpy as np
 
 from engines.tasks import Options
 from engines.tasks.boxes import cells, corners
-from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best, sigmoid
+from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best_class, sigmoid
 
 
 class Config(DetectorConfig):
@@ -31,7 +31,7 @@ class Config(DetectorConfig):
 
 
 class FastestDet(Detector):
-    """Score: objectness ^ .6 times class ^ .4."""
+    """Score: objectness ^ .6 times class ^ .4, as later versions of the project weigh them."""
 
     def __init__(self, config: Config, labels: Sequence[str], options: Options) -> None:
         super().__init__(config, labels, options)
@@ -44,8 +44,8 @@ class FastestDet(Detector):
         columns = values.reshape(len(values), -1)
         rows = np.flatnonzero(columns[0] >= self.least ** (1 / 0.6))  # no class is over 1
         chosen = columns[:, rows].T
-        within, score, label = best(chosen[:, :1] ** 0.6 * chosen[:, 5:] ** 0.4, self.least)
-        rows, chosen = rows[within], chosen[within]
+        score, label = best_class(chosen[:, 5:])
+        score = chosen[:, 0] ** np.float32(0.6) * score ** np.float32(0.4)
         cell = np.stack([rows % width, rows // width], axis=1)
         shares = np.array([width, height], np.float32)
         centre = (cell + np.tanh(chosen[:, 1:3])) / shares

@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 from engines.tasks import Options
 from engines.tasks.boxes import cells, grid
-from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best, logit, sigmoid, softmax
+from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best, logit, sigmoid
 
 
 class Config(DetectorConfig):
@@ -63,7 +63,7 @@ class NanoDet(Detector):
 
     def __init__(self, config: Config, labels: Sequence[str], options: Options) -> None:
         super().__init__(config, labels, options)
-        self._config = config
+        self._config, self._labels = config, len(labels)
         self._least = self.least if config.activated else logit(self.least)
         self._grid = lru_cache(1)(lambda size: grid(size, config.strides))
 
@@ -72,7 +72,7 @@ class NanoDet(Detector):
         config = self._config
         rows, score, label, logits = self._best(row)
         corner, stride = (part[rows] for part in self._grid(size))
-        distance = softmax(logits.reshape(-1, 4, config.bins)) @ np.arange(config.bins, dtype=np.float32)
+        distance = _mean_bin(logits.reshape(-1, config.bins)).reshape(-1, 4)
         start = corner + np.float32(0.5 if config.cell == "middle" else 0)
         xyxy = np.concatenate([start - distance[:, :2], start + distance[:, 2:]], axis=1) * stride
         return Candidates(xyxy, score if config.activated else sigmoid(score), label)
@@ -81,13 +81,21 @@ class NanoDet(Detector):
         """Rows over the threshold, their scores, labels and (K, 4 * bins) logits."""
         if self._config.output is not None:
             values: Floats = row[self._config.output].astype(np.float32, copy=False)
-            rows, score, label = best(values[:, : self._labels], self._least)
+            rows, score, label = best(values, self._least, 0, self._labels)
             return rows, score, label, values[rows, self._labels :]
         found, first = [], 0
         for scores, boxes in zip(self._config.scores, self._config.boxes, strict=True):
             level = row[scores].astype(np.float32, copy=False)
-            rows, score, label = best(level, self._least)
+            rows, score, label = best(level, self._least, 0, self._labels)
             found.append((rows + first, score, label, row[boxes][rows].astype(np.float32, copy=False)))
             first += len(level)
         rows, score, label, logits = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return rows, score, label, logits
+
+
+def _mean_bin(logits: Floats) -> Floats:
+    """Mean of each distribution, (K, bins) -> (K,): bin by bin, which is how numpy is quick with few of them."""
+    powers = np.ascontiguousarray(logits.T)
+    powers = np.exp(powers - powers.max(axis=0))
+    mean: Floats = np.arange(len(powers), dtype=np.float32) @ powers / powers.sum(axis=0)
+    return mean

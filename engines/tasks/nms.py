@@ -73,7 +73,7 @@ class NMS(Detector):
 
     def __init__(self, config: Config, labels: Sequence[str], options: Options) -> None:
         super().__init__(config, labels, options)
-        self._config = config
+        self._config, self._labels = config, len(labels)
 
     def candidates(self, row: Row, size: tuple[int, int]) -> Candidates:
         """See Detector."""
@@ -81,10 +81,10 @@ class NMS(Detector):
         boxes = row[config.output or str(config.boxes)]
         score = boxes[:, 4] if config.scores is None else row[config.scores]
         label = boxes[:, 5] if config.labels is None else row[config.labels]
-        rows = np.flatnonzero(score >= self.least)
+        label = label - config.first_label
+        # A number that is no label (-1 in rows of padding, another list of labels, NaN) means nothing.
+        rows = np.flatnonzero((score >= self.least) & (label >= 0) & (label < self._labels))
         if config.count is not None:
             rows = rows[rows < row[config.count].reshape(-1)[0]]
         xyxy = to_xyxy(boxes[rows, :4].astype(np.float32), config.order, config.scale, size)
-        # No label fits what is not a number, and what is dropped for that must not be cast.
-        numbers = np.nan_to_num(label[rows], nan=-1, posinf=-1, neginf=-1)
-        return Candidates(xyxy, score[rows].astype(np.float32), numbers.astype(np.int64) - config.first_label)
+        return Candidates(xyxy, score[rows].astype(np.float32), label[rows].astype(np.int32))

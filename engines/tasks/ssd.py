@@ -43,14 +43,15 @@ class SSD(Detector):
 
     def __init__(self, config: Config, labels: Sequence[str], options: Options) -> None:
         super().__init__(config, labels, options)
-        self._config = config
+        self._config, self._labels = config, len(labels)
+        self._least = logit(self.least)
         self._anchors = anchors(config)
         self._scales: Floats = np.reciprocal(np.array(config.scales, np.float32))
 
     def candidates(self, row: Row, size: tuple[int, int]) -> Candidates:
         """See Detector."""
         logits: Floats = row[self._config.scores].astype(np.float32, copy=False)
-        rows, chosen, label = best(logits[:, 1:], logit(self.least))
+        rows, chosen, label = best(logits, self._least, 1, self._labels)
         deltas: Floats = row[self._config.boxes][rows].astype(np.float32, copy=False)
         xyxy = decode(deltas, self._anchors[rows], self._scales) * np.array([*size, *size], np.float32)
         return Candidates(xyxy, sigmoid(chosen), label)

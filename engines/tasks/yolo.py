@@ -12,7 +12,7 @@ import numpy as np
 
 from engines.tasks import ANY, Options
 from engines.tasks.boxes import corners
-from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best
+from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best, best_class
 
 
 class Config(DetectorConfig):
@@ -54,7 +54,7 @@ class YOLO(Detector):
 
     def __init__(self, config: Config, labels: Sequence[str], options: Options) -> None:
         super().__init__(config, labels, options)
-        self._config = config
+        self._config, self._labels = config, len(labels)
 
     def candidates(self, row: Row, size: tuple[int, int]) -> Candidates:
         """See Detector."""
@@ -62,10 +62,11 @@ class YOLO(Detector):
         if self._config.layout == "columns":
             values = values.T
         if self._config.objectness:
-            values = values[np.flatnonzero(values[:, 4] >= self.least)]  # no class is over 1
-            rows, score, label = best(values[:, 4:5] * values[:, 5:], self.least)
+            rows = np.flatnonzero(values[:, 4] >= self.least)  # no class is over 1
+            score, label = best_class(values[rows, 5:])
+            score *= values[rows, 4]
         else:
-            rows, score, label = best(values[:, 4:], self.least)
+            rows, score, label = best(values, self.least, 4, self._labels)
         boxes = values[rows, :4]
         if self._config.boxes == "unit":
             boxes *= np.array([*size, *size], np.float32)

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from engines.tasks import Options
-from engines.tasks.boxes import corners, grid
-from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best, logit, sigmoid
+from engines.tasks.boxes import cells, corners, grid
+from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best_class, logit, sigmoid
 
 
 class Config(DetectorConfig):
@@ -26,7 +26,7 @@ class Config(DetectorConfig):
 
     def outputs(self, labels: int, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
         """See TaskConfig."""
-        return {self.output: (len(grid(size, self.strides)[0]), 5 + labels)}
+        return {self.output: (sum(w * h for w, h in cells(size, self.strides)), 5 + labels)}
 
     def open(self, labels: Sequence[str], options: Options) -> YOLOX:
         """See TaskConfig."""
@@ -44,12 +44,12 @@ class YOLOX(Detector):
     def candidates(self, row: Row, size: tuple[int, int]) -> Candidates:
         """See Detector."""
         values: Floats = row[self._config.output].astype(np.float32, copy=False)
-        # No class is over 1, so what has too little objectness need not be looked at.
         activated = self._config.activated
+        # No class is over 1, so what has too little objectness need not be looked at.
         rows = np.flatnonzero(values[:, 4] >= (self.least if activated else logit(self.least)))
         chosen = values[rows]
-        scores = chosen[:, 4:] if activated else sigmoid(chosen[:, 4:])
-        within, score, label = best(scores[:, :1] * scores[:, 1:], self.least)
-        corner, stride = (part[rows[within]] for part in self._grid(size))
-        centre = (chosen[within, :2] + corner) * stride
-        return Candidates(corners(centre, np.exp(chosen[within, 2:4]) * stride), score, label)
+        score, label = best_class(chosen[:, 5:])
+        score = chosen[:, 4] * score if activated else sigmoid(chosen[:, 4]) * sigmoid(score)
+        corner, stride = (part[rows] for part in self._grid(size))
+        centre = (chosen[:, :2] + corner) * stride
+        return Candidates(corners(centre, np.exp(chosen[:, 2:4]) * stride), score, label)
