@@ -152,10 +152,11 @@ def _shapes(network: onnx.ModelProto, where: str) -> dict[str, tuple[int, ...]]:
 
 def _normalisation(given: Given, facts: Facts, kind: Family, where: str) -> dict[str, Any]:
     channels = facts.settle("channels", "--channels rgb or bgr", flag=given.channels, family=kind.channels)
-    mean = numbers_from("mean", given.mean, where, lambda preset: preset[0]) if given.mean else None
-    std = numbers_from("std", given.std, where, lambda preset: preset[1]) if given.std else None
+    step = -1 if channels == "bgr" else 1  # presets are in the order of RGB
+    mean = numbers_from("mean", given.mean, where, lambda preset: preset[0][::step]) if given.mean else None
+    std = numbers_from("std", given.std, where, lambda preset: preset[1][::step]) if given.std else None
     if std is None and given.mean and re.match("[a-z]", given.mean):  # a preset names both
-        std = numbers_from("mean", given.mean, where, lambda preset: preset[1])
+        std = numbers_from("mean", given.mean, where, lambda preset: preset[1][::step])
     mean = facts.settle(
         "mean", "--mean R,G,B on the scale 0 to 255 (or imagenet, unit, signed, raw)",
         flag=mean, family=kind.norm and kind.norm[0],

@@ -49,7 +49,7 @@ def sightwire(*arguments: str | Path) -> tuple[int, str, str]:
 
 
 def test_an_export_becomes_a_model_and_its_results_a_picture(best: Path, picture: Path, tmp_path: Path) -> None:
-    status, out, err = sightwire("models", "import", best, "--max-batch", "2")
+    status, out, err = sightwire("models", "import", best, "--task", "boxes=unit", "--max-batch", "2")
     assert (status, err) == (0, "")
     assert "labels" in out
     assert "metadata" in out
@@ -66,9 +66,8 @@ def test_an_export_becomes_a_model_and_its_results_a_picture(best: Path, picture
 
 
 def test_json_says_the_same_for_machines(best: Path, picture: Path, tmp_path: Path) -> None:
-    status, out, _ = sightwire(
-        "models", "import", best, "--name", "ppe", "--licence", "MIT", "--max-batch", "1", "--json"
-    )
+    told = ["--name", "ppe", "--licence", "MIT", "--task", "boxes=unit", "--max-batch", "1"]
+    status, out, _ = sightwire("models", "import", best, *told, "--json")
     card = json.loads(out)
     assert (status, card["name"], card["origin"]["licence"]) == (0, "ppe", "MIT")
     assert card["imported"]["facts"]["labels"] == "metadata"

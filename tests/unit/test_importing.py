@@ -231,6 +231,20 @@ def test_a_free_size_and_an_ambiguous_layout_are_asked_for(take: Import) -> None
         take(model, family="classifier", **PLAIN, labels="a,b,c")
 
 
+def test_a_preset_of_numbers_is_turned_round_for_bgr(take: Import) -> None:
+    told = {**PLAIN, "channels": "bgr", "labels": "a,b,c"}
+    facts = {fact.name: fact.value for fact in take(export({"logits": (3,)}), family="classifier", **told).facts}
+    assert (facts["mean"], facts["std"]) == ((103.53, 116.28, 123.675), (57.375, 57.12, 58.395))
+
+
+def test_openvino_judges_where_onnx_runtime_is_not_installed(take: Import, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engines.numerics.find_spec", lambda _: None)
+    proof = take(export({"logits": (3,)}, opset=20), family="classifier", **PLAIN, labels="a,b,c").card.imported
+    assert proof is not None
+    assert proof.judge.startswith("openvino ")
+    assert proof.difference < 1e-4
+
+
 # -- what an export may be
 
 
