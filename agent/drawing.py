@@ -25,6 +25,8 @@ _GOLDEN = 0.61803398875
 """Steps of it round the colour circle never come near each other (Knuth, TAOCP 3, 6.4)."""
 _LETTERS = 0.5
 """Height of names, as OpenCV counts it, in a picture of 640x480."""
+_STACKED = 4
+"""Names that are put under each other where boxes crowd, at most."""
 _PANEL = 0.62
 """How much darker a picture is under its panel."""
 
@@ -99,6 +101,7 @@ def _placed(canvas: Pixels, text: str, box: Sequence[float], tags: Sequence[Tag]
     places = [
         (left, top - height), (right - width, top - height), (left, top), (right - width, top), (left, bottom),
         (left, bottom - height), (right - width, bottom), (right, top), (left, (top + bottom - height) // 2),
+        *((left, bottom + step * height) for step in range(1, _STACKED)),
     ]  # fmt: skip
     if top < height:  # over it would be out of the picture
         places = [*places[2:], *places[:2]]

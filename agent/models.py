@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from agent.config import ModelSection, Settings, UseSection
 from agent.errors import ConfigError
-from engines.backends import BackendConfig
 from engines.card import Card
 from engines.errors import EngineError
 from engines.model import Model, open_model, task_config
@@ -84,7 +83,7 @@ def open_models(settings: Settings, store: ModelStore) -> dict[str, Model]:
                 card,
                 folder,
                 section.precision,
-                _divided(section.backend, share, askers[name]),
+                section.backend.shared(share, askers[name]),
                 _options(section, card, _uses_of(settings, name)),
             )
         except EngineError as error:
@@ -110,20 +109,6 @@ def _askers(settings: Settings) -> dict[str, int]:
             many = camera.source.lossless or use.on is not None or use.tiles is not None
             askers[use.use] += 1_000 if many else 1
     return askers
-
-
-def _divided(backend: BackendConfig, share: int, askers: int) -> BackendConfig:
-    """A backend that takes threads and was given none gets its share.
-
-    One camera is answered soonest when all threads work on its picture; many are answered most often when each thread
-    works on a picture of its own.
-    """
-    fields = type(backend).model_fields
-    if "threads" in fields and getattr(backend, "threads", None) is None:
-        backend = backend.model_copy(update={"threads": share})
-    if "streams" in fields and getattr(backend, "streams", None) is None:
-        backend = backend.model_copy(update={"streams": max(1, min(askers, getattr(backend, "threads", share)))})
-    return backend
 
 
 def _uses_of(settings: Settings, name: str) -> list[UseSection]:

@@ -26,12 +26,12 @@ from rich.progress import track
 
 from calibration.dataset import pictures_in, pictures_of_coco, prepare, set_hash, spread
 from calibration.errors import CalibrationError, DatasetError, MissingExtra
+from engines.batch import compile_model
 from engines.card import Card, model_file
 from engines.errors import EngineError
-from engines.graph import load, serialise
+from engines.graph import load
 from engines.model import task_config
 from engines.qdq import Table, apply
-from engines.quiet import import_openvino
 from engines.results import Classification, Detections, Result
 from engines.store import ModelStore, default_root
 from engines.tasks import Options, Task
@@ -55,13 +55,12 @@ def results(card: Card, task: Task, model: onnx.ModelProto, paths: Sequence[Path
 
 def compiled(model: onnx.ModelProto, threads: int = 0) -> Callable[[NDArray[np.uint8]], dict[str, Any]]:
     """Return the model on this CPU at explicit float32: a tensor in, output name -> array out."""
-    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
-    core = import_openvino().Core()
-    graph = core.read_model(serialise(model))
-    names = [min(port.get_names()) for port in graph.outputs]
-    network = core.compile_model(graph, "CPU", options)
-    request = network.create_infer_request()
-    return lambda tensor: dict(zip(names, request.infer([tensor]).values(), strict=True))
+    request = compile_model(model, threads).create_infer_request()
+
+    def run(tensor: NDArray[np.uint8]) -> dict[str, Any]:
+        return {name: array for port, array in request.infer([tensor]).items() for name in port.get_names()}
+
+    return run
 
 
 def agreement(fp32: Sequence[Result], int8: Sequence[Result]) -> dict[str, Any]:
@@ -89,8 +88,19 @@ def top1(labels: Path, paths: Sequence[Path], fp32: Sequence[Result], int8: Sequ
     return {"metric": "top-1", "fp32": right(fp32), "int8": right(int8), "agreement": agreement(fp32, int8)["int8"]}
 
 
+_SIZES = {"all": 0, "small": 3, "medium": 4, "large": 5}
+"""Where COCOeval's summary has them."""
+
+
 def average_precision(annotations: Path, labels: Sequence[str], ids: Sequence[int], found: Sequence[Result]) -> float:
     """COCO's AP at IoU .50 to .95 over the labels, by pycocotools (MissingExtra without it)."""
+    return precision_by_size(annotations, labels, ids, found)["all"]
+
+
+def precision_by_size(
+    annotations: Path, labels: Sequence[str], ids: Sequence[int], found: Sequence[Result]
+) -> dict[str, float]:
+    """As `average_precision`, of all objects, and of small (below 32x32 pixels), medium and large (96x96) ones."""
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -101,14 +111,14 @@ def average_precision(annotations: Path, labels: Sequence[str], ids: Sequence[in
         categories = [truth.getCatIds(catNms=[label])[0] for label in labels]
         rows = [row for image, result in zip(ids, found, strict=True) for row in _coco_rows(image, result, categories)]
         if not rows:
-            return 0.0
+            return dict.fromkeys(_SIZES, 0.0)
         evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
         evaluation.params.catIds = categories
         evaluation.params.imgIds = list(ids)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return round(float(evaluation.stats[0]), 4)
+    return {size: round(float(evaluation.stats[index]), 4) for size, index in _SIZES.items()}
 
 
 def _coco_rows(image: int, result: Result, categories: Sequence[int]) -> Iterator[dict[str, Any]]:

@@ -17,11 +17,12 @@ from rich.console import Console
 from rich.progress import track
 
 from calibration.dataset import pictures_in, pictures_of_coco, prepare, set_hash, spread
-from calibration.errors import CalibrationError, MissingExtra
+from calibration.errors import CalibrationError
 from engines.card import Card, model_file
 from engines.errors import EngineError
 from engines.graph import INPUT, load, serialise
 from engines.qdq import Table, activations, quantised_nodes, scale_of
+from engines.quiet import import_onnxruntime
 from engines.store import ModelStore, default_root
 
 Show = Callable[[Sequence[Path]], Iterable[Path]]
@@ -34,7 +35,7 @@ def calibrate(
     """Return a table by min-max: every activation's scale covers the largest magnitude seen on any picture.
 
     `keep` names nodes to leave in float.
-    Raises DatasetError for an unreadable picture, MissingExtra without onnxruntime.
+    Raises DatasetError for an unreadable picture, BackendError without onnxruntime.
     """
     tensors = activations(quantised_nodes(fp32, keep))
     session = _session(fp32, tensors)
@@ -74,10 +75,7 @@ def depthwise_and_last_convolutions(fp32: onnx.ModelProto) -> list[str]:
 
 def _session(fp32: onnx.ModelProto, tensors: Sequence[str]) -> Any:
     """Return an ONNX Runtime session that also gives out `tensors`; unoptimised, so that each of them exists."""
-    try:
-        import onnxruntime as ort
-    except ImportError:
-        raise MissingExtra("calibration needs onnxruntime: pip install 'sightwire[calibrate]'") from None
+    ort = import_onnxruntime()
     model = onnx.ModelProto()
     model.CopyFrom(fp32)
     known = {value.name for value in model.graph.output}

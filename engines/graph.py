@@ -82,7 +82,8 @@ def check(model: onnx.ModelProto, where: str) -> None:
     """Check a model that is in memory. Raises ModelFileError naming `where`."""
     try:
         onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+        constants(model)  # the checker takes weights of another size than their shape
+    except (onnx.checker.ValidationError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ModelFileError(
             f"{where}: not a sound ONNX model ({_first_line(error)}); pull or export it again"
         ) from None

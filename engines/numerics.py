@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engines.errors import ModelFileError
 from engines.graph import serialise
-from engines.quiet import import_openvino
+from engines.quiet import import_onnxruntime, import_openvino
 
 Outputs = dict[str, NDArray[Any]]
 Run = Callable[[NDArray[Any]], Outputs]
@@ -56,8 +56,7 @@ def runner(model: onnx.ModelProto, where: str) -> Run:
 
 
 def _onnxruntime(model: onnx.ModelProto, where: str) -> Run:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     # The graph as it is written: an optimiser's mistake or rounding would blur what is compared.
@@ -82,7 +81,7 @@ def output_shapes(model: onnx.ModelProto, where: str) -> dict[str, tuple[int, ..
     """Output name -> shape as OpenVINO infers it, -1 where it is free. Raises ModelFileError."""
     try:
         ports = import_openvino().Core().read_model(serialise(model)).outputs
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # ValueError: a name that is no text
         raise ModelFileError(f"{where}: OpenVINO does not read the network: {_last(error)}") from None
     found: dict[str, tuple[int, ...]] = {}
     for value, port in zip(model.graph.output, ports, strict=True):
@@ -101,7 +100,7 @@ def on_openvino(model: onnx.ModelProto, where: str) -> Run:
         names = [value.name for value in model.graph.output]
         compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         request = compiled.create_infer_request()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ModelFileError(f"{where}: OpenVINO cannot compile the network: {_last(error)}") from None
 
     def run(tensor: NDArray[Any]) -> Outputs:

@@ -1,24 +1,63 @@
-"""OpenVINO without its telemetry: nothing leaves a machine unasked.
+"""Runtimes without their telemetry: nothing leaves a machine unasked. The only place that imports them.
 
 `import openvino` (2025.1 to 2026.4 at least) reports a "general_import" event to a web analytics service, from a thread
 that it starts. Where the telemetry package is absent it uses a stub, so it is made to look absent.
+
+`import onnxruntime` (1.29 and later, Linux too) stores an identifier of this machine under `~/.cache` and uploads
+events about the process and its models to its maker. An environment variable that is set before the import prevents
+all of it; the call that the API has for this comes after the first event.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import threading
 from types import ModuleType
 from typing import Any, cast
 
+import numpy as np
+
 from engines.errors import BackendError
+
+FATAL = 4
+"""Severity that ONNX Runtime logs at: what goes wrong comes as an exception, and it would print it as well."""
+_ONE_BY_ONE = threading.Lock()
 
 
 def import_openvino() -> Any:
-    """Return the `openvino` module; the only place that imports it. Raises BackendError where it does not load."""
+    """Return the `openvino` module. Raises BackendError where it does not load."""
     # None in sys.modules makes an import fail as if the package were not installed.
     sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
     try:
         import openvino
     except (ImportError, OSError) as error:
         raise BackendError(f"OpenVINO does not load ({error}): pip install --upgrade openvino") from None
+    # Its tables of element types are made at their first use, with the GIL let go meanwhile: a second thread that comes
+    # along then waits for them with the GIL in its hands, and neither goes on. So they are made here.
+    with _ONE_BY_ONE:
+        openvino.Tensor(np.zeros(1, np.uint8), shared_memory=True).element_type.to_dtype()
     return openvino
+
+
+def import_onnxruntime() -> Any:
+    """Return the `onnxruntime` module. Raises BackendError where it is not installed or does not load."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise BackendError("onnxruntime is not installed: pip install 'sightwire[onnxruntime]'") from None
+    except (ImportError, OSError) as error:
+        raise BackendError(f"onnxruntime does not load ({error}): pip install --upgrade onnxruntime") from None
+    onnxruntime.disable_telemetry_events()  # for the case that somebody else imported it first
+    onnxruntime.set_default_logger_severity(FATAL)
+    return onnxruntime
+
+
+def preload_cuda(onnxruntime: Any) -> None:
+    """Let it find CUDA's libraries among the installed packages; what it misses, it prints: not to stdout."""
+    preload = getattr(onnxruntime, "preload_dlls", None)  # 1.21 and later
+    if preload is not None:
+        with _ONE_BY_ONE, contextlib.redirect_stdout(sys.stderr):
+            preload()

@@ -104,7 +104,8 @@ def _with_bar(file: Path, given: Given, store: ModelStore, *, again: bool) -> Re
     from engines.importing import import_model as make
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(file.name, total=None)
 
         def show(stage: Stage) -> None:

@@ -184,6 +184,15 @@ def _print_card(card: Card, folder: Path) -> None:
         ("from", f"{card.origin.source}, {card.origin.licence}"),
         *([] if card.origin.seen else [("", "never tried by us: made as its publisher describes it")]),
     ]
+    if card.imported is not None:
+        made_of = card.imported
+        rows.append(
+            (
+                "imported",
+                f"as {made_of.family}, opset {made_of.opset}; differs from the file by {made_of.difference:.1e}, "
+                f"{made_of.tolerance:g} allowed, on {made_of.judge}",
+            )
+        )
     for precision, file in card.files.items():
         rows.append((precision, f"{file.path}, sha256 {file.sha256[:12]}…"))
         if file.quantisation:

@@ -115,7 +115,7 @@ def image_of(frame: Any, intake: Intake) -> Image:
     width, height = frame.width, frame.height
     planes = tuple(_view(plane, pixels, index) for index, plane in enumerate(frame.planes))
     level: Range = "full" if full or named_full else "limited"
-    return Image(planes, pixels, _matrix(colorspace, width, height), level, (width, height))
+    return Image(planes, pixels, matrix_of(colorspace, width, height), level, (width, height))
 
 
 def _view(plane: Any, pixels: PixelFormat, index: int) -> Plane:
@@ -125,8 +125,8 @@ def _view(plane: Any, pixels: PixelFormat, index: int) -> Plane:
     return view.reshape(plane.height, plane.width, channels) if channels > 1 else view
 
 
-def _matrix(colorspace: int, width: int, height: int) -> Matrix:
-    """Streams that do not say are taken as players take them: 709 for high definition, 601 below."""
+def matrix_of(colorspace: int, width: int, height: int) -> Matrix:
+    """By the number in ITU-T H.273. Streams that do not say are taken as players take them: 709 for high definition."""
     if colorspace in _LIKE_709:
         return "709"
     if colorspace == _UNSPECIFIED and (width >= 1280 or height > 576):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import Self
 
 from engines.base import Engine
 from engines.card import Card, Precision
@@ -19,3 +20,26 @@ class BackendConfig(BaseModel):
     @abstractmethod
     def build(self, card: Card, model: Path, precision: Precision) -> Engine:
         """Compile the ONNX file `model` of `card`. Raises BackendError with what to do."""
+
+    def shared(self, threads: int, askers: int) -> Self:  # noqa: ARG002  # see ThreadedConfig
+        """Return this config with its share of the machine: so many CPU threads, so many pictures at once at most."""
+        return self
+
+
+class ThreadedConfig(BackendConfig):
+    """Base of the configs of engines that run on CPU threads."""
+
+    threads: int | None = Field(default=None, gt=0)
+    """CPU threads; the service divides the machine's among its engines where this is not set."""
+    streams: int | None = Field(default=None, gt=0)
+    """Batches that the network works on at once; default: one a thread, which is what gives most results a second."""
+    batch: int = Field(default=1, gt=0)
+    """Pictures in one run of the network, at most."""
+
+    def shared(self, threads: int, askers: int) -> Self:
+        """One camera is answered soonest when all threads work on its picture; many are answered most often when each
+        thread works on a picture of its own. What is set stays.
+        """  # noqa: D205
+        threads = self.threads or threads
+        streams = self.streams or max(1, min(askers, threads))
+        return self.model_copy(update={"threads": threads, "streams": streams})

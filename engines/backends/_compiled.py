@@ -29,25 +29,27 @@ class CompiledStore:
         self._blob = self._folder / f"{model.stem}-{key}.blob"
         self._passport = passport
 
-    def load(self, core: Any, options: dict[str, Any]) -> tuple[Any, list[str]] | None:
+    def load(self, core: Any, device: str, options: dict[str, Any]) -> tuple[Any, list[str]] | None:
         """Return the compiled network and the names of its inputs and outputs; None if it must be compiled."""
         try:
             said = json.loads(self._blob.with_suffix(".json").read_bytes())
             blob = self._blob.read_bytes()
             if said["passport"] != self._passport or said["sha256"] != hashlib.sha256(blob).hexdigest():
                 return None
-            return core.import_model(io.BytesIO(blob), "CPU", options), list(said["names"])
+            return core.import_model(io.BytesIO(blob), device, options), list(said["names"])
         except (OSError, ValueError, KeyError, TypeError, RuntimeError):
             return None  # not there, cut short, or of a runtime that reads it no more: it is only a copy
 
     def save(self, compiled: Any, names: list[str]) -> None:
-        """Keep it; a folder that cannot be written to only means compiling again next time."""
-        with contextlib.suppress(OSError):
+        """Keep it; a folder that cannot be written to, or a device that exports nothing, means compiling again."""
+        with contextlib.suppress(OSError, RuntimeError):
             self._folder.mkdir(exist_ok=True)
             for old in sorted(self._folder.glob("*.blob"), key=os.path.getmtime)[: -_KEPT + 1]:
                 old.unlink()
                 old.with_suffix(".json").unlink(missing_ok=True)
-            blob = compiled.export_model().getvalue()
+            stream = io.BytesIO()
+            compiled.export_model(stream)
+            blob = stream.getvalue()
             said = {"passport": self._passport, "sha256": hashlib.sha256(blob).hexdigest(), "names": names}
             for path, content in ((self._blob, blob), (self._blob.with_suffix(".json"), json.dumps(said).encode())):
                 partial = path.with_name(f"{path.name}.{os.getpid()}")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
-from engines.backends import BackendConfig
+from engines.backends import ThreadedConfig
 from engines.backends._compiled import CompiledStore
+from engines.backends._devices import DEVICE, options_of, present, wanted
+from engines.backends._inputs import check_inputs
 from engines.backends.slots import InputSlots
 from engines.base import Batch, Engine, Raw, TensorSpec, Ticket
 from engines.card import Card, Precision
@@ -19,22 +23,30 @@ from engines.errors import BackendError, ModelFileError
 from engines.pixels import Geometry, Picture
 from engines.quiet import import_openvino
 
+_SAID = {"threads": "INFERENCE_NUM_THREADS", "streams": "NUM_STREAMS"}
+"""How status calls options that not all devices have."""
 
-class Config(BackendConfig):
-    """`{type: openvino, threads: 2}`."""
+
+class Config(ThreadedConfig):
+    """`{type: openvino, threads: 2}`, `{type: openvino, device: GPU, float_precision: f16}`."""
 
     type: Literal["openvino"] = "openvino"
-    threads: int | None = Field(default=None, gt=0)
-    """CPU threads; the service divides the machine's among its engines where this is not set."""
-    streams: int | None = Field(default=None, gt=0)
-    """Batches that the network works on at once; default: one a thread, which is what gives most results a second."""
+    device: str = Field(default="CPU", pattern=DEVICE)
+    """CPU, GPU, GPU.1, NPU; AUTO (a GPU where there is one, else the CPU) or AUTO:GPU.1,CPU."""
     float_precision: Literal["f32", "bf16", "f16"] | None = None
     """Of what is not INT8; default: the card's."""
-    batch: int = Field(default=1, gt=0)
-    """Pictures in one run of the network, at most."""
+
+    @model_validator(mode="after")
+    def _what_the_device_takes(self) -> Self:
+        devices = wanted(self.device)
+        if self.threads is not None and "CPU" not in devices and self.device != "AUTO":
+            raise ValueError(f"threads are the CPU's: {self.device} takes none")
+        if self.batch > 1 and any(device.startswith("NPU") for device in devices):
+            raise ValueError(f"batch: {self.device} takes one picture in a run")
+        return self
 
     def build(self, card: Card, model: Path, precision: Precision) -> OpenVINOEngine:
-        """Compile for this machine's CPU."""
+        """Compile for the device."""
         return OpenVINOEngine(self, card, model, precision)
 
 
@@ -48,55 +60,36 @@ class OpenVINOEngine(Engine):
         floats = config.float_precision or card.float_precision
         self.max_batch = min(config.batch, card.max_batch)
         self.depth = streams + 1  # one more than the network works on, so that it never waits for us
-        width, height = card.input.width, card.input.height
-        options: dict[str, Any] = {
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": streams,
-            "INFERENCE_PRECISION_HINT": floats,
-            # Two engines that both pin would pin to the same core (docs/measurements.md).
-            "ENABLE_CPU_PINNING": False,
-        }
-        core = ov.Core()
-        device = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
-        input_shape = [self.max_batch, 3, height, width]
-        passport = {
-            "model": card.files[precision].sha256,
-            "openvino": ov.__version__,
-            "device": device,
-            "input": input_shape,
-            "options": options,
-        }
-        kept = CompiledStore(model, passport)
-        known = kept.load(core, options)
-        if known is None:
-            known = _compile(ov, core, model, input_shape, options)
-            kept.save(*known)
-        self._compiled, names = known
-        ports = (*self._compiled.inputs, *self._compiled.outputs)
-        specs = tuple(_spec(name, port) for name, port in zip(names, ports, strict=True))
+        height, width = card.input.height, card.input.width
+        shape = (self.max_batch, 3, height, width)
+        network = _network(ov, config.device, (threads, streams, floats), model, card.files[precision].sha256, shape)
+        ports = (*network.compiled.inputs, *network.compiled.outputs)
+        specs = tuple(_spec(name, port) for name, port in zip(network.names, ports, strict=True))
         self.inputs, self.outputs = specs[:1], specs[1:]
         self.description = {
             "backend": f"openvino {ov.__version__.split('-')[0]}",
-            "device": device,
+            "device": network.device,
             "precision": precision,
             "float_precision": floats,
-            "threads": threads,
-            "streams": streams,
+            **{said: network.options[name] for said, name in _SAID.items() if name in network.options},
             "batch": self.max_batch,
         }
         self._slots = InputSlots(self.depth, self.max_batch, height, width)
-        self._requests = [self._compiled.create_infer_request() for _ in range(self.depth)]
+        self._requests = [network.compiled.create_infer_request() for _ in range(self.depth)]
         self._tensors = [
             [ov.Tensor(slot[:count], shared_memory=True) for count in range(1, self.max_batch + 1)]
             for slot in self._slots.tensors
         ]
-        self._warm_up()
+        self._warm_up(model)
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, model: Path) -> None:
         """The first run of a request allocates; nobody's frame should wait for that."""
-        for slot, request in enumerate(self._requests):
-            request.set_input_tensor(self._tensors[slot][-1])
-            request.infer()
+        try:
+            for slot, request in enumerate(self._requests):
+                request.set_input_tensor(self._tensors[slot][-1])
+                request.infer()
+        except Exception as error:  # noqa: BLE001  # as in _compile
+            raise BackendError(f"{model}: OpenVINO cannot run it: {_last_line(error)}") from None
 
     def prepare(self, pictures: Sequence[Picture], geometries: Sequence[Geometry]) -> Batch:
         """See Engine."""
@@ -127,42 +120,87 @@ class _Ticket:
     def result(self) -> Raw:
         try:
             self._request.wait()
-        except Exception as error:  # noqa: BLE001  # as above
-            raise BackendError(f"OpenVINO failed: {_first_line(error)}") from None
+        except Exception as error:  # noqa: BLE001  # as in _compile
+            raise BackendError(f"OpenVINO failed: {_last_line(error)}") from None
         return {spec.name: self._request.get_output_tensor(i).data for i, spec in enumerate(self._outputs)}
 
     def release(self) -> None:
         self._slots.release(self._batch.slot)
 
 
-def _compile(ov: Any, core: Any, model: Path, input_shape: list[int], options: dict[str, Any]) -> tuple[Any, list[str]]:
+@dataclass(frozen=True)
+class _Network:
+    compiled: Any
+    names: list[str]
+    """Of its inputs and outputs."""
+    device: str
+    """What it runs on, for people; and why not on what was preferred."""
+    options: dict[str, Any]
+    """What it was compiled with."""
+
+
+def _network(
+    ov: Any, device: str, asked: tuple[int, int, str], model: Path, sha256: str, shape: tuple[int, ...]
+) -> _Network:
+    """Return the network on the first of the devices that takes it; `asked`: threads, streams, float precision.
+
+    Raises ModelFileError, BackendError.
+    """
+    core = ov.Core()
+    failures: list[BackendError] = []
+    for name in present(device, core.available_devices):
+        try:
+            options = options_of(name, *asked)
+            full_name = str(core.get_property(name, "FULL_DEVICE_NAME")).strip()
+            passport = {
+                "model": sha256,
+                "openvino": ov.__version__,
+                "device": [name, full_name, _versions(core, name)],
+                "input": list(shape),
+                "options": options,
+            }
+            kept = CompiledStore(model, passport)
+            known = kept.load(core, name, options)
+            if known is None:
+                known = _compile(ov, core, model, name, shape, options)
+                kept.save(*known)
+        except BackendError as error:
+            failures.append(error)
+        else:
+            compiled, names = known
+            running = ", ".join(compiled.get_property("EXECUTION_DEVICES"))
+            said = full_name if running == "CPU" else f"{full_name} ({running})"
+            return _Network(compiled, names, "; ".join([said, *(f"not {error}" for error in failures)]), options)
+    raise failures[-1]
+
+
+def _versions(core: Any, device: str) -> dict[str, str]:
+    """What a network compiled for this device may depend on besides OpenVINO: versions of drivers and compilers."""
+    names = [name for name in core.get_property(device, "SUPPORTED_PROPERTIES") if name.endswith("VERSION")]
+    return {name: str(core.get_property(device, name)) for name in names}
+
+
+def _compile(
+    ov: Any, core: Any, model: Path, device: str, shape: tuple[int, ...], options: dict[str, Any]
+) -> tuple[Any, list[str]]:
     """Return the compiled network and the names of its inputs and outputs. Raises ModelFileError, BackendError."""
-    batch, _, height, width = input_shape
+    batch, _, height, width = shape
     try:
-        graph = core.read_model(model)
-        _check_input(model, graph, height, width)
-        rows = 1 if batch == 1 else ov.Dimension(1, batch)
+        # Not core.read_model: of a file that is no ONNX it asks every other reader, which print what they think of it.
+        reader = ov.frontend.FrontEndManager().load_by_framework("onnx")
+        graph = reader.convert(reader.load(os.fspath(model)))
         # Asked before compilation: a compiled port also carries the names of what was optimised away.
-        names = [min(port.get_names()) for port in (*graph.inputs, *graph.outputs)]
+        ports = (*graph.inputs, *graph.outputs)
+        names = [min(port.get_names()) for port in ports]
+        inputs = [_spec(name, port) for name, port in zip(names, graph.inputs, strict=False)]
+        check_inputs(model, inputs, width, height, batch)
+        rows = 1 if batch == 1 else ov.Dimension(1, batch)
         graph.reshape({graph.inputs[0]: ov.PartialShape([rows, 3, height, width])})
-        return core.compile_model(graph, "CPU", options), names
+        return core.compile_model(graph, device, options), names
     except ModelFileError:
         raise
     except Exception as error:  # noqa: BLE001  # OpenVINO raises bare RuntimeError, with pages of text
-        raise BackendError(f"{model}: OpenVINO cannot compile it: {_first_line(error)}") from None
-
-
-def _check_input(model: Path, graph: Any, height: int, width: int) -> None:
-    """Before it is reshaped: OpenVINO would make many a graph that is none of ours look like one."""
-    expected = f"u8 (?, 3, {height}, {width})"
-    found = []
-    for port in graph.inputs:
-        sides = [str(side.get_length()) if side.is_static else "?" for side in port.get_partial_shape()]
-        found.append((port.get_element_type().get_type_name(), sides))
-    kinds = ", ".join(f"{kind} ({', '.join(sides)})" for kind, sides in found) or "none"
-    fits = len(found) == 1 and found[0][0] == "u8" and len(found[0][1]) == 4
-    if not fits or any(s not in ("?", w) for s, w in zip(found[0][1][1:], ("3", str(height), str(width)), strict=True)):
-        raise ModelFileError(f"{model}: its inputs are {kinds}, not one {expected}: the card does not fit it")
+        raise BackendError(f"{model}: OpenVINO cannot compile it for {device}: {_last_line(error)}") from None
 
 
 def _spec(name: str, port: Any) -> TensorSpec:
@@ -170,7 +208,7 @@ def _spec(name: str, port: Any) -> TensorSpec:
     return TensorSpec(name, shape, np.dtype(port.get_element_type().to_dtype()))
 
 
-def _first_line(error: Exception) -> str:
+def _last_line(error: Exception) -> str:
+    """OpenVINO starts with "Exception from src/...:123:"; what went wrong is last."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # OpenVINO starts with "Exception from src/...:123:"; what went wrong is last.
     return lines[-1][:200] if lines else type(error).__name__

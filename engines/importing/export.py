@@ -23,6 +23,7 @@ from engines.errors import ModelFileError
 from engines.graph import check, shape_of
 from engines.opset import nodes_of
 
+_PIXELS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UINT8, TensorProto.INT32)
 _LARGEST = 2**31 - 1
 """Bytes: what protobuf, and so an ONNX file without a second one, can hold."""
 
@@ -49,6 +50,8 @@ class Export:
                 f"{self.path}: has {len(inputs)} inputs ({found}); a model that looks at pictures has one, "
                 "the picture: export it without the others"
             )
+        if inputs[0].type.tensor_type.elem_type not in _PIXELS:
+            raise ModelFileError(f"{self.path}: its input {inputs[0].name} takes neither floats nor bytes")
         return inputs[0]
 
     @property

@@ -196,6 +196,8 @@ def _detr(seen: Seen) -> Reading:
 
 def _queries(seen: Seen, wanted: str, activation: str) -> Reading:
     boxes = [name for name, shape in seen.shapes.items() if len(shape) == 3 and shape[2] == 4]
+    if len(boxes) > 1:  # four classes
+        boxes = [name for name in boxes if "box" in name.lower() or name == "dets"]
     scores = [name for name, shape in seen.shapes.items() if len(shape) == 3 and name not in boxes]
     if len(boxes) != 1 or len(scores) != 1 or seen.shapes[boxes[0]][1] != seen.shapes[scores[0]][1]:
         seen.unlike(wanted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -153,18 +152,13 @@ def _shapes(network: onnx.ModelProto, where: str) -> dict[str, tuple[int, ...]]:
 
 def _normalisation(given: Given, facts: Facts, kind: Family, where: str) -> dict[str, Any]:
     channels = facts.settle("channels", "--channels rgb or bgr", flag=given.channels, family=kind.channels)
-
-    def turned(values: tuple[float, ...], order: str | None) -> tuple[float, ...]:
-        return values[::-1] if None not in (order, channels) and order != channels else values
-
-    def preset(index: int) -> Callable[[tuple[Any, Any]], tuple[float, ...]]:
-        return lambda both: turned(both[index], "rgb")
-
-    mean = numbers_from("mean", given.mean, where, preset(0)) if given.mean else None
-    std = numbers_from("std", given.std, where, preset(1)) if given.std else None
+    step = -1 if channels == "bgr" else 1  # presets are in the order of RGB
+    mean = numbers_from("mean", given.mean, where, lambda preset: preset[0][::step]) if given.mean else None
+    std = numbers_from("std", given.std, where, lambda preset: preset[1][::step]) if given.std else None
     if std is None and given.mean and re.match("[a-z]", given.mean):  # a preset names both
-        std = numbers_from("mean", given.mean, where, preset(1))
-    usual = tuple(turned(values, kind.channels) for values in kind.norm) if kind.norm else (None, None)
+        std = numbers_from("mean", given.mean, where, lambda preset: preset[1][::step])
+    turn = -1 if None not in (channels, kind.channels) and channels != kind.channels else 1  # a family's: in its own
+    usual = tuple(values[::turn] for values in kind.norm) if kind.norm else (None, None)
     mean = facts.settle(
         "mean", "--mean, one number or three in the order of --channels, on the scale 0 to 255 (or imagenet, unit, "
         "signed, raw)", flag=mean, family=usual[0],

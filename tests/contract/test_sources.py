@@ -15,11 +15,12 @@ import psutil
 import pytest
 
 from agent.errors import SourceError
-from agent.sources import Intake, SourceConfig, file, images, network, opencv, snapshot, synthetic
+from agent.sources import Intake, SourceConfig, file, gstreamer, images, network, opencv, snapshot, synthetic
 from agent.sources._recording import Pace
 from agent.sources.synthetic import BITS, read_barcode
 from engines.pixels import Image, Plane
 from tests.support.clips import SHORT, Clip
+from tests.support.gstreamer import need_gstreamer
 from tests.support.http_camera import HttpCamera, jpeg
 from tests.support.rtsp import RtspServer
 
@@ -58,6 +59,7 @@ def http_camera() -> Iterator[HttpCamera]:
 
 
 KINDS = ["synthetic", "synthetic-lossless", "file", "file-live", "rtsp-tcp", "rtsp-udp"]
+KINDS += ["gstreamer-tcp", "gstreamer-udp", "gstreamer-live", "gstreamer-lossless"]
 KINDS += ["images", "images-live", "opencv-file", "opencv-live", "opencv-numbered", "opencv-http", "snapshot"]
 
 
@@ -79,7 +81,11 @@ def case(request: pytest.FixtureRequest, camera: RtspServer | None, http_camera:
         pace = variant or "lossless"
         absent = file.Config(path=Path("/absent.mp4"), pace=pace)
         return Case(file.Config(path=SHORT.path(), pace=pace, loop=True), absent, SHORT.frames)
-    return _network_case(camera, variant)
+    if kind == "gstreamer":
+        need_gstreamer()
+        if variant not in ("tcp", "udp"):
+            return _pipeline_case(variant)
+    return _network_case(camera, kind, variant)
 
 
 @pytest.fixture(scope="module")
@@ -113,32 +119,41 @@ def _snapshot_case(camera: HttpCamera) -> Case:
     return Case(good, absent, 1 << BITS, camera.stall)
 
 
-@pytest.fixture(params=["tcp", "udp", "opencv-http", "snapshot"])
+@pytest.fixture(params=["rtsp-tcp", "rtsp-udp", "gstreamer-tcp", "gstreamer-udp", "opencv-http", "snapshot"])
 def network_case(
     request: pytest.FixtureRequest, camera: RtspServer | None, http_camera: HttpCamera, numbered: Path
 ) -> Iterator[Case]:
-    if request.param in ("tcp", "udp"):
-        yield _network_case(camera, request.param)
+    kind, _, variant = request.param.partition("-")
+    if kind == "gstreamer":
+        need_gstreamer()
+    if variant in ("tcp", "udp"):
+        yield _network_case(camera, kind, variant)
         return
-    http = request.param == "opencv-http"
-    yield _opencv_case("http", http_camera, numbered) if http else _snapshot_case(http_camera)
+    yield _opencv_case(variant, http_camera, numbered) if kind == "opencv" else _snapshot_case(http_camera)
     http_camera.flow()
 
 
-def _network_case(camera: RtspServer | None, transport: Literal["tcp", "udp"]) -> Case:
+def _network_case(camera: RtspServer | None, kind: str, transport: Literal["tcp", "udp"]) -> Case:
     if camera is None:
         pytest.skip("no RTSP server here")
     camera.flow()
-    good, absent = (
-        network.Config(url=url, transport=transport, timeout_s=TIMEOUT_S)
-        for url in (camera.urls[0], f"{camera.urls[0]}-absent")
-    )
+    config = gstreamer.Config if kind == "gstreamer" else network.Config
+    url = camera.urls[0]
+    good, absent = (config(url=at, transport=transport, timeout_s=TIMEOUT_S) for at in (url, f"{url}-absent"))
     return Case(good, absent, CLIP.frames, camera.stall)
 
 
 def luma(image: Image) -> Plane:
     """What the barcode is read from."""
     return image.planes[0] if image.planes[0].ndim == 2 else image.planes[0][:, :, 1]
+
+
+def _pipeline_case(variant: Literal["live", "lossless"]) -> Case:
+    good, absent = (
+        gstreamer.Config(pipeline=f"filesrc location={path} ! decodebin", pace=variant)
+        for path in (SHORT.path(), "/absent.mp4")
+    )
+    return Case(good, absent, SHORT.frames)
 
 
 def test_it_yields_pictures_with_the_right_planes(case: Case) -> None:

@@ -214,8 +214,8 @@ def test_models_that_do_not_fit_are_all_refused_by_name_before_anything_starts(
     status, out, err = sightwire("run", path)
     assert (status, out) == (78, "")
     assert "Traceback" not in err
-    # OpenVINO tries every format it knows on the garbage, and some of its readers print.
-    lines = err[err.index("sightwire: ") + 11 :].splitlines()
+    assert err.startswith("sightwire: ")
+    lines = err.removeprefix("sightwire: ").splitlines()
     assert len(lines) == len(broken)
     for name, (_, expected) in broken.items():
         (line,) = (line for line in lines if line.startswith(f"models.{name}: "))

@@ -22,10 +22,11 @@ else:
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = ("calibrate", "demo")  # not gpu: a Jetson's TensorRT comes with its JetPack
+EXTRAS = ("calibrate", "demo", "onnxruntime")  # not gpu: a Jetson's TensorRT comes with its JetPack
 REQUIREMENTS = [
     Requirement(line)
     for line in PROJECT["dependencies"] + [line for extra in EXTRAS for line in PROJECT["optional-dependencies"][extra]]
+    if not line.startswith("sightwire[")  # one extra brings another
 ]
 #: JetPack 6 is Ubuntu 22.04: glibc 2.35
 PLATFORMS = ["manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in range(17, 36))]

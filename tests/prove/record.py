@@ -19,7 +19,7 @@ def machine() -> str:
     )
     flags = Path("/proc/cpuinfo").read_text()
     vnni = "with VNNI" if "avx512_vnni" in flags or "avx_vnni" in flags else "without VNNI"
-    names = ("openvino", "av", "opencv-python-headless", "numpy", "paho-mqtt")
+    names = ("openvino", "onnxruntime", "av", "opencv-python-headless", "numpy", "paho-mqtt")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     return f"{model}, {len(os.sched_getaffinity(0))} cores, {vnni}; Python {platform.python_version()}, {versions}"
 

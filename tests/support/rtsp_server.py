@@ -31,8 +31,10 @@ PR_SET_PDEATHSIG = 1
 ROLE = "viewer"
 LAUNCH = (
     "( appsrc name=source is-live=true format=time block=false max-bytes=0"
-    " ! h264parse ! rtph264pay pt=96 config-interval=-1 ! identity name=pay0 drop-probability={loss} )"
+    " ! h264parse ! rtph264pay name={payloader} pt=96 config-interval=-1{loss} )"
 )
+#: one packet at a time, so only where some are to be lost: without it a picture's packets leave in one write
+LOSS = " ! identity name=pay0 drop-probability={loss}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ class Camera(GstRtspServer.RTSPMediaFactory):
         super().__init__()
         self._mount, self._caps, self._player = mount, caps, player
         self.set_shared(True)
-        self.set_launch(LAUNCH.format(loss=loss))
+        lossy = LOSS.format(loss=loss) if loss else ""
+        self.set_launch(LAUNCH.format(payloader="payloader" if loss else "pay0", loss=lossy))
         self.connect("media-configure", self._configure)
 
     def _configure(self, _factory: GstRtspServer.RTSPMediaFactory, media: GstRtspServer.RTSPMedia) -> None:

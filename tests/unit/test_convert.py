@@ -25,6 +25,7 @@ from engines.convert.pth import read_state
 from engines.convert.tensorflow_graph import read_graph
 from engines.errors import ModelFileError
 from engines.graph import Normalisation, bake, canonical, free_batch, parse, serialise, shape_of, upgrade
+from engines.quiet import import_openvino
 from tests.support.models import SIZE, tiny_bytes, tiny_network
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -221,7 +222,8 @@ def test_converts_an_ssd_graph() -> None:
     outputs = {value.name: shape_of(value) for value in model.graph.output}
     assert outputs == {"box_deltas": (-1, 192, 4), "class_logits": (-1, 192, 2)}
     assert serialise(model) == serialise(convert("ssd", data, {"size": 16}, "x.pb"))
-    assert proved_batch(bake(model, Normalisation(), "x"), 4) == 4
+    # Scaled as it was trained: levels up to 255 would drive every ReLU6 to its end, and all pictures be the same.
+    assert proved_batch(bake(model, Normalisation(mean=(127.5,), std=(127.5,)), "x"), 4) == 4
 
 
 def test_ssd_cut_short_anywhere() -> None:
@@ -248,7 +250,7 @@ def test_efficientnet_of_other_tensors(torch_names: types.ModuleType) -> None:
 
 def test_bake_gives_what_the_network_wants() -> None:
     """Normalised, swapped and turned, against the same done by numpy."""
-    import openvino as ov
+    ov = import_openvino()
 
     node = helper.make_node("Identity", ["input"], ["output"], name="copy")
     network = onnx.GraphProto(name="copy", node=[node])
@@ -330,9 +332,10 @@ def test_old_opsets_are_brought_up() -> None:
 
 
 def test_opsets_that_cannot_be_upgraded() -> None:
-    """Operators of another domain are refused by its name."""
+    """Operators of another domain are refused by its name; a domain that only stands there is not."""
     model = tiny_network()
     model.opset_import.add(domain="com.example", version=1)
+    upgrade(model, "x")
     model.graph.node[0].domain = "com.example"
     with pytest.raises(ModelFileError, match=r"uses operators of com\.example"):
         upgrade(model, "x")

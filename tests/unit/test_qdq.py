@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-import openvino as ov
 import pytest
 from onnx import helper
 from pydantic import ValidationError
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from engines.errors import CardError, LintError, ModelFileError
 from engines.graph import Normalisation, bake, constant, constants, free_batch, serialise
 from engines.qdq import Table, activations, apply, lint, quantise_weights, quantised_nodes, scale_of
+from engines.quiet import import_openvino
 from tests.support.models import SIZE, tiny_network
 
 
@@ -41,7 +41,7 @@ def table_for(fp32: onnx.ModelProto, keep: tuple[str, ...] = ()) -> Table:
 
 
 def run(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
-    core = ov.Core()
+    core = import_openvino().Core()
     compiled = core.compile_model(core.read_model(serialise(model)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return compiled([images])[0]
 

@@ -1,0 +1,133 @@
+"""Whatever GStreamer reads: RTSP with the least delay, hardware decoders, cameras on a Jetson, pipelines of your own.
+
+An RTSP picture is in our hands when its last packet has come and it is decoded, about a frame sooner than through
+FFmpeg, whose parser waits for the next one to begin. Capture times come from the camera's RTCP reports where GStreamer
+hands them on (1.22 or newer). Before its first report, a few seconds after opening, and elsewhere the clock is
+`receive`: when the coded picture came to the decoder, or where nothing is decoded, when it came out of the pipeline.
+Freshness is always decided on the latter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
+from typing import Annotated, Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from agent.errors import SourceError
+from agent.secrets import Credentials, redact
+from agent.sources import Intake, Pictures, SourceConfig
+from agent.sources._gst import gstreamer
+from agent.sources._gst_presets import DecoderName, check_decoder, csi_source
+from agent.sources._gst_rtsp import DESCRIPTION, Joint, set_up
+from agent.sources._gst_stream import Stream
+from agent.sources._gst_text import check_references, elements_of, every, masking, parse
+from agent.sources._url import expect_url
+
+_ONLY_WITH = {
+    "url": {"decoder", "transport", "latency_ms"},
+    "pipeline": {"pace"},
+}
+
+
+def _rtsp(url: str) -> str:
+    return expect_url(url, ("rtsp", "rtsps"))
+
+
+class Csi(BaseModel):
+    """`csi: {sensor: 0, width: 1920, height: 1080, rate: 30}`: a camera on a Jetson's CSI connector."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sensor: int = Field(default=0, ge=0, le=15)
+    width: int = Field(default=1920, ge=16, le=8192)
+    height: int = Field(default=1080, ge=16, le=8192)
+    rate: float = Field(default=30, gt=0, le=1000)
+
+
+class Config(SourceConfig, Credentials):
+    """One of `pipeline: "v4l2src ! jpegdec"` (without a sink), `url: rtsp://10.0.0.7/stream1`, `csi: {sensor: 0}`."""
+
+    type: Literal["gstreamer"] = "gstreamer"
+    pipeline: Annotated[str, AfterValidator(check_references)] | None = Field(default=None, min_length=1, repr=False)
+    """As gst-launch-1.0 takes it, without a sink, or with one `appsink` where the pictures are to be taken."""
+    pace: Literal["live", "lossless"] = "live"
+    """live: newest wins, recordings in real time; lossless: every picture of a recording."""
+    url: Annotated[str, AfterValidator(_rtsp)] | None = Field(default=None, repr=False)
+    decoder: DecoderName = "auto"
+    transport: Literal["tcp", "udp"] = "tcp"
+    latency_ms: int = Field(default=0, ge=0, le=10_000)
+    """How long packets are kept so that late ones (UDP) can be put in order."""
+    csi: Csi | None = None
+    timeout_s: float = Field(default=5.0, gt=0, le=60)
+    """A source that is silent for so long is lost."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        ways = [way for way in ("pipeline", "url", "csi") if getattr(self, way) is not None]
+        if len(ways) != 1:
+            raise ValueError("give one of pipeline, url and csi")
+        for way, keys in _ONLY_WITH.items():
+            if ways != [way] and (given := self.model_fields_set & keys):
+                raise ValueError(f"{', '.join(sorted(given))}: only with {way}")
+        return self
+
+    @property
+    def lossless(self) -> bool:
+        """See SourceConfig."""
+        return self.pace == "lossless"
+
+    @property
+    def label(self) -> str:
+        """The URL without credentials, the sensor, or the pipeline's elements without their properties."""
+        if self.url is not None:
+            return redact(self.url)
+        if self.csi is not None:
+            return f"CSI sensor {self.csi.sensor}"
+        return f"GStreamer {elements_of(self.pipeline or '')}"
+
+    @contextmanager
+    def open(self, stop: Event, intake: Intake) -> Iterator[Pictures]:
+        """See SourceConfig. A closed source has no threads and no connections left."""
+        stream = self._stream(intake)
+        try:
+            stream.start()
+            yield stream.pictures(stop)
+        finally:
+            stream.close()
+
+    def _stream(self, intake: Intake) -> Stream:
+        username, password = self._credentials()
+        mask = masking(self.pipeline or "", password)
+        try:
+            pipeline, sink = parse(self._description(), mask)
+        except SourceError as error:
+            raise type(error)(f"{self.label}: {error}") from None
+        for element in every(pipeline.iterate_recurse()):
+            if username is not None and element.find_property("user-pw") is not None:
+                element.set_property("user-id", username)
+                element.set_property("user-pw", password or "")
+        stream = Stream(pipeline, sink, self.label, mask, self.lossless, self.timeout_s, intake)
+        if self.url is not None:
+            joint = Joint(self.decoder, self.label, stream.faults)
+            set_up(pipeline, self.url, self.transport, self.latency_ms, self.timeout_s, joint)
+        return stream
+
+    def _description(self) -> str:
+        """As gst-launch-1.0 takes it. Raises SourceError, without a label, where a preset's elements are not here."""
+        exists = gstreamer().ElementFactory.find
+        if self.csi is not None:
+            return csi_source(self.csi.sensor, self.csi.width, self.csi.height, self.csi.rate, exists)
+        if self.url is not None:
+            check_decoder(self.decoder, exists)
+            return DESCRIPTION
+        return self.pipeline or ""
+
+    def _credentials(self) -> tuple[str | None, str | None]:
+        if self.username is None:
+            parts = urlsplit(self.url or "")
+            return parts.username and unquote(parts.username), parts.password and unquote(parts.password)
+        return self.username, self.read_password()
