@@ -14,6 +14,7 @@ from engines.errors import CardError
 from engines.pixels import Geometry
 from engines.results import Classification, Result
 from engines.tasks import Options, Task, TaskConfig
+from engines.tasks.activation import sigmoid, softmax
 from engines.tasks.limits import Limits, resolve
 
 
@@ -65,9 +66,4 @@ class Classify(Task):
 
 
 def _activated(values: NDArray[np.float32], activation: str) -> NDArray[np.float32]:
-    if activation == "softmax":
-        values = np.exp(values - values.max(axis=1, keepdims=True))
-        values /= values.sum(axis=1, keepdims=True)
-    elif activation == "sigmoid":
-        values = (1 / (1 + np.exp(-values))).astype(np.float32)
-    return values
+    return {"softmax": softmax, "sigmoid": sigmoid}[activation](values) if activation != "none" else values

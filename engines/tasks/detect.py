@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,22 +128,3 @@ def _over(values: Floats, least: float, first: int, end: int) -> NDArray[np.intp
     some = (np.flatnonzero(words != 0)[:, None] * 8 + np.arange(8)).ravel()
     rows: NDArray[np.intp] = some[answers[some]] // values.shape[1]
     return rows[np.diff(rows, prepend=-1) > 0]  # they are in order: those of one row stand together
-
-
-def sigmoid(logits: Floats) -> Floats:
-    """1 / (1 + e^-x)."""
-    return cast(Floats, 1 / (1 + np.exp(-logits)))
-
-
-def logit(share: float) -> float:
-    """Inverse of sigmoid: scores are compared as logits, so that only what passes needs a sigmoid."""
-    if share <= 0:
-        return -np.inf
-    return float(np.log(share / (1 - share))) if share < 1 else np.inf
-
-
-def softmax(logits: Floats) -> Floats:
-    """Along the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    shares: Floats = powers / powers.sum(axis=-1, keepdims=True)
-    return shares

@@ -12,8 +12,9 @@ import numpy as np
 from pydantic import Field
 
 from engines.tasks import ANY, Options
+from engines.tasks.activation import logit, sigmoid, softmax
 from engines.tasks.boxes import Order, Scale, to_xyxy
-from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best, logit, sigmoid, softmax
+from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best
 
 
 class Config(DetectorConfig):

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 
 from engines.tasks import Options, Stride
+from engines.tasks.activation import sigmoid
 from engines.tasks.boxes import cells, corners
-from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best_class, sigmoid
+from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best_class
 
 
 class Config(DetectorConfig):

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from engines.tasks import Options, Strides
+from engines.tasks.activation import logit, sigmoid
 from engines.tasks.boxes import cells, grid
-from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best, logit, sigmoid
+from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best
 
 
 class Config(DetectorConfig):

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from engines.tasks import Options
-from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best, logit, sigmoid
+from engines.tasks.activation import logit, sigmoid
+from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best
 
 
 class Config(DetectorConfig):

@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 
 from engines.tasks import Options, Strides
+from engines.tasks.activation import logit, sigmoid
 from engines.tasks.boxes import cells, corners, grid
-from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best_class, logit, sigmoid
+from engines.tasks.detect import Candidates, Detector, DetectorConfig, Floats, Row, best_class
 
 
 class Config(DetectorConfig):
