@@ -176,8 +176,7 @@ class _Folder:
 
     def _skip(self, path: Path, entry: _Entry, why: str) -> None:
         entry.done = True
-        self._intake.unreadable += 1
-        self._intake.last_error = f"{path}: {why}"
+        self._intake.skip(f"{path}: {why}")
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

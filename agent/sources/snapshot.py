@@ -118,8 +118,7 @@ class _Camera:
             raise SourceError(f"{label}: {_fault(error)}") from None
         plane = decoded(data)
         if plane is None:
-            self._intake.unreadable += 1
-            self._intake.last_error = f"{label}: answers {redact(kind)} of {len(data)} bytes, which is no image"
+            self._intake.skip(f"{label}: answers {redact(kind)} of {len(data)} bytes, which is no image")
             return None
         self._intake.facts["codec"] = kind.rpartition("/")[2]
         image = bgr_image(plane, self._intake)
