@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -12,7 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from agent.errors import SourceError
 from agent.frame import Timestamp
@@ -43,6 +44,12 @@ class Config(SourceConfig):
     """Images that are a second: of the recording that they make up, and with `pace: live` in reality."""
     loop: bool = False
     """Start again at the end."""
+
+    @model_validator(mode="after")
+    def _has_an_end_to_begin_after(self) -> Config:
+        if self.watch and self.loop:
+            raise ValueError("watch and loop exclude each other: a watched folder has no end")
+        return self
 
     @property
     def lossless(self) -> bool:
@@ -147,8 +154,10 @@ class _Folder:
                     continue
                 try:
                     state = path.stat()
-                except FileNotFoundError:  # gone since, as is right for temporary files
-                    continue
+                except OSError as error:
+                    if error.errno in (errno.ENOENT, errno.ELOOP):  # gone since, as temporary files are; a dead link
+                        continue
+                    raise
                 if stat.S_ISREG(state.st_mode):
                     found[path] = (state.st_mtime_ns, state.st_size)
         except (OSError, ValueError, NotImplementedError) as error:
