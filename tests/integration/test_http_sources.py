@@ -242,6 +242,13 @@ def test_a_server_that_misbehaves_is_an_error_in_time(answer: bytes, pause_s: fl
     assert PASSWORD not in str(caught.value)
 
 
+def test_an_address_may_have_spaces_and_umlauts() -> None:
+    """As browsers take it; what is quoted already stays so."""
+    with HttpCamera() as camera:
+        assert watch(source("snapshot", camera, f"{camera.snapshot}?name=Hof Süd&at=%20"), 1)
+        assert camera.paths == ["/snap.jpg?name=Hof%20S%C3%BCd&at=%20"]
+
+
 def test_a_redirection_is_followed_without_the_credentials() -> None:
     """The other host could be anybody's."""
     with HttpCamera(user="me", password=PASSWORD) as camera, HttpCamera(user="me", password=PASSWORD) as other:

@@ -57,6 +57,8 @@ class HttpCamera:
         self.requests: list[dict[str, str]] = []
         """The headers of each request."""
         self.connections = 0
+        self.paths: list[str] = []
+        """What was asked for, as it came."""
         self.answer: tuple[int, str, bytes] | None = None
         """Status, content type and body instead of a snapshot."""
         self.redirect: str | None = None
@@ -213,6 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         camera = self.server.camera
         camera.requests.append(dict(self.headers))
+        camera.paths.append(self.path)
         if not camera.wait():
             self.close_connection = True
         elif not camera.lets_in(self.headers, "GET"):
