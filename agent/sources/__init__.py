@@ -57,6 +57,11 @@ class SourceConfig(BaseModel):
         return False
 
     @property
+    def may_be_quiet(self) -> bool:
+        """True: that no picture comes for long is nothing unusual."""
+        return False
+
+    @property
     @abstractmethod
     def label(self) -> str:
         """What to call this source in logs and status: never with credentials."""

@@ -57,6 +57,11 @@ class Config(SourceConfig):
         return self.pace == "lossless"
 
     @property
+    def may_be_quiet(self) -> bool:
+        """See SourceConfig."""
+        return self.watch
+
+    @property
     def label(self) -> str:
         """The folder."""
         return str(self.path)
