@@ -35,7 +35,7 @@ class Intake:
     """What the decoder said of the last of them, without credentials."""
     facts: dict[str, str] = field(default_factory=dict)
     """What is known of the stream once it is open: codec, size, rate."""
-    skipped: Callable[[], None] = lambda: None
+    skipped: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
     """Called after each `skip`: a source of which nothing can be read yields nothing that would bring it up."""
 
     def skip(self, reason: str, count: int = 1) -> None:
