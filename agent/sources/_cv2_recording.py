@@ -49,8 +49,8 @@ class Recording:
         try:
             with self._path.open("rb"):
                 return "has no video in it that can be decoded"
-        except OSError as error:
-            return str(error.strerror)
+        except (OSError, ValueError) as error:  # ValueError: a name that can be none
+            return getattr(error, "strerror", None) or str(error)
 
     def _frames(self, stop: Event) -> Iterator[tuple[int, Image]]:
         """(position in ns, picture); positions go on over loops."""

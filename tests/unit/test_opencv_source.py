@@ -98,6 +98,7 @@ def test_numbered_pictures_may_differ_in_size_and_have_a_rate(tmp_path: Path) ->
         ("cut.mp4", b"\0\0\0\x20ftypisom", "has no video in it that can be decoded"),
         ("shot_%04d.jpg", None, "no such pictures"),
         ("a:b.mp4", None, "No such file"),
+        ("a\0b.mp4", None, "embedded null byte"),
     ],
 )
 def test_what_cannot_be_played_is_an_error_and_nothing_on_stderr(
