@@ -22,7 +22,9 @@ class Capture:
         self._source, self._cameras = source, list(cameras)
         self._names = ", ".join(camera.name for camera in cameras)
         self._seq = 0
-        self._complained = ""
+        self._complained = self._skip_said = ""
+        self._noted = 0
+        """How many of the open connection's unreadable frames are counted."""
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`, or until a recording is at its end."""
@@ -47,32 +49,36 @@ class Capture:
                 return
 
     def _read(self, stop: threading.Event) -> None:
-        intake, noted = Intake(), 0
+        intake, self._noted = Intake(), 0
+        intake.skipped = lambda: self._note_unreadable(intake)
         with self._source.open(stop, intake) as pictures:
             first = True
             for captured, image in pictures:
                 if first:
                     first = False
-                    self._complained = ""
+                    self._complained = self._skip_said = ""
                     self._say("streaming", facts=intake.facts)
                     log.info("%s: streaming %s", self._names, self._source.label)
                 for camera in self._cameras:
                     camera.offer(Frame(camera.name, self._seq, captured, image))
                 self._seq += 1
-                noted = self._note_unreadable(intake, noted)
+                self._note_unreadable(intake)  # a source of others may count without a call
                 if stop.is_set():
                     return
-        self._note_unreadable(intake, noted)
+        self._note_unreadable(intake)
 
-    def _note_unreadable(self, intake: Intake, noted: int) -> int:
-        """Count what could not be read since `noted`, and say it the first time; returns what is noted now."""
-        if intake.unreadable == noted:
-            return noted
-        if not noted:
-            log.warning("%s: a frame cannot be read and is skipped: %s", self._names, intake.last_error)
+    def _note_unreadable(self, intake: Intake) -> None:
+        """Count what could not be read since the last call, and say the first of a connection."""
+        count, before = intake.unreadable - self._noted, self._noted
+        if not count:
+            return
+        self._noted = intake.unreadable
         for camera in self._cameras:
-            camera.unreadable_frames += intake.unreadable - noted
-        return intake.unreadable
+            camera.unreadable_frames += count
+        # What is tried again and again fails in the same words.
+        if not before and str(intake.last_error) != self._skip_said:
+            self._skip_said = str(intake.last_error)
+            log.warning("%s: a frame cannot be read and is skipped: %s", self._names, intake.last_error)
 
     def _say(self, state: State, reason: str | None = None, facts: dict[str, str] | None = None) -> None:
         for camera in self._cameras:

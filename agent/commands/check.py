@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def check(
     config: Path = typer.Argument(..., help="The configuration, a YAML file."),
-    models: bool = typer.Option(True, help="Also check that the models are here and fit their uses."),
+    models: bool = typer.Option(
+        True, help="Also check that the models are here and fit their uses, and the certificates of brokers."
+    ),
 ) -> None:
     """Check a configuration: every mistake with its line, exit status 78 if there is one.
 
@@ -32,9 +34,11 @@ def check(
         settings = load(config)
         if models:
             find_cards(settings, ModelStore(default_root()))
+            for sink in settings.all_sinks():
+                sink.look_at_files()
     except ConfigError as error:
         fail(error, EX_CONFIG)
-    typer.echo(f"{config}: right{'' if models else ' (models were not looked for)'}")
+    typer.echo(f"{config}: right{'' if models else ' (models and certificates were not looked for)'}")
     for line in _holds(settings):
         typer.echo(f"  {line}")
 

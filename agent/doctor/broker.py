@@ -28,14 +28,12 @@ def look(config: Config, agent: str) -> Iterator[Finding]:
     """One connection for TCP and TLS, one for MQTT, under a name of its own: a running agent is not disturbed."""
     try:
         endpoint = config.endpoint()
-        if endpoint.password is not None:
-            endpoint.password()
+        endpoint.headers()
+        for secrets in (config, config.proxy):
+            if secrets is not None:
+                secrets.read_password()
     except ConfigError as error:
         yield problem(TOPIC, str(error), "correct it under mqtt: in the configuration")
-        return
-    except OSError as error:
-        mend = "mqtt: {password_file: ...}, a file that this user may read"
-        yield problem(TOPIC, f"{error.filename}: cannot be read: {error.strerror}", mend)
         return
     host, port = endpoint.address.host, endpoint.address.port
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

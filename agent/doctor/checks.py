@@ -68,9 +68,9 @@ def _of_site(config: Path | None) -> list[Check]:
         if isinstance(sink, Mqtt):
             look = partial(broker.look, sink, settings.agent.name)
             checks.append(Check(broker.TOPIC, look, SLOW_S, "mqtt: {url: ...} of a broker that answers"))
-    for name, camera in settings.cameras.items():
-        look = partial(sources.look, name, camera.source)
-        stuck = f"cameras.{name}.source: does it answer other programs?"
+    for names in settings.connections():  # a webcam cannot be opened twice
+        look = partial(sources.look, names, settings.cameras[names[0]].source)
+        stuck = f"cameras.{names[0]}.source: does it answer other programs?"
         checks.append(Check(sources.TOPIC, look, SLOW_S, stuck))
     return checks
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 from agent.doctor.findings import Finding, ok, problem
@@ -18,8 +18,9 @@ _WATCH_S = 1.5
 camera comes after 1.3 s)."""
 
 
-def look(name: str, source: SourceConfig) -> Iterator[Finding]:
-    """What the first pictures are like, or why there are none."""
+def look(names: Sequence[str], source: SourceConfig) -> Iterator[Finding]:
+    """What the first pictures are like, or why there are none. `names`: of the cameras that share the source."""
+    name, shown = names[0], ", ".join(names)
     stop = threading.Event()
     # A camera that sends nothing would otherwise be read until its own timeout, which may be a minute.
     alarm = threading.Timer(_OPEN_S + _WATCH_S, stop.set)
@@ -28,11 +29,11 @@ def look(name: str, source: SourceConfig) -> Iterator[Finding]:
     try:
         seen = watch(source, stop)
     except SourceError as error:
-        yield problem(TOPIC, f"{name}: {error}", mend(name, source, error))
+        yield problem(TOPIC, f"{shown}: {error}", mend(name, source, error))
     except AgentError as error:
-        yield problem(TOPIC, f"{name}: {error}", f"correct it under cameras.{name} in the configuration")
+        yield problem(TOPIC, f"{shown}: {error}", f"correct it under cameras.{name} in the configuration")
     else:
-        yield ok(TOPIC, f"{name}: {source.label}: {seen}")
+        yield ok(TOPIC, f"{shown}: {source.label}: {seen}")
     finally:
         stop.set()
         alarm.cancel()
@@ -52,6 +53,8 @@ def watch(source: SourceConfig, stop: threading.Event) -> str:
             size, clock = image.size, captured.clock
             if source.lossless or last_s - first_s >= _WATCH_S:
                 break
+    if not count and source.may_be_quiet:
+        return "opened; there is nothing new in it"
     if not count:
         raise SourceError(f"{source.label}: opened, but no picture came")
     codec = intake.facts.get("codec", "")

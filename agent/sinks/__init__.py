@@ -69,6 +69,9 @@ class SinkConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def look_at_files(self) -> None:
+        """Raises ConfigError where `open` would: for files that it needs and cannot use."""
+
     @abstractmethod
     def open(self, agent: str, farewell: Message) -> Sink:
         """Build the sink for the agent of that name. Returns at once: an absent server is a state, not an error.

@@ -124,6 +124,10 @@ class Config(SinkConfig, Credentials):
         sink.start()
         return sink
 
+    def look_at_files(self) -> None:
+        """See SinkConfig."""
+        self.endpoint()
+
     def endpoint(self) -> Endpoint:
         """Where and how to connect. Raises ConfigError as `open` does."""
         address = parse_url(self.url)

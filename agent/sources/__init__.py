@@ -12,7 +12,7 @@ may be views of the decoder's memory: valid as long as the Image is referenced, 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from threading import Event
@@ -27,7 +27,7 @@ Pictures = Iterator[tuple[Timestamp, Image]]
 
 @dataclass
 class Intake:
-    """What a source counts while it is read; the capture loop shows it in metrics."""
+    """What a source says of itself while it is read, besides its pictures; the capture loop shows it."""
 
     unreadable: int = 0
     """Packets or frames that could not be decoded: skipped."""
@@ -35,6 +35,14 @@ class Intake:
     """What the decoder said of the last of them, without credentials."""
     facts: dict[str, str] = field(default_factory=dict)
     """What is known of the stream once it is open: codec, size, rate."""
+    skipped: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
+    """Called after each `skip`: a source of which nothing can be read yields nothing that would bring it up."""
+
+    def skip(self, reason: str, count: int = 1) -> None:
+        """`count` packets or frames could not be decoded; `reason` names the source, never credentials."""
+        self.unreadable += count
+        self.last_error = reason
+        self.skipped()
 
 
 class SourceConfig(BaseModel):
@@ -46,6 +54,11 @@ class SourceConfig(BaseModel):
     @property
     def lossless(self) -> bool:
         """True: frames wait for the engine; False: newest wins."""
+        return False
+
+    @property
+    def may_be_quiet(self) -> bool:
+        """True: that no picture comes for long is nothing unusual."""
         return False
 
     @property

@@ -38,10 +38,12 @@ def decoded(data: bytes) -> Plane | None:
     """An image file as (H, W, 3) BGR of 8 bits, turned as EXIF says, without transparency; None if it is damaged.
 
     OpenCV 4 decodes a JPEG that is cut off all the same, the rest of it black: such is damaged, too. Neither of the two
-    markers can occur in the compressed data between them.
+    markers can occur in the compressed data between them. Of a PNG that is cut off, libpng complains on stderr.
     """
     cv2 = quiet()
     if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        return None
+    if data[:4] == b"\x89PNG" and b"IEND" not in data:
         return None
     try:
         return cast("Plane | None", cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))

@@ -49,8 +49,8 @@ class Recording:
         try:
             with self._path.open("rb"):
                 return "has no video in it that can be decoded"
-        except OSError as error:
-            return str(error.strerror)
+        except (OSError, ValueError) as error:  # ValueError: a name that can be none
+            return getattr(error, "strerror", None) or str(error)
 
     def _frames(self, stop: Event) -> Iterator[tuple[int, Image]]:
         """(position in ns, picture); positions go on over loops."""
@@ -77,8 +77,7 @@ class Recording:
                 failures += 1
                 continue
             if failures:
-                self._intake.unreadable += failures
-                self._intake.last_error = f"{self._path}: a picture cannot be decoded"
+                self._intake.skip(f"{self._path}: a picture cannot be decoded", failures)
             index, failures = index + failures, 0
             position_ms = self._capture.get(self._cv2.CAP_PROP_POS_MSEC)
             position_ns = round(position_ms * 1e6) if position_ms >= 0 else index * self._frame_ns

@@ -46,7 +46,8 @@ class Stream:
 
     def pictures(self, stop: Event) -> Pictures:
         """Decode until `stop`. A camera that ends its stream, or is silent, is a SourceError."""
-        failures, released_ns = 0, time.monotonic_ns() - self._frame_ns
+        failures = unread = 0
+        released_ns = time.monotonic_ns() - self._frame_ns
         while not stop.is_set():
             asked_ns = time.monotonic_ns()
             grabbed = self._capture.grab()
@@ -58,16 +59,22 @@ class Stream:
             plane = self._decoded() if grabbed else None
             if plane is None:
                 failures += 1
+                if grabbed:
+                    self._skip(1)
+                else:
+                    unread += 1  # damaged, or the end of the stream: what comes next tells
                 if failures >= MOST_FAILURES:
                     raise SourceError(f"{self._label}: the camera has ended the stream, or sends what is no video")
                 continue
-            if failures:
-                self._intake.unreadable += failures
-                self._intake.last_error = f"{self._label}: a damaged picture ({self._codec})"
-                failures = 0
+            if unread:
+                self._skip(unread)
+            failures = unread = 0
             wall_ns, now_ns = time.time_ns(), time.monotonic_ns()
             captured = Timestamp(wall_ns - (now_ns - arrived_ns), arrived_ns, "receive", wall_ns)
             yield captured, bgr_image(plane, self._intake)
+
+    def _skip(self, count: int) -> None:
+        self._intake.skip(f"{self._label}: a damaged picture ({self._codec})", count)
 
     def _decoded(self) -> Plane | None:
         whole, data = self._capture.retrieve()

@@ -93,8 +93,7 @@ class Decoder:
         return False
 
     def _skip(self, what: str) -> None:
-        self._intake.unreadable += 1
-        self._intake.last_error = f"{self._label}: {redact(what)}"
+        self._intake.skip(f"{self._label}: {redact(what)}")
 
 
 def image_of(frame: Any, intake: Intake) -> Image:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import http.client
 import os
+import re
 import select
 import socket
 import ssl
@@ -25,8 +27,11 @@ from urllib.request import (
     Request,
     UnknownHandler,
 )
+from weakref import WeakSet
 
 _SLICE_S = 0.1
+_DIGESTS: dict[str, Callable[[bytes], Any]] = {"MD5": hashlib.md5, "SHA-256": hashlib.sha256}
+"""RFC 7616, without the variants nobody uses."""
 T = TypeVar("T")
 
 
@@ -168,13 +173,17 @@ class _Login(HTTPDigestAuthHandler):
     def __init__(self, passwords: HTTPPasswordMgrWithDefaultRealm) -> None:
         super().__init__(passwords)
         self._passwords = passwords
+        self._renewed: WeakSet[Request] = WeakSet()
+        """Requests whose nonce was too old once."""
 
     def http_error_401(self, req: Request, *answer: Any) -> Any:
         headers = answer[-1]
         offers = headers.get_all("WWW-Authenticate") or []
-        digest = next((offer for offer in offers if offer.lower().startswith("digest")), "")
-        if req.has_header("Authorization") and "stale=true" not in digest.lower():
-            return None
+        digest = next(filter(_is_known_digest, offers), "")
+        if req.has_header("Authorization"):
+            if "stale=true" not in digest.lower() or req in self._renewed:
+                return None
+            self._renewed.add(req)
         if digest:
             return self.retry_http_digest_auth(req, digest)
         user, password = self._passwords.find_user_password("", req.full_url)
@@ -183,6 +192,21 @@ class _Login(HTTPDigestAuthHandler):
         token = base64.b64encode(f"{user}:{password}".encode()).decode()
         req.add_unredirected_header("Authorization", f"Basic {token}")
         return self.parent.open(req)
+
+    def get_algorithm_impls(self, algorithm: str) -> Any:
+        """How to hash, and how to make a keyed digest; of UTF-8, where the base class fails on any letter but ASCII."""
+        new = _DIGESTS[algorithm.upper()]
+
+        def digest(text: str) -> str:
+            return str(new(text.encode()).hexdigest())
+
+        return digest, lambda secret, data: digest(f"{secret}:{data}")
+
+
+def _is_known_digest(offer: str) -> bool:
+    """Cameras that offer several algorithms send a header for each."""
+    algorithm = re.search(r'algorithm="?([^\s",]+)', offer, re.IGNORECASE)
+    return offer.lower().startswith("digest") and (algorithm[1].upper() if algorithm else "MD5") in _DIGESTS
 
 
 class _PlainHandler(HTTPHandler):

@@ -68,8 +68,7 @@ class Webcam:
                 continue
             if not whole:
                 failures += 1
-                self._intake.unreadable += 1
-                self._intake.last_error = f"{self._label}: a damaged picture ({self._codec})"
+                self._intake.skip(f"{self._label}: a damaged picture ({self._codec})")
                 if failures >= MOST_FAILURES:
                     raise SourceError(f"{self._label}: {failures} pictures in a row cannot be decoded ({self._codec})")
                 continue

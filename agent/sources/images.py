@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -12,7 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from agent.errors import SourceError
 from agent.frame import Timestamp
@@ -44,10 +45,21 @@ class Config(SourceConfig):
     loop: bool = False
     """Start again at the end."""
 
+    @model_validator(mode="after")
+    def _has_an_end_to_begin_after(self) -> Config:
+        if self.watch and self.loop:
+            raise ValueError("watch and loop exclude each other: a watched folder has no end")
+        return self
+
     @property
     def lossless(self) -> bool:
         """See SourceConfig."""
         return self.pace == "lossless"
+
+    @property
+    def may_be_quiet(self) -> bool:
+        """See SourceConfig."""
+        return self.watch
 
     @property
     def label(self) -> str:
@@ -147,8 +159,10 @@ class _Folder:
                     continue
                 try:
                     state = path.stat()
-                except FileNotFoundError:  # gone since, as is right for temporary files
-                    continue
+                except OSError as error:
+                    if error.errno in (errno.ENOENT, errno.ELOOP):  # gone since, as temporary files are; a dead link
+                        continue
+                    raise
                 if stat.S_ISREG(state.st_mode):
                     found[path] = (state.st_mtime_ns, state.st_size)
         except (OSError, ValueError, NotImplementedError) as error:
@@ -176,8 +190,7 @@ class _Folder:
 
     def _skip(self, path: Path, entry: _Entry, why: str) -> None:
         entry.done = True
-        self._intake.unreadable += 1
-        self._intake.last_error = f"{path}: {why}"
+        self._intake.skip(f"{path}: {why}")
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -30,6 +30,9 @@ _ONLY_WITH = {
     ("url",): {"username", "password", "password_file"},
 }
 
+_Number = Annotated[int, Field(ge=0, strict=True)]
+_Text = Annotated[str, Field(min_length=1)]
+
 
 def _device(value: int | str) -> int | str:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
@@ -43,7 +46,7 @@ class Config(SourceConfig, Credentials):
     """`{type: opencv, device: HD Pro Webcam, pixel_format: MJPG, width: 1280, height: 720, rate: 30}`."""
 
     type: Literal["opencv"] = "opencv"
-    device: Annotated[int | str, AfterValidator(_device)] | None = None
+    device: Annotated[_Number | _Text, AfterValidator(_device)] | None = None
     """0, /dev/video0, a path in /dev/v4l/by-id, (a part of) the camera's name, or its port such as usb-1-4."""
     path: Path | None = None
     """A video file, or numbered pictures: shot_%04d.png."""

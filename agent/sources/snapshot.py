@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event
 from typing import Annotated, Literal
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import Request
 
 from pydantic import AfterValidator, Field, model_validator
@@ -30,6 +30,8 @@ from engines.pixels import Image
 
 _MOST_BYTES = 32 << 20
 _MOST_FAILURES = 3
+_SAFE = "%/:=&?~#+!$,;'@()*[]"
+"""What stands for itself in a URL. The rest, spaces and umlauts, is quoted as browsers do."""
 
 
 def _url(url: str) -> str:
@@ -73,7 +75,8 @@ class _Camera:
         self._config, self._intake = config, intake
         parts = urlsplit(config.url)
         host = parts.netloc.rpartition("@")[2]
-        self._address = urlunsplit(parts._replace(netloc=host, fragment=""))
+        path, query = quote(parts.path, _SAFE), quote(parts.query, _SAFE)
+        self._address = urlunsplit(parts._replace(netloc=host, path=path, query=query, fragment=""))
         login = None
         if config.username is not None:
             login = (config.username, config.read_password() or "")
@@ -118,8 +121,7 @@ class _Camera:
             raise SourceError(f"{label}: {_fault(error)}") from None
         plane = decoded(data)
         if plane is None:
-            self._intake.unreadable += 1
-            self._intake.last_error = f"{label}: answers {redact(kind)} of {len(data)} bytes, which is no image"
+            self._intake.skip(f"{label}: answers {redact(kind)} of {len(data)} bytes, which is no image")
             return None
         self._intake.facts["codec"] = kind.rpartition("/")[2]
         image = bgr_image(plane, self._intake)

@@ -112,6 +112,17 @@ def test_check_and_run_say_the_same_of_a_wrong_file(tmp_path: Path) -> None:
     assert sightwire("check", path) == sightwire("run", path)
 
 
+def test_check_and_run_say_the_same_of_a_certificate_that_is_not_there(tmp_path: Path, fakes: Path) -> None:
+    """Which --no-models, on another machine than the agent's, does not look for."""
+    path = tmp_path / "site.yaml"
+    mqtt = {"url": "mqtts://127.0.0.1:1", "ca": "/absent/ca.pem"}
+    path.write_text(yaml.safe_dump({**site({"c": fake_model("classes")}, "x.mp4", ["c"]), "mqtt": mqtt}))
+    checked = sightwire("check", path, models=fakes)
+    assert checked == sightwire("run", path, models=fakes)
+    assert checked == (78, "", "sightwire: ca: /absent/ca.pem: no such file or directory\n")
+    assert here("check", "--no-models", path)[0] == 0
+
+
 @pytest.mark.parametrize("before", ["", "\ufeff"], ids=["plain", "with a byte order mark"])
 def test_files_from_other_editors_are_read(tmp_path: Path, fakes: Path, before: str) -> None:
     good = yaml.safe_dump(site({"c": fake_model("classes")}, "x.mp4", ["c"]))

@@ -150,6 +150,16 @@ def test_a_password_file_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
     assert f"{tmp_path / 'none'}: cannot be read" in found.text
 
 
+@pytest.mark.parametrize("where", ["proxy", "headers"])
+def test_a_secret_of_the_way_to_the_broker_that_is_not_there_is_a_problem(tmp_path: Path, where: str) -> None:
+    """Of ours to say, not a mistake of ours."""
+    proxy = {"url": "http://127.0.0.1:1", "username": USER, "password_file": tmp_path / "none"}
+    settings = {"proxy": {"proxy": proxy}, "headers": {"headers": {"Authorization": "credential:none"}}}[where]
+    (found,) = look("ws://127.0.0.1:1", **settings)
+    assert (found.state, found.mend) == ("problem", "correct it under mqtt: in the configuration")
+    assert "none" in found.text
+
+
 def test_a_broker_behind_tls_says_how_long_its_certificate_is_good(tmp_path: Path) -> None:
     with Mosquitto(tmp_path, tls=True) as there:
         assert there.certificates is not None

@@ -55,6 +55,24 @@ def test_credentials_in_their_own_keys_or_in_the_url_are_used(kind: Kind, scheme
         assert watch(source(kind, camera, address.replace("://", "://me%40home:geh%40im%2F1@")), 2)
 
 
+def test_of_several_digests_the_one_that_is_known_is_used() -> None:
+    """By RFC 7616, the better ones come first."""
+    with HttpCamera(user="me", password="größe", scheme="digest") as camera:
+        config = source("snapshot", camera, username="me", password="größe")
+        camera.other_challenges = ['Digest realm="camera", nonce="n", qop="auth", algorithm=SHA-512-256']
+        assert watch(config, 2)
+        camera.algorithm = "SHA-256"
+        assert watch(config, 2)
+
+
+def test_a_nonce_that_is_always_too_old_is_renewed_once() -> None:
+    with HttpCamera(user="me", password=PASSWORD, scheme="digest") as camera:
+        camera.stale = True
+        with pytest.raises(Refused):
+            watch(source("snapshot", camera, username="me", password=PASSWORD), 1)
+        assert sum("Authorization" in headers for headers in camera.requests) == 2
+
+
 @pytest.mark.parametrize("scheme", ["basic", "digest"])
 def test_wrong_credentials_are_refused_and_never_shown(
     kind: Kind, scheme: Any, capfd: pytest.CaptureFixture[str]
@@ -222,6 +240,13 @@ def test_a_server_that_misbehaves_is_an_error_in_time(answer: bytes, pause_s: fl
         assert time.monotonic() - asked < TIMEOUT_S + 1
     assert "\n" not in str(caught.value)
     assert PASSWORD not in str(caught.value)
+
+
+def test_an_address_may_have_spaces_and_umlauts() -> None:
+    """As browsers take it; what is quoted already stays so."""
+    with HttpCamera() as camera:
+        assert watch(source("snapshot", camera, f"{camera.snapshot}?name=Hof Süd&at=%20"), 1)
+        assert camera.paths == ["/snap.jpg?name=Hof%20S%C3%BCd&at=%20"]
 
 
 def test_a_redirection_is_followed_without_the_credentials() -> None:

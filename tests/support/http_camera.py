@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -48,10 +48,17 @@ class HttpCamera:
         self._certificates = certificates
         self.rate, self.size = rate, (640, 360)
         self.user, self.password, self.scheme = user, password, scheme
+        self.algorithm: Literal["MD5", "SHA-256"] = "MD5"
+        self.other_challenges: list[str] = []
+        """WWW-Authenticate headers before its own."""
+        self.stale = False
+        """Finds every nonce too old."""
         self.snapshots = 0
         self.requests: list[dict[str, str]] = []
         """The headers of each request."""
         self.connections = 0
+        self.paths: list[str] = []
+        """What was asked for, as it came."""
         self.answer: tuple[int, str, bytes] | None = None
         """Status, content type and body instead of a snapshot."""
         self.redirect: str | None = None
@@ -139,18 +146,23 @@ class HttpCamera:
         if self.scheme == "basic":
             return bool(given == "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode())
         fields = dict(re.findall(r'(\w+)="?([^",]*)"?', given))
-        a1 = _md5(f"{self.user}:camera:{self.password}")
-        a2 = _md5(f"{method}:{fields.get('uri')}")
+        a1 = self._hash(f"{self.user}:camera:{self.password}")
+        a2 = self._hash(f"{method}:{fields.get('uri')}")
         said = [_NONCE, fields.get("nc"), fields.get("cnonce"), fields.get("qop")]
-        expected = _md5(":".join([a1, *map(str, said), a2]))
-        return fields.get("username") == self.user and fields.get("response") == expected
+        expected = self._hash(":".join([a1, *map(str, said), a2]))
+        return fields.get("username") == self.user and fields.get("response") == expected and not self.stale
+
+    def _hash(self, text: str) -> str:
+        return (hashlib.md5 if self.algorithm == "MD5" else hashlib.sha256)(text.encode()).hexdigest()
 
     @property
-    def challenge(self) -> str:
-        """The WWW-Authenticate header."""
+    def challenges(self) -> list[str]:
+        """The WWW-Authenticate headers."""
         if self.scheme == "basic":
-            return 'Basic realm="camera"'
-        return f'Digest realm="camera", nonce="{_NONCE}", qop="auth", algorithm=MD5'
+            return [*self.other_challenges, 'Basic realm="camera"']
+        stale = ", stale=true" if self.stale else ""
+        digest = f'Digest realm="camera", nonce="{_NONCE}", qop="auth", algorithm={self.algorithm}{stale}'
+        return [*self.other_challenges, digest]
 
 
 @contextmanager
@@ -158,10 +170,6 @@ def silent_server() -> Iterator[str]:
     """A URL whose server takes connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/snap.jpg"
-
-
-def _md5(text: str) -> str:
-    return hashlib.md5(text.encode()).hexdigest()
 
 
 class _Server(ThreadingHTTPServer):
@@ -207,24 +215,25 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         camera = self.server.camera
         camera.requests.append(dict(self.headers))
+        camera.paths.append(self.path)
         if not camera.wait():
             self.close_connection = True
         elif not camera.lets_in(self.headers, "GET"):
-            self._reply(401, "text/plain", b"who are you?", {"WWW-Authenticate": camera.challenge})
+            self._reply(401, "text/plain", b"who are you?", [("WWW-Authenticate", c) for c in camera.challenges])
         elif camera.redirect:
-            self._reply(302, "text/plain", b"", {"Location": camera.redirect})
+            self._reply(302, "text/plain", b"", [("Location", camera.redirect)])
         elif self.path.startswith("/stream.mjpg"):
             self._stream(camera)
         elif self.path.startswith("/snap.jpg"):
             status, kind, body = camera.answer or (200, "image/jpeg", camera.next_picture(camera.snapshots))
             camera.snapshots += status == 200
-            self._reply(status, kind, body, {})
+            self._reply(status, kind, body)
         else:
-            self._reply(404, "text/plain", b"no such thing", {})
+            self._reply(404, "text/plain", b"no such thing")
 
-    def _reply(self, status: int, kind: str, body: bytes, headers: dict[str, str]) -> None:
+    def _reply(self, status: int, kind: str, body: bytes, headers: Sequence[tuple[str, str]] = ()) -> None:
         self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
+        for name, value in (("Content-Type", kind), ("Content-Length", str(len(body))), *headers):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)

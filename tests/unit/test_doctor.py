@@ -24,6 +24,7 @@ from agent.doctor.access import denied
 from agent.doctor.examine import Check, examine
 from agent.doctor.findings import Finding, note, ok, problem
 from agent.errors import Refused, SourceError
+from agent.sources.images import Config as Images
 from agent.sources.network import Config as Rtsp
 from agent.sources.synthetic import Config as Synthetic
 from tests.support.agents import fake_model, fake_store, settings_of
@@ -523,23 +524,41 @@ def test_gstreamer_that_is_not_there_is_a_note(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_camera_that_gives_pictures_is_described() -> None:
-    (found,) = sources.look("dock", Synthetic(width=320, height=240, rate=50))
+    (found,) = sources.look(["dock"], Synthetic(width=320, height=240, rate=50))
     assert found.state == "ok"
     for words in ("dock: synthetic 320x240", "pictures a second", "clock receive", "first picture after 0."):
         assert words in found.text
 
 
 def test_a_recording_is_opened_and_not_read_to_its_end() -> None:
-    (found,) = sources.look("clip", Synthetic(pace="lossless"))
+    (found,) = sources.look(["clip"], Synthetic(pace="lossless"))
     assert found.state == "ok"
     assert "clock file" in found.text
 
 
 @pytest.mark.parametrize("fault", [{"fail_open": True}, {"fail_after": 1, "rate": 1000}])
 def test_a_camera_that_fails_is_a_problem(fault: dict[str, Any]) -> None:
-    (found,) = sources.look("dock", Synthetic(**fault))
+    (found,) = sources.look(["dock"], Synthetic(**fault))
     assert found.state == "problem"
     assert "was asked" in found.text
+
+
+def test_a_watched_folder_without_anything_new_is_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_OPEN_S", 0.1)
+    monkeypatch.setattr(sources, "_WATCH_S", 0.1)
+    (found,) = sources.look(["inbox"], Images(path=tmp_path, watch=True))
+    assert (found.state, found.text) == ("ok", f"inbox: {tmp_path}: opened; there is nothing new in it")
+
+
+def test_cameras_that_share_a_source_are_opened_once(tmp_path: Path) -> None:
+    """A second program, or a second of our own connections, is what a webcam refuses."""
+    source = {"type": "synthetic", "fail_open": True}
+    entries = {name: {"source": source, "models": ["c"]} for name in ("left", "right")}
+    path = tmp_path / "site.yaml"
+    path.write_text(json.dumps({"agent": {"name": "a"}, "models": {"c": fake_model("classes")}, "cameras": entries}))
+    (check,) = [check for check in checks.of_site(path) if check.topic == sources.TOPIC]
+    (found,) = check.look()
+    assert found.text.startswith("left, right: ")
 
 
 def test_mends_of_cameras_carry_no_credentials() -> None:

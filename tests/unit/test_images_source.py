@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from agent.errors import SourceError
 from agent.frame import Timestamp
@@ -195,6 +196,29 @@ def test_an_image_that_never_gets_its_end_is_counted_and_skipped(
         writer.start()
         assert number(next(pictures)) == 4
         writer.join()
+
+
+def test_a_link_that_leads_nowhere_disturbs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "0.jpg").symlink_to("0.jpg")
+    (tmp_path / "1.jpg").symlink_to("absent.jpg")
+    (tmp_path / "2.jpg").write_bytes(jpeg(2))
+    assert numbers(path=tmp_path) == [2]
+
+
+def test_a_png_that_is_cut_off_is_damaged_and_nothing_is_on_stderr(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = bytes(cv2.imencode(".png", np.zeros((64, 64, 3), np.uint8))[1])
+    (tmp_path / "1.png").write_bytes(whole[:-8])
+    (tmp_path / "2.png").write_bytes(whole)
+    intake = Intake()
+    assert len(read(intake, path=tmp_path)) == intake.unreadable == 1
+    assert capfd.readouterr().err == ""
+
+
+def test_a_watched_folder_has_no_end_to_begin_again_after(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="watch and loop exclude each other"):
+        images.Config(path=tmp_path, watch=True, loop=True)
 
 
 def test_a_watched_folder_that_vanishes_is_an_error(tmp_path: Path) -> None:

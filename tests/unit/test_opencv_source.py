@@ -33,6 +33,9 @@ def numbers(intake: Intake | None = None, **keys: Any) -> list[int | None]:
         ({"device": 0, "username": "me"}, "username: only with url"),
         ({"device": 0, "width": 640}, "width and height go together"),
         ({"device": 0, "pixel_format": "MJPEG"}, "String should match pattern"),
+        ({"device": -1}, "greater than or equal to 0"),
+        ({"device": ""}, "at least 1 character"),
+        ({"device": True}, "valid"),
         ({"url": "camera"}, "expected SCHEME://HOST"),
         ({"url": "http://cam/x", "password": "geheim"}, "a password needs a username"),
     ],
@@ -50,6 +53,7 @@ def test_keys_that_do_not_fit_together_are_named(keys: dict[str, Any], says: str
         ({"device": "HD Pro Webcam"}, "HD Pro Webcam", False),
         ({"path": "shot_%04d.png"}, "shot_%04d.png", True),
         ({"path": "x.mp4", "pace": "live"}, "x.mp4", False),
+        ({"url": "udp://@:5000"}, "udp://***@:5000", False),
         ({"url": "srt://me:geheim@cam:9000"}, "srt://***@cam:9000", False),
     ],
 )
@@ -94,6 +98,7 @@ def test_numbered_pictures_may_differ_in_size_and_have_a_rate(tmp_path: Path) ->
         ("cut.mp4", b"\0\0\0\x20ftypisom", "has no video in it that can be decoded"),
         ("shot_%04d.jpg", None, "no such pictures"),
         ("a:b.mp4", None, "No such file"),
+        ("a\0b.mp4", None, "embedded null byte"),
     ],
 )
 def test_what_cannot_be_played_is_an_error_and_nothing_on_stderr(
