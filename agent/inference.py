@@ -101,7 +101,7 @@ class Inference:
         try:
             raw = flight.ticket.result()
             done_ns = time.monotonic_ns()
-            results = self._model.task.read(raw, [row.geometry for row in flight.rows])
+            results = self._model.read(raw, [row.geometry for row in flight.rows])
         except EngineError as error:
             self._fail(flight.rows, error)
             return

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 from pydantic import ValidationError
 
 from engines.backends import BackendConfig
-from engines.base import Engine
+from engines.base import Engine, Raw
 from engines.card import Card, Precision, model_file
-from engines.errors import CardError, ModelFileError
+from engines.errors import BackendError, CardError, ModelFileError
 from engines.parts import find_parts
 from engines.pixels import Box, Geometry, Image, Picture, fit
 from engines.results import Result
@@ -42,7 +43,20 @@ class Model:
     def __call__(self, pictures: Sequence[Picture]) -> list[Result]:
         """Results of up to `engine.max_batch` pictures, waited for."""
         geometries = [self.geometry(p.image, p.region) for p in pictures]
-        return self.task.read(self.engine(pictures, geometries), geometries)
+        return self.read(self.engine(pictures, geometries), geometries)
+
+    def read(self, raw: Raw, geometries: Sequence[Geometry]) -> list[Result]:
+        """The task's results. Raises BackendError where there are none because the outputs are not numbers."""
+        results = self.task.read(raw, geometries)
+        # Tasks leave out what is not a number, so a network that overflows seems to see nothing, for ever.
+        if not any(len(result) for result in results):
+            for name, array in raw.items():
+                if np.isnan(array.sum()):
+                    raise BackendError(
+                        f"{self.name}: output {name} is not a number (NaN): the network overflows or its file is "
+                        "damaged; try it with 'sightwire models try', in fp32 or with another float_precision"
+                    )
+        return results
 
     def close(self) -> None:
         """Free the engine."""

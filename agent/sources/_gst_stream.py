@@ -150,8 +150,7 @@ class Stream:
         return SourceError(f"{self._label}: {shortened(self._mask(said))}")
 
     def _skip(self, what: str) -> None:
-        self._intake.unreadable += 1
-        self._intake.last_error = f"{self._label}: {shortened(self._mask(what))}"
+        self._intake.skip(f"{self._label}: {shortened(self._mask(what))}")
 
 
 def _added(_bin: Any, _inner: Any, element: Any, arrivals: Arrivals) -> None:

@@ -26,6 +26,8 @@ class Config(BackendConfig):
     """How long the network takes."""
     fail_every: int = Field(default=0, ge=0)
     """Every n-th batch fails; 0: none."""
+    overflows: bool = False
+    """Outputs are not numbers (NaN)."""
     outputs: dict[str, tuple[int, ...]]
     """Output name -> shape of one picture's row, e.g. `{logits: [1000]}`."""
     batch: int = Field(default=1, gt=0)
@@ -60,8 +62,9 @@ class FakeEngine(Engine):
         means = self._slots.rows(batch.slot, batch.count).mean(axis=(2, 3), dtype=np.float32) / np.float32(255)
         raw: Raw = {}
         for spec in self.outputs:
-            rows = np.zeros((batch.count, int(np.prod(spec.shape[1:]))), np.float32)
-            rows[:, :3] = means[:, : rows.shape[1]]
+            fill = np.nan if self._config.overflows else 0
+            rows = np.full((batch.count, int(np.prod(spec.shape[1:]))), fill, np.float32)
+            rows[:, :3] += means[:, : rows.shape[1]]
             raw[spec.name] = rows.reshape(batch.count, *spec.shape[1:])
         ready_ns = time.monotonic_ns() + int(self._config.delay_ms * 1e6)
         return _Ticket(self._slots, batch, None if fails else raw, ready_ns)

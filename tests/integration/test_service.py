@@ -375,3 +375,18 @@ def test_options_that_do_not_fit_the_model_name_their_place(tmp_path: Path, mode
     settings = settings_of(models={"colours": {**fake_model("classes"), **model}}, cameras=cameras)
     with pytest.raises(ConfigError, match=expected):
         Agent(settings, tmp_path).service.start()
+
+
+@pytest.mark.parametrize("kind", ["classes", "boxes"])
+def test_a_network_that_overflows_fails_with_a_clear_line_and_disturbs_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    models = {"sick": fake_model(kind, overflows=True), "well": fake_model("classes")}
+    agent = Agent(
+        settings_of(models=models, cameras={"a": {"source": RECORDING, "models": ["sick", "well"]}}), tmp_path
+    )
+    agent.run_to_the_end()
+    assert agent.counts("a", "sick")["failed"] == agent.counts("a", "well")["inferred"] == 60
+    said = [record.message for record in caplog.records if "is not a number (NaN)" in record.message]
+    assert len(said) == 1, "once, not for every frame"
+    assert laws_hold(agent)
