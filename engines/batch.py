@@ -50,6 +50,6 @@ def compile_model(model: onnx.ModelProto) -> Any:
     core = import_openvino().Core()
     try:
         return core.compile_model(core.read_model(serialise(model)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # ValueError: a name that is no text
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
         raise ModelFileError(f"OpenVINO cannot compile the network: {reason}") from None
