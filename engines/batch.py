@@ -54,6 +54,6 @@ def compile_model(model: onnx.ModelProto, threads: int = 0) -> Any:
     options = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
     try:
         return core.compile_model(core.read_model(serialise(model)), "CPU", options)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # ValueError: a name that is no text
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
         raise ModelFileError(f"OpenVINO cannot compile the network: {reason}") from None

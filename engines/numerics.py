@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from engines.batch import compile_model
 from engines.errors import ModelFileError
 from engines.graph import serialise
 from engines.quiet import import_onnxruntime, import_openvino
@@ -94,14 +95,11 @@ def output_shapes(model: onnx.ModelProto, where: str) -> dict[str, tuple[int, ..
 
 def on_openvino(model: onnx.ModelProto, where: str) -> Run:
     """Return the network on this CPU by OpenVINO at explicit float32. Raises ModelFileError, as running it does."""
-    core = import_openvino().Core()
+    names = [value.name for value in model.graph.output]
     try:
-        graph = core.read_model(serialise(model))
-        names = [value.name for value in model.graph.output]
-        compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        request = compiled.create_infer_request()
-    except (RuntimeError, ValueError) as error:
-        raise ModelFileError(f"{where}: OpenVINO cannot compile the network: {_last(error)}") from None
+        request = compile_model(model).create_infer_request()
+    except ModelFileError as error:
+        raise ModelFileError(f"{where}: {error}") from None
 
     def run(tensor: NDArray[Any]) -> Outputs:
         try:

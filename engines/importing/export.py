@@ -59,9 +59,9 @@ class Export:
         """Of the standard operators."""
         return max((entry.version for entry in self.model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
 
-    @property
+    @cached_property
     def said(self) -> dict[str, Any]:
-        """Its metadata, read: `names` (tuple), `size` (width, height), `task`, `licence`, `stride`, `ultralytics`."""
+        """Its metadata, read: `names` (tuple), `size` (width, height), `task`, `licence`, `family`."""
         found: dict[str, Any] = {}
         names = next((n for key in ("names", "labels", "classes", "class_names") if (n := self._names(key))), None)
         if names:
@@ -75,9 +75,17 @@ class Export:
             found["task"] = task
         if licence := self.metadata.get("license") or self.metadata.get("licence"):
             found["licence"] = _spdx(licence)
-        # YOLOv5's own repository writes stride and names, and nothing else.
-        found["ultralytics"] = self.metadata.get("author") == "Ultralytics" or {"stride", "names"} <= {*self.metadata}
+        if family := self._family():
+            found["family"] = family
         return found
+
+    def _family(self) -> str | None:
+        """Whose export it is: Ultralytics' and YOLOv5's own repository (stride and names, nothing else) say so."""
+        if not (self.metadata.get("author") == "Ultralytics" or {"stride", "names"} <= {*self.metadata}):
+            return None
+        if "rtdetr" in (self.metadata.get("head", "") + self.metadata.get("description", "")).lower():
+            return "rt-detr"
+        return "ultralytics-cls" if self.metadata.get("task") == "classify" else "ultralytics"
 
     def _literal(self, key: str) -> Any:
         """A value that is written as JSON, or as Python writes it; None if it is neither."""

@@ -16,8 +16,9 @@ from engines.graph import Normalisation, shape_of
 from engines.importing.ends import ends
 from engines.importing.export import Export, shape_text
 from engines.importing.facts import Facts, Given, check_scale, labels_from, numbers_from
-from engines.importing.families import Family, Reading, Seen, family
+from engines.importing.families import Family, family, read
 from engines.importing.plain import plain
+from engines.importing.readings import Reading, Seen
 from engines.numerics import output_shapes, runner
 
 Value = TypeVar("Value", bound=BaseModel)
@@ -60,8 +61,8 @@ def settle(export: Export, given: Given, facts: Facts) -> Settled:
     network = plain(export.model, _shape(layout, max(batch, 1), size), where)
     norm = _normalisation(given, facts, kind, where) | {"layout": layout}
     into = _input(given, facts, kind) | {"width": size[0], "height": size[1]}
-    seen = Seen(where, _shapes(network, where), ends(network), size, _known_labels(export, given), export.said)
-    reading = kind.read(seen)
+    seen = Seen(_shapes(network, where), ends(network), size, _known_labels(export, given))
+    reading = read(kind, seen, where)
     labels = _labels(export, given, facts, reading)
     task = _task(given, facts, kind, reading)
     facts.complete()
@@ -87,12 +88,9 @@ def _family(export: Export, given: Given, facts: Facts) -> tuple[str, Family]:
             f"{export.path}: its metadata says that its task is {task!r}; detectors and classifiers can be imported "
             "so far"
         )
-    by_task = "ultralytics-cls" if task == "classify" else "ultralytics"
-    name = facts.settle(
-        "family", "--family NAME (--families lists them)",
-        flag=by_task if given.family == "ultralytics" else given.family,
-        metadata=by_task if said["ultralytics"] else None,
-    )  # fmt: skip
+    # `ultralytics` stands for all that it exports, and its metadata says which that is.
+    flag = said.get("family", given.family) if given.family == "ultralytics" else given.family
+    name = facts.settle("family", "--family NAME (--families lists them)", flag=flag, metadata=said.get("family"))
     facts.complete()
     return str(name), family(str(name), str(export.path))
 

@@ -56,9 +56,9 @@ def main() -> None:
         found, how = imported(name, shared)
         rows += found
         said.append(how)
-    header = ("file", "split", "pictures", "known AP", "AP as it was measured", "AP with defaults", "within .01")
-    how_measured = "; ".join(f"{name} with {KNOWN[name].as_measured}" for name in KNOWN if KNOWN[name].as_measured)
-    body = f"{table(header, rows)}\n{' '.join(said)} As it was measured: {how_measured}.\n"
+    header = ("file", "split", "pictures", "known AP", "AP", "AP with defaults", "within .01")
+    options_of = "; ".join(f"of {name} {KNOWN[name].nearest}" for name in KNOWN if KNOWN[name].nearest)
+    body = f"{table(header, rows)}\n{' '.join(said)} AP: options {options_of}, of the others as by default.\n"
     print(body)
     if options.write:
         section("imports", "Known weights through models import", "scripts/prove imports", body)

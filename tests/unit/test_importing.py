@@ -172,6 +172,13 @@ def test_a_classifier_of_ultralytics_is_told_by_its_metadata(take: Import) -> No
     assert (card.input.fit, card.input.crop) == ("crop", 1.0)
 
 
+def test_rt_detr_of_ultralytics_is_told_by_its_metadata(take: Import) -> None:
+    """Its boxes are shares of the sides, and nothing in the shapes says so."""
+    said = ultralytics(size=SIZE) | {"description": "Ultralytics rtdetr-l model", "head": "RTDETRDecoder"}
+    card = take(export({"output0": (30, 7)}, size=SIZE, metadata=said), family="ultralytics").card
+    assert (card.task["boxes"], card.input.fit) == ("unit", "stretch")
+
+
 # -- who says what
 
 
