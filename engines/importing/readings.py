@@ -83,8 +83,9 @@ def yolox(seen: Seen) -> Reading:
 def yolov5(seen: Seen) -> Reading:
     """Objectness between box and classes."""
     name, shape = seen.only(3, _V5)
-    if shape[2] < 6 or shape[1] < shape[2]:
-        raise Unlike(_V5)
+    bare = shape[1] == _cells(seen.size, (8, 16, 32)) and not _decoded(seen, name)  # YOLOX, in strides of its grid
+    if shape[2] < 6 or shape[1] < shape[2] or bare:
+        raise Unlike(f"{_V5}, in pixels" if bare else _V5)
     return Reading({"type": "yolo", "output": name, "layout": "rows", "objectness": True}, shape[2] - 5)
 
 

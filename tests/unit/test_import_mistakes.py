@@ -15,7 +15,8 @@ from engines.errors import CardError, ModelFileError
 from engines.importing import Result, import_model
 from engines.importing.export import read_export
 from engines.importing.facts import Given, labels_from
-from engines.importing.families import FAMILIES, Seen
+from engines.importing.families import FAMILIES, read
+from engines.importing.readings import Seen
 from engines.store import ModelStore
 
 
@@ -185,11 +186,11 @@ def test_a_folder_that_is_no_model_is_left_alone(store: ModelStore) -> None:
 
 def test_bare_yolox_is_not_taken_for_yolov5() -> None:
     """Both have rows of five and the classes, but offsets in strides are no pixels."""
-    shapes, cells = {"output": (1, 21, 8)}, (1, 63, 8)
-    bare = Seen("net", shapes, {"output": frozenset({"Conv", "Sigmoid"})}, (32, 32), 3, {})
+    yolov5, cells = FAMILIES["yolov5"], {"output": (1, 21, 8)}
+    bare = Seen(cells, {"output": frozenset({"Conv", "Sigmoid"})}, (32, 32), 3)
     with pytest.raises(ModelFileError, match=r"in pixels, .* it looks like --family yolox$"):
-        FAMILIES["yolov5"].read(bare)
-    decoded = Seen("net", shapes, {"output": frozenset({"Mul", "Sigmoid"})}, (32, 32), 3, {})
-    anchors = Seen("net", {"output": cells}, {"output": frozenset({"Conv"})}, (32, 32), 3, {})
+        read(yolov5, bare, "net")
+    decoded = Seen(cells, {"output": frozenset({"Mul", "Sigmoid"})}, (32, 32), 3)
+    anchors = Seen({"output": (1, 63, 8)}, {"output": frozenset({"Conv"})}, (32, 32), 3)
     for seen in (decoded, anchors):
-        assert FAMILIES["yolov5"].read(seen).classes == 3
+        assert read(yolov5, seen, "net").classes == 3
