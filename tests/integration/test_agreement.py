@@ -10,7 +10,7 @@ import pytest
 from engines.backends import BackendConfig
 from engines.base import Raw
 from engines.card import Card, Precision, model_file
-from engines.catalogue import names
+from engines.catalogue import entry
 from engines.pixels import Picture
 from engines.store import ModelStore
 from tests.support.agreement import (
@@ -24,7 +24,7 @@ from tests.support.agreement import (
     unsettled,
 )
 from tests.support.backends import BACKENDS, COMPARED, REFERENCE
-from tests.support.models import catalogue_model
+from tests.support.models import catalogue_model, obtainable
 from tests.support.pictures import image_from, smooth_bgr
 from tests.support.street import street_pictures
 
@@ -55,22 +55,22 @@ def pictures(real_models: ModelStore) -> list[Picture]:
     return [Picture(image) for image in street_pictures(real_models, 3)] + generated
 
 
-@pytest.fixture(scope="module", params=names())
+@pytest.fixture(scope="module")
 def shown(request: pytest.FixtureRequest, real_models: ModelStore, pictures, tmp_path_factory) -> Shown:
     card, folder = catalogue_model(request.param, real_models, tmp_path_factory)
     return Shown(card, folder, pictures)
 
 
 @pytest.mark.parametrize("backend", COMPARED)
+@pytest.mark.parametrize("shown", obtainable(), indirect=True)
 def test_fp32_agrees_with_the_reference(shown: Shown, backend: str) -> None:
     for name, most in most_apart(shown.fp32(), shown.run(BACKENDS[backend], "fp32")).items():
         assert most < FP32_MOST, f"{name} of {shown.card.name}"
 
 
 @pytest.mark.parametrize("backend", COMPARED)
+@pytest.mark.parametrize("shown", [name for name in obtainable() if entry(name).int8], indirect=True)
 def test_int8_agrees_with_the_reference_and_loses_no_more_than_it_does(shown: Shown, backend: str) -> None:
-    if "int8" not in shown.card.files:
-        pytest.skip(f"{shown.card.name} has no INT8")
     for name, (apart, loss) in int8_apart(shown.reference(), shown.run(BACKENDS[backend], "int8")).items():
         assert apart < INT8_APART, f"{name} of {shown.card.name}"
         assert loss < INT8_LOSS, f"{name} of {shown.card.name}"

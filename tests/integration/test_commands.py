@@ -369,7 +369,7 @@ def test_bench_of_live_cameras_measures_up_to_a_subscriber(tmp_path: Path, fakes
     [
         (("--model", "classes"), 78, "give a configuration, or both --model and --source"),
         (("--model", "clases", "--source", "x.mp4"), 1, "x.mp4: cannot be opened"),
-        (("--model", "x", "--source", "ftp://u:hunter2@h/"), 78, "expected SCHEME://HOST"),
+        (("--model", "x", "--source", "ftp://u:hunter2@h/"), 78, "unknown kind of URL, ftp://"),
     ],
 )
 def test_bench_answers_a_mistake_in_one_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from engines.card import Card, sha256_of
-from engines.catalogue import Package, entry
+from engines.catalogue import Package, entry, names
 from engines.errors import FetchError
 from engines.graph import constant, model_of, serialise
 from engines.pull import pull
@@ -74,18 +75,26 @@ def real_models() -> ModelStore:
     return store
 
 
-def catalogue_model(name: str, store: ModelStore, folders: pytest.TempPathFactory) -> tuple[Card, Path]:
-    """Card and folder of any catalogue model: from the package index, or made of a file of the shared folder.
+@functools.cache
+def obtainable() -> dict[str, Path | None]:
+    """Catalogue models whose weights can be had here, and the file of those that come from the web.
 
-    Skips a model of the web where the environment variable SIGHTWIRE_SHARED names no folder with its weights.
+    Those files are looked for in the folder that the environment variable SIGHTWIRE_SHARED names, if it is set.
     """
-    fetch = entry(name).fetch
-    if isinstance(fetch, Package):
-        return pull(name, store)
     shared = os.environ.get("SIGHTWIRE_SHARED")
-    files = sorted(Path(shared, "models").glob("*")) if shared else []
-    known = {fetch.sha256, *fetch.also}
-    source = next((file for file in files if file.is_file() and sha256_of(file) in known), None)
-    if source is None:
-        pytest.skip(f"{name} comes from the web, and SIGHTWIRE_SHARED has no file of it")
-    return pull(name, ModelStore(folders.mktemp("store")), source=source)
+    files = [file for file in Path(shared, "models").glob("*") if file.is_file()] if shared else []
+    by_sum = {sha256_of(file): file for file in files}
+    found: dict[str, Path | None] = {}
+    for name in names():
+        fetch = entry(name).fetch
+        if isinstance(fetch, Package):
+            found[name] = None
+        elif known := by_sum.keys() & {fetch.sha256, *fetch.also}:
+            found[name] = by_sum[known.pop()]
+    return found
+
+
+def catalogue_model(name: str, store: ModelStore, folders: pytest.TempPathFactory) -> tuple[Card, Path]:
+    """Card and folder of an obtainable model."""
+    source = obtainable()[name]
+    return pull(name, store if source is None else ModelStore(folders.mktemp("store")), source=source)

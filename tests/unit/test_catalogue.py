@@ -7,7 +7,6 @@ proved to fit what its publisher says: input, labels, which number is which. Not
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import Mock
@@ -29,6 +28,7 @@ from engines.pixels import Image, Picture
 from engines.pull import pull
 from engines.results import Classification, Detections
 from engines.store import ModelStore
+from tests.support.models import catalogue_model, obtainable
 from tests.support.web import Site, web_server
 
 Floats = NDArray[np.float32]
@@ -177,21 +177,10 @@ def test_every_unseen_entry_has_a_stand_in() -> None:
     assert unseen <= set(STAND_INS)
 
 
-@pytest.mark.parametrize(
-    ("name", "file"),
-    [
-        ("nanodet-m", "nanodet_m_416.onnx"),
-        ("street-nanodet", "nanodet_m_416.onnx"),
-        ("fastestdet", "fastestdet_352.onnx"),
-        ("yolox-nano", "yolox_nano_416.onnx"),
-    ],
-)
-def test_files_that_were_seen(name: str, file: str, tmp_path: Path) -> None:
-    """Where somebody has them: they become what the catalogue says, to the byte, INT8 included."""
-    shared = os.environ.get("SIGHTWIRE_SHARED")
-    if not shared:
-        pytest.skip("SIGHTWIRE_SHARED names no folder with models/")
-    card, _ = pull(name, ModelStore(tmp_path), source=Path(shared) / "models" / file)
+@pytest.mark.parametrize("name", obtainable())
+def test_weights_that_were_seen(name: str, real_models: ModelStore, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """They become what the catalogue says, to the byte, INT8 included."""
+    card, _ = catalogue_model(name, real_models, tmp_path_factory)
     entry = catalogue.entry(name)
     assert card.origin.seen
     assert {kind: found.sha256 for kind, found in card.files.items()} == {
