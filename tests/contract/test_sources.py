@@ -276,7 +276,8 @@ def test_it_leaves_no_threads_and_no_descriptors(case: Case) -> None:
     try:
         before = settled()
         use()
-        assert settled(before) == before
+        # Fewer are well: those of an earlier test may have ended meanwhile.
+        assert all(now <= then for now, then in zip(settled(before), before, strict=True))
     finally:
         gc.enable()
 

@@ -50,29 +50,41 @@ def at_floor(requirement: Requirement) -> str:
     return f"{requirement.name}=={version}" + ("" if version.count(".") >= 2 else ".*")
 
 
-def resolve_for_jetson(requirements: list[str], folder: Path) -> dict[str, str]:
-    """What pip would install there, by name; markers it judges by the Python it runs under itself."""
-    report = folder / "report.json"
+LINES = {"floors": [at_floor(r) for r in REQUIREMENTS], "newest": [str(r) for r in REQUIREMENTS]}
+
+
+def asked(requirements: list[str], folder: Path) -> subprocess.Popen[str]:
+    """Pip, looking for what it would install there; markers it judges by the Python it runs under itself."""
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
     command += ["--only-binary=:all:", "--implementation=cp", "--python-version=3.10"]
     command += [f"--platform={name}" for name in PLATFORMS]
-    command += [f"--target={folder}", f"--report={report}", *requirements]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    if done.returncode and "Retrying" in done.stderr:
-        missing("a package index that answers")
-    assert done.returncode == 0, "\n".join(line for line in done.stderr.splitlines() if line.startswith("ERROR"))
-    items = [item["metadata"] for item in json.loads(report.read_text())["install"]]
-    return {item["name"].lower().replace("_", "-"): item["version"] for item in items}
+    command += [f"--target={folder}", f"--report={folder / 'report.json'}", *requirements]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Which version of each package pip would install, by name; both looked for at the same time."""
+    folders = {which: tmp_path_factory.mktemp(which) for which in LINES}
+    running = {which: asked(lines, folders[which]) for which, lines in LINES.items()}
+    said = {which: pip.communicate(timeout=240)[1] for which, pip in running.items()}
+    for which, pip in running.items():
+        if pip.returncode and "Retrying" in said[which]:
+            missing("a package index that answers")
+        assert pip.returncode == 0, "\n".join(line for line in said[which].splitlines() if line.startswith("ERROR"))
+    reports = {which: json.loads((folder / "report.json").read_text()) for which, folder in folders.items()}
+    return {
+        which: {i["metadata"]["name"].lower().replace("_", "-"): i["metadata"]["version"] for i in report["install"]}
+        for which, report in reports.items()
+    }
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("which", ["floors", "newest"])
-def test_dependencies_resolve_for_python_310_on_aarch64(which: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", LINES)
+def test_dependencies_resolve_for_python_310_on_aarch64(which: str, found: dict[str, dict[str, str]]) -> None:
     """Ready-made wheels of all of them, and of what they need, go together."""
-    lines = [at_floor(r) if which == "floors" else str(r) for r in REQUIREMENTS]
-    found = resolve_for_jetson(lines, tmp_path)
     for requirement in REQUIREMENTS:
-        assert requirement.specifier.contains(found[requirement.name.lower()])
+        assert requirement.specifier.contains(found[which][requirement.name.lower()])
 
 
 def sources() -> list[Path]:
