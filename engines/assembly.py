@@ -8,7 +8,7 @@ import onnx
 
 from engines import graph
 from engines.card import Card, ModelFile, sha256_of
-from engines.parts import find_parts
+from engines.parts import find_part
 from engines.tasks import TaskConfig
 
 
@@ -25,6 +25,6 @@ def check_card(card: Card, model: onnx.ModelProto) -> None:
 
 def _known_task(card: Card) -> TaskConfig | None:
     """Return the card's task; None for one that a later version brings."""
-    from engines.model import task_config
+    from engines.model import TASKS, task_config
 
-    return task_config(card) if card.task.get("type") in find_parts("engines.tasks", "sightwire.tasks") else None
+    return task_config(card) if find_part(*TASKS, card.task.get("type")) else None

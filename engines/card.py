@@ -26,7 +26,7 @@ Precision = Literal["fp32", "int8"]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Input(_Strict):

@@ -14,7 +14,7 @@ from engines.backends import BackendConfig
 from engines.base import Engine, Raw
 from engines.card import Card, Precision, model_file
 from engines.errors import BackendError, CardError, ModelFileError
-from engines.parts import find_parts
+from engines.parts import find_part, find_parts
 from engines.pixels import Box, Geometry, Image, Picture, fit
 from engines.results import Result
 from engines.tasks import Options, Task, TaskConfig, misfit
@@ -65,12 +65,14 @@ class Model:
 
 def task_config(card: Card) -> TaskConfig:
     """The card's `task:`, validated. Raises CardError naming what is wrong."""
-    kinds = find_parts(*TASKS)
     kind = card.task.get("type")
-    if kind not in kinds:
-        raise CardError(f"{card.name}: task.type: {kind!r} is not known, known: {', '.join(sorted(kinds))}")
+    config = find_part(*TASKS, kind)
+    if config is None:
+        raise CardError(
+            f"{card.name}: task.type: {kind!r} is not known, known: {', '.join(sorted(find_parts(*TASKS)))}"
+        )
     try:
-        return cast(TaskConfig, kinds[kind].model_validate(card.task))
+        return cast(TaskConfig, config.model_validate(card.task))
     except ValidationError as error:
         mistakes = "; ".join(f"task.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise CardError(f"{card.name}: {mistakes}") from None

@@ -6,11 +6,12 @@ Adding a part is adding one such file, or an entry point that names such a class
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel
 
@@ -46,3 +47,18 @@ def find_parts(package: str, group: str) -> dict[str, type[BaseModel]]:
                 raise ValueError(f"{where}: type {name!r} is taken by {found[name].__module__}")
             found[name] = config
     return found
+
+
+def find_part(package: str, group: str, name: object) -> type[BaseModel] | None:
+    """Config class of one part, None if there is none of that name. Raises as `find_parts`.
+
+    A built-in part that has its module's name is found without the others being imported: an agent starts sooner.
+    """
+    if not isinstance(name, str):
+        return None
+    if name.isidentifier() and not name.startswith("_"):
+        with contextlib.suppress(ModuleNotFoundError):
+            config = getattr(importlib.import_module(f"{package}.{name}"), "Config", None)
+            if config is not None and name in get_args(config.model_fields["type"].annotation):
+                return cast(type[BaseModel], config)
+    return find_parts(package, group).get(name)

@@ -67,7 +67,7 @@ class Sink(ABC):
 class SinkConfig(BaseModel):
     """Base of every sink's config: the config is the factory."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     def look_at_files(self) -> None:
         """Raises ConfigError where `open` would: for files that it needs and cannot use."""

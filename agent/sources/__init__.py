@@ -48,7 +48,8 @@ class Intake:
 class SourceConfig(BaseModel):
     """Base of every source's config: the config is the factory."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Deferred: of all kinds that there are, a configuration uses few, and the union of them builds its own.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     #: whether every frame counts (a recording) or only the newest (a camera)
     @property

@@ -15,7 +15,7 @@ from engines.card import Card, Precision
 class BackendConfig(BaseModel):
     """Base of every backend's config: the config is the factory."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     @abstractmethod
     def build(self, card: Card, model: Path, precision: Precision) -> Engine:

@@ -31,7 +31,7 @@ class TaskConfig(BaseModel):
     """Base of every task's config: the config is the factory."""
 
     # Exporters call outputs 758, which YAML takes for a number.
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True, defer_build=True)
 
     threshold: float = Field(default=0.0, ge=0, lt=1)
     """Least score that is reported."""
@@ -77,7 +77,7 @@ Count = Annotated[int, Field(gt=0)]
 class Options(BaseModel):
     """What a user may change about the reading of a model: everything else is the card's. None: the card's too."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     threshold: Share | Mapping[str, Share] | None = None
     """Least score that is reported, 0 to 1; or label -> that, and the card's for the labels that are not named."""
