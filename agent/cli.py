@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-EX_INTERRUPTED = 130
-"""What a shell says of a program that Ctrl-C ended."""
+from agent.exits import EX_INTERRUPTED
 
 
 def main() -> None:

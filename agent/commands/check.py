@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from agent.commands import EX_CONFIG, fail
+from agent.commands import fail
+from agent.exits import EX_CONFIG
 
 if TYPE_CHECKING:
     from agent.config import Settings

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli import EX_INTERRUPTED
 from agent.commands import fail
 from agent.commands._import import import_model
 from agent.commands._try import try_model
+from agent.exits import EX_INTERRUPTED
 
 if TYPE_CHECKING:
     from engines.card import Card

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import typer
 
-from agent.commands import EX_CONFIG, fail
+from agent.commands import fail
+from agent.exits import EX_CONFIG
 
 
 def run(config: Path = typer.Argument(..., help="The configuration, a YAML file.")) -> None:

@@ -20,11 +20,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from agent.errors import SourceError
 from agent.secrets import Credentials, redact
 from agent.sources import Intake, Pictures, SourceConfig
-from agent.sources._gst import gstreamer
-from agent.sources._gst_presets import DecoderName, check_decoder, csi_source
-from agent.sources._gst_rtsp import DESCRIPTION, Joint, set_up
-from agent.sources._gst_stream import Stream
-from agent.sources._gst_text import check_references, elements_of, every, masking, parse
+from agent.sources._gst.bindings import gstreamer
+from agent.sources._gst.presets import DecoderName, check_decoder, csi_source
+from agent.sources._gst.rtsp import DESCRIPTION, Joint, set_up
+from agent.sources._gst.stream import Stream
+from agent.sources._gst.text import check_references, elements_of, every, masking, parse
 from agent.sources._url import expect_url
 
 _ONLY_WITH = {

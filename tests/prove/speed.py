@@ -129,51 +129,61 @@ def losses(setting: Setting) -> str:
     return table(("stage, engine on one thread", "ms a frame"), rows) + f"\n{whole['cpu_cores']} cores busy.\n"
 
 
+STAGES = ("picture here", "wait", "prepare", "infer", "read", "publish, deliver")
+
+
 def latency(setting: Setting) -> str:
     """From the camera's push of a frame to its message at a subscriber, one 720p30 camera, through each reader."""
     readers = {
         "FFmpeg (`rtsp`)": ("rtsp", "45", "55"),
         "GStreamer (`gstreamer`)": ("gstreamer", "13", ""),
     }
-    found: dict[str, list[float]] = {name: [] for name in readers}
+    found: dict[str, list[list[float]]] = {name: [] for name in readers}
     with RtspServer(setting.clip) as camera:
         for _ in range(setting.rounds):
             for name, (kind, _, _) in readers.items():
                 source = {"type": kind, "url": camera.urls[0]}
                 found[name] += _latencies(setting, camera, source, max(4.0, setting.seconds * 3 / setting.rounds))
-    rows = []
+    rows, stages = [], []
     for name, (_, median_ms, p95_ms) in readers.items():
-        p50, p95 = np.percentile(found[name], [50, 95])
-        rows.append((name, f"{p50:.1f}", median_ms, f"{p95:.1f}", p95_ms, len(found[name])))
+        taken = np.array(found[name])
+        p50, p95 = np.percentile(taken.sum(axis=1), [50, 95])
+        rows.append((name, f"{p50:.1f}", median_ms, f"{p95:.1f}", p95_ms, len(taken)))
+        stages.append((name, *(f"{value:.1f}" for value in np.median(taken, axis=0))))
     header = ("RTSP 720p30 over TCP, push to subscriber, ms", "median", "wanted", "p95", "wanted", "n")
-    return table(header, rows) + f"\nIn turns, {setting.rounds} rounds.\n"
+    parts = table(("where it goes, medians, ms", *STAGES), stages)
+    return f"{table(header, rows)}\n{parts}\nIn turns, {setting.rounds} rounds.\n"
 
 
-def _latencies(setting: Setting, camera: RtspServer, source: dict, seconds: float) -> list[float]:
-    """Milliseconds, of the pictures after the camera's first RTCP report."""
+def _latencies(setting: Setting, camera: RtspServer, source: dict, seconds: float) -> list[list[float]]:
+    """Milliseconds of each stage, of the pictures after the camera's first RTCP report."""
     with (
         Subscriber(setting.broker.observer_url, "sightwire/speed/+/+/detections") as heard,
         agent(setting, config(setting, PEOPLE, [source])),
     ):
         heard.wait_for(lambda ms: any(json.loads(m.payload)["clock"] == "rtcp" for m in ms[-3:]), 20)
         begun = len(heard.messages)
-        found: list[float] = []
+        found: list[list[float]] = []
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             heard.wait_for(lambda ms: len(ms) > begun + len(found), 5)
-            message = heard.messages[begun + len(found)]
-            found.append((message.arrived_ns - _pushed(camera, message)) / 1e6)
+            found.append(_stages(camera, heard.messages[begun + len(found)]))
     return found
 
 
-def _pushed(camera: RtspServer, message) -> int:
-    """The push that the message's capture time names: the camera's clock is this machine's."""
-    stamp = json.loads(message.payload)["captured_at"]
-    seconds, micros = time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S"), int(stamp[20:26])
+def _stages(camera: RtspServer, message) -> list[float]:
+    """Milliseconds from the push that the message's capture time names: the camera's clock is this machine's."""
+    said = json.loads(message.payload)
+    captured_ns, received_ns = _monotonic_ns(said["captured_at"]), _monotonic_ns(said["received_at"])
+    pushed_ns = min((camera.pushed_ns(i) for i in range(camera.frames)), key=lambda at: abs(at - captured_ns))
+    inside = [said["timing_ms"][stage] for stage in ("wait", "prepare", "infer", "read")]
+    here = (received_ns - pushed_ns) / 1e6
+    return [here, *inside, (message.arrived_ns - pushed_ns) / 1e6 - here - sum(inside)]
 
-    wall_ns = calendar.timegm(seconds) * 10**9 + micros * 1000
-    captured_ns = wall_ns - time.time_ns() + time.monotonic_ns()
-    return min((camera.pushed_ns(i) for i in range(camera.frames)), key=lambda at: abs(at - captured_ns))
+
+def _monotonic_ns(stamp: str) -> int:
+    seconds, micros = time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S"), int(stamp[20:26])
+    return calendar.timegm(seconds) * 10**9 + micros * 1000 - time.time_ns() + time.monotonic_ns()
 
 
 def cameras(setting: Setting) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.sources._gst import Absent, gstreamer
+from agent.sources._gst.bindings import Absent, gstreamer
 from tests.support.needs import missing
 
 

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from agent.errors import SourceError
-from agent.sources import Intake, _gst, _gst_pictures
-from agent.sources._gst_pictures import _is_bounded
-from agent.sources._gst_presets import DECODERS, check_decoder, csi_source, elements, rtp_chain
-from agent.sources._gst_text import masking
+from agent.sources import Intake
+from agent.sources._gst import bindings, pictures
+from agent.sources._gst.pictures import _is_bounded
+from agent.sources._gst.presets import DECODERS, check_decoder, csi_source, elements, rtp_chain
+from agent.sources._gst.text import masking
 from agent.sources.gstreamer import Config
 from engines.card import Input
 from engines.pixels import Image, Picture, TensorWriter, fit
@@ -29,7 +30,7 @@ from tests.support.gstreamer import need_gstreamer
 @pytest.fixture
 def gst() -> object:
     need_gstreamer()
-    return _gst.gstreamer()
+    return bindings.gstreamer()
 
 
 def take(config: Config, count: int = 1, intake: Intake | None = None) -> list[Image]:
@@ -82,7 +83,7 @@ def test_where_buffers_cannot_be_addressed_they_are_copied(gst: object, monkeypa
     """As with bindings that we do not know yet: the same pixels, by another way."""
     config = Config(pipeline="videotestsrc ! video/x-raw,format=I420")
     (view,) = take(config)
-    monkeypatch.setattr(_gst_pictures, "_is_addressable", lambda: False)
+    monkeypatch.setattr(pictures, "_is_addressable", lambda: False)
     (copy,) = take(config)
     for one, other in zip(view.planes, copy.planes, strict=True):
         assert (one == other).all()
@@ -305,14 +306,14 @@ def test_without_a_jetson_its_presets_say_so(gst: object) -> None:
 
 def test_bindings_for_another_python_are_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is anything else of the system's packages; where there are none, the error says what to install."""
-    monkeypatch.setattr(_gst.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(_gst.Absent, match="not installed: sudo apt install python3-gi"):
-        _gst._import_gi((str(tmp_path),))
+    monkeypatch.setattr(bindings.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(bindings.Absent, match="not installed: sudo apt install python3-gi"):
+        bindings._import_gi((str(tmp_path),))
     (tmp_path / "gi").mkdir()
     (tmp_path / "gi" / "__init__.py").write_text("raise AssertionError('must not be run')")
     (tmp_path / "gi" / "_gi.cpython-39-x86_64-linux-gnu.so").touch()
-    with pytest.raises(_gst.Absent, match="are not for Python 3"):
-        _gst._import_gi((str(tmp_path),))
+    with pytest.raises(bindings.Absent, match="are not for Python 3"):
+        bindings._import_gi((str(tmp_path),))
 
 
 def test_only_opening_it_loads_gstreamer() -> None:

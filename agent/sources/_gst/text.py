@@ -9,8 +9,8 @@ from typing import Any
 
 from agent.errors import SourceError
 from agent.secrets import redact
-from agent.sources._gst import gstreamer
-from agent.sources._gst_pictures import CAPS
+from agent.sources._gst.bindings import gstreamer
+from agent.sources._gst.pictures import CAPS
 
 CONVERT = "sightwire-convert"
 TAIL = f"videoconvert name={CONVERT} ! appsink"

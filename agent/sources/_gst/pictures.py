@@ -11,7 +11,7 @@ import numpy as np
 from agent.errors import SourceError
 from agent.sources import Intake
 from agent.sources._decoded import matrix_of
-from agent.sources._gst import gstreamer, video
+from agent.sources._gst.bindings import gstreamer, video
 from engines.pixels import Image, PixelFormat, Plane, Range
 
 _FORMATS: dict[str, PixelFormat] = {"I420": "i420", "NV12": "nv12", "BGR": "bgr", "RGB": "rgb", "GRAY8": "gray"}

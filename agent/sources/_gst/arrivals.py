@@ -7,7 +7,7 @@ import time
 from typing import Any, NamedTuple
 
 from agent.sources import Intake
-from agent.sources._gst import gstreamer
+from agent.sources._gst.bindings import gstreamer
 
 _KEPT = 64
 """Pictures that are remembered: far more than any decoder holds back."""

@@ -6,9 +6,9 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from agent.errors import SourceError
-from agent.sources._gst import gstreamer
-from agent.sources._gst_presets import DecoderName, rtp_chain
-from agent.sources._gst_text import CONVERT, TAIL
+from agent.sources._gst.bindings import gstreamer
+from agent.sources._gst.presets import DecoderName, rtp_chain
+from agent.sources._gst.text import CONVERT, TAIL
 
 _CAMERA = "sightwire-camera"
 DESCRIPTION = f"rtspsrc name={_CAMERA} {TAIL}"

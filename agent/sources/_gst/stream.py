@@ -9,10 +9,10 @@ from typing import Any
 from agent.errors import Refused, SourceError
 from agent.frame import Timestamp
 from agent.sources import Intake, Pictures
-from agent.sources._gst import gstreamer
-from agent.sources._gst_arrivals import MOST_AWAITED, Arrivals
-from agent.sources._gst_pictures import Pictures as Reader
-from agent.sources._gst_text import Mask, every, shortened
+from agent.sources._gst.arrivals import MOST_AWAITED, Arrivals
+from agent.sources._gst.bindings import gstreamer
+from agent.sources._gst.pictures import Pictures as Reader
+from agent.sources._gst.text import Mask, every, shortened
 
 _POLL_NS = 50_000_000
 """How soon a stop or a message on the bus is noticed while no picture comes."""
