@@ -422,8 +422,9 @@ def test_the_agent_s_status_says_what_its_broker_cannot_do(tmp_path: Path) -> No
         settings = settings_of(
             mqtt={"url": broker.url}, models={"colours": fake_model("classes")}, cameras={"a": camera}
         )
-        service = Service(settings, fake_store(tmp_path))
-        service.start()
+        stop = threading.Event()
+        agent = threading.Thread(target=Service(settings, fake_store(tmp_path)).run, args=(stop,))
+        agent.start()
 
         def said() -> list[str]:
             found = [m.payload for m in broker.published if m.topic == f"sightwire/{settings.agent.name}/status"]
@@ -432,6 +433,7 @@ def test_the_agent_s_status_says_what_its_broker_cannot_do(tmp_path: Path) -> No
         try:
             broker.wait_for(said)
         finally:
-            service.stop()
+            stop.set()
+            agent.join(10)
         assert said()[0].startswith("no retain: state is repeated")
         assert broker.broken == []
