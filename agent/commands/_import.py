@@ -88,6 +88,8 @@ def import_model(
     )  # fmt: skip
     try:
         result = _with_bar(file, given, ModelStore(default_root()), again=again)
+    except MemoryError:
+        fail(f"{file}: the network needs more memory than there is")
     except EngineError as error:
         fail(error)
     if as_json:

@@ -14,13 +14,15 @@ from engines.errors import ModelFileError
 from engines.opset import TARGET, nodes_of
 
 _FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
-#: Worked out at import where all they read is constant: those that never make more of it than there was.
+#: Worked out at import where all they read is constant.
 _FOLDED = {
     "Add", "Cast", "Ceil", "Concat", "Div", "Equal", "Exp", "Floor", "Gather", "Identity", "Mul", "Neg", "Pow",
     "Reciprocal", "Reshape", "Shape", "Slice", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 }  # fmt: skip
 _STRIPPED = {"Dropout", "Identity"}
 """Do nothing when a network infers."""
+_LARGEST = 64 << 20
+"""Bytes of a constant that is worked out: grids and anchors are far smaller, and a file may double one for ever."""
 
 
 def plain(model: onnx.ModelProto, shape: tuple[int, ...], where: str) -> onnx.ModelProto:
@@ -172,9 +174,10 @@ def fold(network: onnx.ModelProto) -> None:
         if known and node.output[0] not in outputs:
             arrays = {name: numpy_helper.to_array(tensors[name]) for name in node.input}
             try:
-                (result,) = ReferenceEvaluator(node, opsets={"": TARGET}).run(None, arrays)
-                tensors[node.output[0]] = graph.constant(node.output[0], np.asarray(result))
-                continue
+                if sum(array.nbytes for array in arrays.values()) <= _LARGEST:
+                    (result,) = ReferenceEvaluator(node, opsets={"": TARGET}).run(None, arrays)
+                    tensors[node.output[0]] = graph.constant(node.output[0], np.asarray(result))
+                    continue
             except Exception:  # noqa: BLE001, S110  # left as it is: the runtime will say what is wrong with it
                 pass
         nodes.append(node)
