@@ -120,7 +120,8 @@ def _over(values: Floats, least: float, first: int, end: int) -> NDArray[np.intp
     if values.strides[0] < values.strides[1]:  # columns are contiguous, and maxima along those are quick
         return np.flatnonzero(values[:, first:end].max(axis=1) >= least)
     # All columns are compared, which is quicker than to leave some out, and eight answers are looked at at once.
-    words = np.zeros(-(-values.size // 8), np.uint64)
+    words = np.empty(-(-values.size // 8), np.uint64)
+    words[-1:] = 0  # its end may lie past the last number
     answers = words.view(np.bool_)
     over = answers[: values.size].reshape(values.shape)
     np.greater_equal(values, least, out=over)
