@@ -10,7 +10,7 @@ from typing import Any
 from agent.errors import SourceError
 from agent.sources import Intake, Pictures
 from agent.sources._cv2 import MOST_FAILURES, bgr_image, fourcc, quiet
-from agent.sources._recording import Pace, paced, recorded
+from agent.sources._recording import Pace, paced, played, recorded
 from engines.pixels import Image
 
 
@@ -32,7 +32,8 @@ class Recording:
 
     def pictures(self, stop: Event) -> Pictures:
         """Every picture, or in real time."""
-        frames = self._frames(stop)
+        again = self._again if self._loop else None
+        frames = played(self._once, again, stop, str(self._path), self._frame_ns)
         return paced(frames, stop) if self._pace == "live" else recorded(frames, self._path.stat().st_mtime_ns)
 
     def _open(self) -> Any:
@@ -52,22 +53,9 @@ class Recording:
         except (OSError, ValueError) as error:  # ValueError: a name that can be none
             return getattr(error, "strerror", None) or str(error)
 
-    def _frames(self, stop: Event) -> Iterator[tuple[int, Image]]:
-        """(position in ns, picture); positions go on over loops."""
-        base_ns, last_ns = 0, -1
-        while not stop.is_set():
-            before_ns = last_ns
-            for position_ns, image in self._once(stop):
-                # A file whose stamps jump back must not make time go back.
-                last_ns = max(base_ns + position_ns, last_ns + 1)
-                yield last_ns, image
-            if last_ns == before_ns and not stop.is_set():
-                raise SourceError(f"{self._path}: no frame of it can be decoded")
-            if not self._loop:
-                return
-            base_ns = last_ns + self._frame_ns
-            self._capture.release()
-            self._capture = self._open()
+    def _again(self) -> None:
+        self._capture.release()
+        self._capture = self._open()
 
     def _once(self, stop: Event) -> Iterator[tuple[int, Image]]:
         index = failures = 0

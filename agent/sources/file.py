@@ -13,7 +13,7 @@ from agent.durations import Seconds
 from agent.errors import SourceError
 from agent.sources import Intake, Pictures, SourceConfig
 from agent.sources._decoded import Decoder
-from agent.sources._recording import Pace, paced, recorded
+from agent.sources._recording import Pace, paced, played, recorded
 from engines.pixels import Image
 
 
@@ -74,20 +74,12 @@ class _Reader:
 
     def frames(self, stop: Event) -> Iterator[tuple[int, Image]]:
         """(position in ns, picture); positions go on over loops."""
-        base_ns, last_ns = 0, -self._frame_ns
-        while not stop.is_set():
-            before_ns = last_ns
-            for position_ns, image in self._once(stop):
-                # A file whose stamps jump back must not make time go back.
-                last_ns = max(base_ns + position_ns, last_ns + 1)
-                yield last_ns, image
-            if last_ns == before_ns and not stop.is_set():
-                raise SourceError(f"{self._config.label}: no frame of it can be decoded")
-            if not self._config.loop:
-                return
-            base_ns = last_ns + self._frame_ns
-            self._container.close()
-            self._container, self._decoder = self._open()
+        again = self._again if self._config.loop else None
+        return played(self._once, again, stop, self._config.label, self._frame_ns)
+
+    def _again(self) -> None:
+        self._container.close()
+        self._container, self._decoder = self._open()
 
     def _open(self) -> tuple[Any, Decoder]:
         import av

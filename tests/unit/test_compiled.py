@@ -10,19 +10,7 @@ import pytest
 from engines.backends import openvino
 from engines.card import Card
 from engines.pixels import Picture, fit
-from tests.contract.test_engines import means_model
-from tests.support.agents import fake_store
 from tests.support.pictures import image_from, smooth_bgr
-
-
-@pytest.fixture
-def card(tmp_path: Path) -> Card:
-    return fake_store(tmp_path / "store").find("classes")[0]
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return means_model(tmp_path / "means.onnx")
 
 
 def answer(card: Card, model: Path, **options) -> np.ndarray:

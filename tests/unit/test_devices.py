@@ -12,21 +12,9 @@ from pydantic import ValidationError
 
 from engines.backends import onnxruntime, openvino
 from engines.backends._devices import options_of, present, wanted
-from engines.card import Card
 from engines.errors import BackendError
 from engines.quiet import import_openvino
-from tests.contract.test_engines import asked, means_model
-from tests.support.agents import fake_store
-
-
-@pytest.fixture
-def card(tmp_path: Path) -> Card:
-    return fake_store(tmp_path / "store").find("classes")[0]
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return means_model(tmp_path / "means.onnx")
+from tests.contract.test_engines import asked
 
 
 def test_auto_prefers_a_gpu_and_a_list_its_own_order() -> None:
