@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -38,17 +37,6 @@ PASSWORD = "geh@im/1"
 @pytest.fixture(autouse=True)
 def _needed() -> None:
     need_gstreamer()
-
-
-@pytest.fixture(params=["tcp", "udp"])
-def transport(request: pytest.FixtureRequest) -> Transport:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def hd() -> Iterator[RtspServer]:
-    with RtspServer(HD) as server:
-        yield server
 
 
 def take(config: Config, count: int, intake: Intake | None = None) -> list[Image]:

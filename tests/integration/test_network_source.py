@@ -28,17 +28,6 @@ TIMEOUT_S = 1.5
 PASSWORD = "geh@im/1"
 
 
-@pytest.fixture(params=["tcp", "udp"])
-def transport(request: pytest.FixtureRequest) -> Transport:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def hd() -> Iterator[RtspServer]:
-    with RtspServer(HD) as server:
-        yield server
-
-
 @pytest.fixture(scope="module")
 def small() -> Iterator[RtspServer]:
     with RtspServer(CLIP) as server:
