@@ -1,0 +1,24 @@
+"""Pictures to calibrate and to prove with: in the pixels that cameras deliver, each once, in two disjoint parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from engines.pixels import Image
+
+Way = Literal["bgr", "i420"]
+"""Pixel format in which a picture goes into preparation: what OpenCV hands out, or what a video decoder does."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture of a set, read anew whenever it is wanted."""
+
+    name: str
+    """For people: a path, or the video and the number of its frame. Unique in its set."""
+    digest: str
+    """Hex sha256 of its content; names and order of files mean nothing."""
+    read: Callable[[], Image]
+    """Raises DatasetError naming the picture."""
