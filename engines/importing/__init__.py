@@ -22,7 +22,7 @@ from engines.errors import CardError, ModelFileError
 from engines.importing.comparison import compare
 from engines.importing.export import Export, read_export
 from engines.importing.facts import Fact, Facts, Given
-from engines.importing.plain import has_half, is_quantised, plain, trimmed
+from engines.importing.plain import has_half, plain, trimmed
 from engines.importing.settling import Settled, settle
 from engines.numerics import output_shapes
 from engines.store import ModelStore
@@ -57,7 +57,7 @@ def import_model(
     progress("read")
     export = read_export(path)
     name = _name(path, given, store, again=again)
-    int8 = is_quantised(export.model)
+    int8 = qdq.already_quantised(export.model) is not None
     if int8 and not given.unproven:
         raise ModelFileError(
             f"{path}: is an INT8 file, and nothing proves what it lost: import the FP32 export and calibrate that, or "

@@ -101,12 +101,6 @@ def _inlined(network: onnx.ModelProto, where: str) -> onnx.ModelProto:
         raise ModelFileError(f"{where}: its functions cannot be inlined: {str(error)[:200]}") from None
 
 
-def is_quantised(model: onnx.ModelProto) -> bool:
-    """Whether the network has INT8 operators of any form."""
-    return any("Quantize" in node.op_type or "Integer" in node.op_type or "QLinear" in node.op_type
-               for node in nodes_of(model.graph))  # fmt: skip
-
-
 def has_half(model: onnx.ModelProto) -> bool:
     """Whether weights, inputs or steps of the network are in half precision."""
     halves = (TensorProto.FLOAT16, TensorProto.BFLOAT16)

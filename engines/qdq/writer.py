@@ -1,0 +1,117 @@
+"""Writes the INT8 graph: Q/DQ pairs around what runs in INT8, weights as int8 levels, biases in float."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from engines.errors import ModelFileError
+from engines.graph import constant, constants, serialise
+from engines.qdq.corrections import corrected
+from engines.qdq.equalisation import equalised
+from engines.qdq.nodes import activations, drop_unread, output_axis, quantised_nodes
+from engines.qdq.table import WRITER, Table
+from engines.qdq.weights import quantise_weights
+
+_ZERO = "int8.zero"
+
+
+def apply(fp32: onnx.ModelProto, table: Table) -> onnx.ModelProto:
+    """Return the INT8 model: `fp32`, equalised and corrected, with the Q/DQ pairs of the table.
+
+    Raises ModelFileError if the table belongs to another FP32 file or to another writer, has no scale for a tensor, or
+    does not fit.
+    """
+    _check_belongs(fp32, table)
+    model = corrected(equalised(fp32, table), table)
+    nodes = quantised_nodes(model, table.kept_float)
+    for name in activations(nodes):
+        _check_scale(name, table.scales.get(name))
+    _Writer(model, table).write({node.output[0] for node in nodes})
+    return model
+
+
+def _check_belongs(fp32: onnx.ModelProto, table: Table) -> None:
+    found = hashlib.sha256(serialise(fp32)).hexdigest()
+    if found != table.model:
+        raise ModelFileError(
+            f"the calibration table is for the FP32 model {table.model[:12]}…, this one is {found[:12]}…: calibrate it"
+        )
+    if table.writer != WRITER:
+        raise ModelFileError(f"the calibration table is for writer {table.writer}, this is {WRITER}: calibrate again")
+    unknown = sorted(set(table.kept_float) - {node.name for node in fp32.graph.node})
+    if unknown:
+        raise ModelFileError(f"the calibration table keeps {unknown[0]!r} in float, which the model does not have")
+    tensors = {name for node in fp32.graph.node for name in (*node.input, *node.output)}
+    if unknown := sorted(set(table.scales) - tensors):
+        raise ModelFileError(f"the calibration table has a scale for {unknown[0]!r}, which the model does not have")
+
+
+def _check_scale(tensor: str, scale: float | None) -> None:
+    if scale is None:
+        raise ModelFileError(f"the calibration table has no scale for {tensor}; calibrate again")
+    limits = np.finfo(np.float32)
+    if not limits.tiny <= scale <= limits.max:
+        raise ModelFileError(f"the calibration table's scale for {tensor} is {scale}, no size of a level")
+
+
+class _Writer:
+    """Rewrites a graph in place: every quantised tensor gets one Q and one DQ, shared by those that read it."""
+
+    def __init__(self, model: onnx.ModelProto, table: Table) -> None:
+        self._graph = model.graph
+        self._scales = table.scales
+        self._pair_safe = table.weights == "pair-safe"
+        self._arrays = constants(model)
+        self._done: dict[str, str] = {}
+        self._nodes: list[onnx.NodeProto] = []
+        self._added = [constant(_ZERO, np.zeros((), np.int8))]
+
+    def write(self, quantised: set[str]) -> None:
+        """Rewrite the nodes that make those tensors."""
+        for node in self._graph.node:
+            if node.output[0] in quantised:
+                node.input[0] = self._activation(node.input[0])
+                if node.op_type == "Add":
+                    node.input[1] = self._activation(node.input[1])
+                elif node.op_type in ("Conv", "Gemm"):
+                    node.input[1] = self._weights(node.input[1], output_axis(node))
+            self._nodes.append(node)
+        nodes = list(self._nodes)
+        del self._graph.node[:]
+        self._graph.node.extend(nodes)
+        drop_unread(self._graph)
+        self._graph.initializer.extend(self._added)
+
+    def _constant(self, name: str, array: NDArray[Any]) -> str:
+        self._added.append(constant(name, array))
+        return name
+
+    def _activation(self, tensor: str) -> str:
+        if tensor not in self._done:
+            scale = self._constant(f"{tensor}.scale", np.float32(self._scales[tensor]).reshape(()))
+            level, output = f"{tensor}.int8", f"{tensor}.dequantised"
+            self._nodes.append(helper.make_node("QuantizeLinear", [tensor, scale, _ZERO], [level], name=f"{tensor}.q"))
+            self._nodes.append(
+                helper.make_node("DequantizeLinear", [level, scale, _ZERO], [output], name=f"{tensor}.dq")
+            )
+            self._done[tensor] = output
+        return self._done[tensor]
+
+    def _weights(self, tensor: str, axis: int) -> str:
+        if tensor not in self._done:
+            levels, scale = quantise_weights(self._arrays[tensor], axis, pair_safe=self._pair_safe)
+            inputs = [
+                self._constant(f"{tensor}.int8", levels),
+                self._constant(f"{tensor}.scale", scale),
+                self._constant(f"{tensor}.zero", np.zeros(scale.shape, np.int8)),
+            ]
+            output = f"{tensor}.dequantised"
+            self._nodes.append(helper.make_node("DequantizeLinear", inputs, [output], name=f"{tensor}.dq", axis=axis))
+            self._done[tensor] = output
+        return self._done[tensor]
