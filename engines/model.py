@@ -21,7 +21,7 @@ from engines.tasks import Options, Task, TaskConfig, misfit
 
 TASKS = ("engines.tasks", "sightwire.tasks")
 """Where tasks are found: package and entry point group."""
-LINT = 1
+LINT = 2
 """Version of `engines.qdq.lint`: older verdicts do not count."""
 
 

@@ -7,6 +7,7 @@ inputs of Conv, Gemm, Add and GlobalAveragePool only, so that nothing separates 
 
 from engines.qdq.corrections import corrected
 from engines.qdq.equalisation import Place, equalisable, equalised
+from engines.qdq.half import half
 from engines.qdq.lint import lint, lint_file
 from engines.qdq.nodes import activations, already_quantised, quantised_nodes
 from engines.qdq.stored import pack_correction, pack_exponents, unpack_correction, unpack_exponents
@@ -25,6 +26,7 @@ __all__ = [
     "corrected",
     "equalisable",
     "equalised",
+    "half",
     "lint",
     "lint_file",
     "pack_correction",
