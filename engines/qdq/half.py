@@ -25,7 +25,6 @@ IR_VERSION = 9
 _LARGEST = float(np.finfo(np.float16).max)
 _LEAST_SCALE = 2.0**-17
 """float16 has steps of 2**-24 there: rounding then moves the last level by less than half of one."""
-_LEAST_WEIGHT_SCALE = 2.0**-24
 _REDUCE = {
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
     "ReduceSumSquare",
@@ -98,7 +97,9 @@ class _Halving:
         levels, scale = self._arrays[name], self._arrays[scale_name]
         if name in self._new or scale.dtype != np.float32:
             return
-        rounded = np.maximum(_half(scale_name, scale), np.float16(_LEAST_WEIGHT_SCALE))
+        rounded = _half(scale_name, scale)
+        small = (scale < np.finfo(np.float16).tiny) & (rounded < scale)  # few bits: up, so that no level is too large
+        rounded = np.where(small, np.nextafter(rounded, np.float16(np.inf)), rounded)
         shape = [1] * levels.ndim
         shape[int(attribute(node, "axis", 1)) if scale.size > 1 else 0] = -1
         ratio = scale.astype(np.float64) / rounded.astype(np.float64)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from engines.card import Card, sha256_of
 from engines.catalogue import Package, entry, names
 from engines.errors import FetchError
-from engines.graph import constant, model_of, serialise
+from engines.graph import INPUT, constant, model_of, serialise
 from engines.pull import pull
+from engines.quiet import import_onnxruntime
 from engines.store import ModelStore
 
 REAL = ("efficientnet-lite0", "efficientnet-lite2", "person-ssdlite")
@@ -50,6 +53,60 @@ def tiny_network(batch: int | str = 1, seed: int = 0) -> onnx.ModelProto:
     graph.input.append(helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, SIZE, SIZE]))
     graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, CLASSES]))
     return model_of(graph)
+
+
+def branching_network(seed: int = 0) -> onnx.ModelProto:
+    """What equalisation meets: steps that pass factors on and steps that do not, groups, depthwise, two readers."""
+    rng = np.random.default_rng(seed)
+    constants = [constant("column", np.array([-1, 12], np.int64)), constant("six", np.full((), 6, np.float32))]
+    nodes: list[onnx.NodeProto] = []
+
+    def weights(name: str, *shape: int) -> str:
+        constants.append(constant(name, rng.normal(0, 0.4, shape).astype(np.float32)))
+        return name
+
+    def node(operator: str, name: str, *inputs: str, **attributes: object) -> str:
+        nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def conv(name: str, source: str, *shape: int, bias: bool = True, group: int = 1) -> str:
+        side = shape[2]
+        more = [weights(f"{name}.b", shape[0])] if bias else []
+        pads = [side // 2] * 4
+        return node("Conv", name, source, weights(f"{name}.w", *shape), *more, group=group, pads=pads)
+
+    leaky = node("LeakyRelu", "leaky", conv("first", "input", 8, 3, 3, 3), alpha=0.1)
+    pooled = node("MaxPool", "pooled", leaky, kernel_shape=[2, 2], strides=[2, 2])
+    deep = conv("deep", pooled, 16, 1, 3, 3, group=8, bias=False)
+    swish = node("Mul", "swish", deep, node("Sigmoid", "gate", deep))
+    grouped = node("PRelu", "prelu", conv("grouped", swish, 12, 8, 3, 3, group=2), weights("slope", 12, 1, 1))
+    left = node("Clip", "left.relu6", conv("left", grouped, 12, 12, 1, 1), "", "six")
+    both = node("Add", "both", left, node("Relu", "right.relu", conv("right", grouped, 12, 12, 3, 3)))
+    last = conv("last", node("Relu", "again", conv("middle", both, 12, 12, 1, 1)), 12, 12, 1, 1)
+    row = node("Reshape", "row", node("GlobalAveragePool", "pool", last), "column")
+    hidden = node(
+        "Relu", "hidden.relu", node("Gemm", "hidden", row, weights("hidden.w", 12, 9), weights("hidden.b", 9))
+    )
+    node("Gemm", "logits", hidden, weights("fc.w", CLASSES, 9), transB=1)
+    graph = onnx.GraphProto(name="branching", node=nodes, initializer=constants)
+    graph.input.append(helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, SIZE, SIZE]))
+    graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", CLASSES]))
+    return model_of(graph)
+
+
+def run_onnx(model: onnx.ModelProto, images: NDArray[np.uint8], *tensors: str) -> list[NDArray[Any]]:
+    """Its first output, or those tensors, worked out by ONNX Runtime node by node, rounded where the graph rounds."""
+    ort = import_onnxruntime()
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    names = tensors or (model.graph.output[0].name,)
+    known = {value.name for value in model.graph.output}
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(serialise(shown), options, providers=["CPUExecutionProvider"])
+    return list(session.run(list(names), {INPUT: images}))
 
 
 def tiny_bytes(seed: int = 0) -> bytes:

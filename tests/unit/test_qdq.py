@@ -1,26 +1,23 @@
-"""INT8 graphs: what the writer writes, and what the linter refuses."""
+"""INT8 graphs: what the writer writes."""
 
 from __future__ import annotations
-
-import hashlib
-from collections.abc import Callable
 
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
 from pydantic import ValidationError
 
-from engines.errors import CardError, LintError, ModelFileError
-from engines.graph import Normalisation, bake, constant, constants, free_batch, serialise
+from engines.errors import CardError, ModelFileError
+from engines.graph import constants, serialise
 from engines.qdq import Table, activations, apply, lint, quantise_weights, quantised_nodes, scale_of
 from engines.quiet import import_openvino
-from tests.support.models import SIZE, tiny_network
+from tests.support.models import SIZE
+from tests.support.tables import blank_table, tiny_fp32
 
 
 @pytest.fixture(scope="module")
 def fp32() -> onnx.ModelProto:
-    return free_batch(bake(tiny_network(), Normalisation(mean=(127,), std=(128,)), "tiny"))
+    return tiny_fp32()
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +27,8 @@ def table(fp32: onnx.ModelProto) -> Table:
 
 def table_for(fp32: onnx.ModelProto, keep: tuple[str, ...] = ()) -> Table:
     largest = {"normalised": 1.0, "sum": 12.0}
-    return Table(
-        model=hashlib.sha256(serialise(fp32)).hexdigest(),
-        method="min-max",
-        calibration_set="0" * 64,
-        pictures=1,
-        kept_float=keep,
-        scales={name: scale_of(largest.get(name, 6.0)) for name in activations(quantised_nodes(fp32, keep))},
-    )
+    names = activations(quantised_nodes(fp32, keep))
+    return blank_table(fp32, kept_float=keep, scales={name: scale_of(largest.get(name, 6.0)) for name in names})
 
 
 def run(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
@@ -87,7 +78,7 @@ def test_kept_float(fp32: onnx.ModelProto) -> None:
 def test_refuses_a_table_of_another_model(fp32: onnx.ModelProto, table: Table) -> None:
     """By the FP32 file's sha256."""
     with pytest.raises(ModelFileError, match="is for the FP32 model"):
-        apply(bake(tiny_network(seed=1), Normalisation(), "tiny"), table)
+        apply(tiny_fp32(seed=1), table)
 
 
 def test_refuses_a_table_without_a_scale(fp32: onnx.ModelProto, table: Table) -> None:
@@ -144,115 +135,3 @@ def test_scales_have_twelve_bits(value: float) -> None:
     mantissa, _ = np.frexp(scale)
     assert float(mantissa) * 4096 % 1 == 0
     assert scale == pytest.approx(value, rel=2**-12)
-
-
-def node(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
-    return next(node for node in model.graph.node if node.name == name)
-
-
-def replace_constant(model: onnx.ModelProto, name: str, array: np.ndarray) -> None:
-    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
-    tensor.CopyFrom(constant(name, array))
-
-
-def uint8_zero_point(model: onnx.ModelProto) -> None:
-    replace_constant(model, "int8.zero", np.zeros((), np.uint8))
-
-
-def shifted_zero_point(model: onnx.ModelProto) -> None:
-    replace_constant(model, "int8.zero", np.full((), 3, np.int8))
-
-
-def no_zero_point(model: onnx.ModelProto) -> None:
-    del node(model, "sum.q").input[2:]
-
-
-def uint8_weights(model: onnx.ModelProto) -> None:
-    replace_constant(model, "stem.w.int8", np.zeros((8, 3, 3, 3), np.uint8))
-
-
-def int32_bias(model: onnx.ModelProto) -> None:
-    model.graph.initializer.append(constant("bias.int32", np.zeros(8, np.int32)))
-    model.graph.initializer.append(constant("bias.scale", np.full((), 0.1, np.float32)))
-    bias = helper.make_node("DequantizeLinear", ["bias.int32", "bias.scale"], ["bias"], name="bias.dq")
-    model.graph.node.insert(0, bias)
-    node(model, "stem").input[2] = "bias"
-
-
-def per_channel_activation(model: onnx.ModelProto) -> None:
-    replace_constant(model, "sum.scale", np.full(8, 0.1, np.float32))
-
-
-def between_conv_and_clip(model: onnx.ModelProto) -> None:
-    pair = [
-        helper.make_node("QuantizeLinear", ["stem", "sum.scale", "int8.zero"], ["stem.int8"], name="stem.q"),
-        helper.make_node("DequantizeLinear", ["stem.int8", "sum.scale", "int8.zero"], ["stem.dq"], name="stem.dq"),
-    ]
-    clip = node(model, "stem.relu6")
-    clip.input[0] = "stem.dq"
-    at = list(model.graph.node).index(clip)
-    for offset, new in enumerate(pair):
-        model.graph.node.insert(at + offset, new)
-
-
-def input_not_cast_to_float(model: onnx.ModelProto) -> None:
-    node(model, "front.cast").attribute[0].i = onnx.TensorProto.INT8
-
-
-def input_dequantised(model: onnx.ModelProto) -> None:
-    cast = node(model, "front.cast")
-    cast.op_type = "DequantizeLinear"
-    cast.input.extend(["sum.scale", "int8.zero"])
-    del cast.attribute[:]
-
-
-def wrong_axis(model: onnx.ModelProto) -> None:
-    node(model, "stem.w.dq").attribute[0].i = 1
-
-
-def operator_form(model: onnx.ModelProto) -> None:
-    node(model, "stem").op_type = "QLinearConv"
-
-
-def free_scale(model: onnx.ModelProto) -> None:
-    node(model, "sum.q").input[1] = "pool"
-
-
-@pytest.mark.parametrize(
-    ("spoil", "complaint"),
-    [
-        (uint8_zero_point, "uint8 zero point"),
-        (shifted_zero_point, "a zero point that is not 0"),
-        (no_zero_point, "sum.q: no constant int8 zero point"),
-        (uint8_weights, "uint8 weights"),
-        (int32_bias, "bias.dq: an INT32 bias"),
-        (per_channel_activation, "sum.q: per-channel scales on an activation"),
-        (between_conv_and_clip, "stem.q: Q/DQ between stem and its Clip"),
-        (input_not_cast_to_float, "input images must be cast to float first"),
-        (input_dequantised, "input images must be cast to float first"),
-        (wrong_axis, "stem.w.dq: scales along axis 1"),
-        (operator_form, "QLinearConv is not the Q/DQ form"),
-        (free_scale, "sum.q: its scale is not a positive constant"),
-    ],
-)
-def test_lint(fp32: onnx.ModelProto, table: Table, spoil: Callable[[onnx.ModelProto], None], complaint: str) -> None:
-    """Each construct that a backend would misread is refused by name."""
-    model = apply(fp32, table)
-    spoil(model)
-    with pytest.raises(LintError) as caught:
-        lint(model)
-    assert complaint in str(caught.value)
-
-
-def test_lint_names_everything_at_once(fp32: onnx.ModelProto, table: Table) -> None:
-    """Two mistakes, one error."""
-    model = apply(fp32, table)
-    per_channel_activation(model)
-    wrong_axis(model)
-    with pytest.raises(LintError, match=r"per-channel.*axis 1|axis 1.*per-channel"):
-        lint(model)
-
-
-def test_lint_passes_float(fp32: onnx.ModelProto) -> None:
-    """A float graph has nothing to misread."""
-    lint(fp32)
