@@ -11,32 +11,33 @@ from numpy.typing import NDArray
 from calibration.ranges.observed import BINS, Observed
 
 LEVELS = 127
-_AT_ONCE = 1024
-"""Thresholds tried in one array operation: 128 cells each, 1 MiB of float64."""
+_STRIDE = 16
+"""Bins between the thresholds tried first: a 512th of the range at most, over which the error hardly changes."""
 
 
 def mean_squared_error(observed: Observed) -> float:
-    """Of all bins' upper edges the one that, as threshold of 127 levels, gives the least mean squared error.
+    """The threshold at which 127 levels and their negatives have the least mean squared error.
 
-    Every threshold is tried, exactly for values in the middle of their bins: a cell of values that become the same
-    level is a run of bins, whose error follows from three cumulative sums. 0 if all values are 0.
+    Every 16th bin's upper edge is tried, then all around the best. 0 if all values are 0.
     """
     if observed.largest == 0:
         return 0.0
-    thresholds = np.arange(min(LEVELS, observed.used), observed.used + 1, dtype=np.float64)
-    errors = np.concatenate(
-        [
-            squared_errors(observed.counts, thresholds[first : first + _AT_ONCE])
-            for first in range(0, len(thresholds), _AT_ONCE)
-        ]
-    )
-    # Of equals the largest: what was not seen is then clipped last.
-    best = len(errors) - 1 - int(np.argmin(errors[::-1]))
-    return min(observed.largest, float(thresholds[best]) * observed.width)
+    used = observed.used
+    best = _best(observed.counts, np.arange(used, min(LEVELS, used) - 1, -_STRIDE))
+    best = _best(observed.counts, np.arange(min(best + _STRIDE, used), max(best - _STRIDE, min(LEVELS, used)) - 1, -1))
+    return min(observed.largest, best * observed.width)
 
 
-def squared_errors(counts: NDArray[np.int64], thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(T,) sums of squared errors of (BINS,) counts at (T,) thresholds; widths of a bin throughout."""
+def _best(counts: NDArray[np.int64], thresholds: NDArray[np.intp]) -> int:
+    """Of (T,) descending thresholds the best; of equals the first, since it clips what was not seen last."""
+    return int(thresholds[np.argmin(squared_errors(counts, thresholds))])
+
+
+def squared_errors(counts: NDArray[np.int64], thresholds: NDArray[np.intp]) -> NDArray[np.float64]:
+    """(T,) sums of squared errors of values in the middle of (BINS,) bins, for (T,) thresholds; widths of a bin.
+
+    Values that become the same level are a run of bins: their error follows from three cumulative sums.
+    """
     middles = np.arange(BINS) + 0.5
     moments = [np.concatenate([[0.0], np.cumsum(counts * middles**power)]) for power in (0, 1, 2)]
     step = thresholds[:, None] / LEVELS
@@ -44,7 +45,6 @@ def squared_errors(counts: NDArray[np.int64], thresholds: NDArray[np.float64]) -
     # A bin belongs to the level next to its middle; past the last level there is no other.
     ends = np.clip(np.ceil(level + step / 2 - 0.5), 0, BINS).astype(np.intp)
     ends[:, -1] = BINS
-    starts = np.concatenate([np.zeros_like(ends[:, :1]), ends[:, :-1]], axis=1)
-    ones, firsts, seconds = (moment[ends] - moment[starts] for moment in moments)
+    ones, firsts, seconds = (np.diff(moment[ends], prepend=0, axis=1) for moment in moments)
     errors: NDArray[np.float64] = (seconds - 2 * level * firsts + level**2 * ones).sum(axis=1)
     return errors
