@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import track
 
 from calibration.dataset import pictures_of_coco, read_image
-from calibration.old_proof import average_precision
+from calibration.measures.coco import average_precision
 from engines import graph
 from engines.backends.openvino import Config as OpenVINO
 from engines.card import Card, Input, ModelFile, Origin, sha256_of
