@@ -90,9 +90,7 @@ def _each(
             yield _stamp(captured.wall_ns), image
         watch.wait_for_it()
     if watch.stop.is_set():
-        raise SourceError(
-            f"{label}: the camera has sent no picture for {watch.silent_s:g} s; does it show any elsewhere?"
-        )
+        raise SourceError(f"{label}: the camera has sent no picture for {watch.silent_s:g} s; do others see one?")
 
 
 def _stamp(wall_ns: int) -> str:
