@@ -9,6 +9,7 @@ import onnx
 
 from engines.errors import ModelFileError
 from engines.graph import INPUT, serialise, shape_of
+from engines.openvino_graph import read_graph
 from engines.quiet import import_openvino
 
 _TOLERANCE = 1e-3
@@ -53,7 +54,7 @@ def compile_model(model: onnx.ModelProto, threads: int = 0) -> Any:
     core = import_openvino().Core()
     options = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
     try:
-        return core.compile_model(core.read_model(serialise(model)), "CPU", options)
+        return core.compile_model(read_graph(serialise(model)), "CPU", options)
     except (RuntimeError, ValueError) as error:  # ValueError: a name that is no text
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
         raise ModelFileError(f"OpenVINO cannot compile the network: {reason}") from None

@@ -20,6 +20,7 @@ from engines.backends.slots import InputSlots
 from engines.base import Batch, Engine, Raw, TensorSpec, Ticket
 from engines.card import Card, Precision
 from engines.errors import BackendError, ModelFileError
+from engines.openvino_graph import FORM, read_graph
 from engines.pixels import Geometry, Picture
 from engines.quiet import import_openvino
 
@@ -155,6 +156,7 @@ def _network(
             passport = {
                 "model": sha256,
                 "openvino": ov.__version__,
+                "form": FORM,
                 "device": [name, full_name, _versions(core, name)],
                 "input": list(shape),
                 "options": options,
@@ -186,9 +188,7 @@ def _compile(
     """Return the compiled network and the names of its inputs and outputs. Raises ModelFileError, BackendError."""
     batch, _, height, width = shape
     try:
-        # Not core.read_model: of a file that is no ONNX it asks every other reader, which print what they think of it.
-        reader = ov.frontend.FrontEndManager().load_by_framework("onnx")
-        graph = reader.convert(reader.load(os.fspath(model)))
+        graph = read_graph(model)
         # Asked before compilation: a compiled port also carries the names of what was optimised away.
         ports = (*graph.inputs, *graph.outputs)
         names = [min(port.get_names()) for port in ports]

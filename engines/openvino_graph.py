@@ -1,0 +1,79 @@
+"""ONNX networks as OpenVINO's graphs, INT8 in the form that OpenVINO computes right.
+
+OpenVINO reads a pair of Q and DQ as four operations: FakeQuantize to the levels, Convert to int8, Convert to float,
+Multiply by the scale. Where such a Q reads a Concat, the pass `MoveFakeQuantize` moves the first two before it
+and loses the scale: values come out rounded to whole numbers (docs/adr/0025). One FakeQuantize from floats to floats
+says the same, and is the form that OpenVINO's own quantiser writes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.quiet import import_openvino
+
+FORM = 1
+"""Raised whenever a network is compiled from another graph than before: compiled copies that are kept depend on it."""
+
+
+def read_graph(source: Path | bytes) -> Any:
+    """Return an ONNX file, or its content, as an `openvino.Model`. Raises RuntimeError or ValueError, as OpenVINO does.
+
+    Not `Core.read_model`: of a file that is no ONNX it asks every other reader, which print what they think of it.
+    """
+    ov = import_openvino()
+    reader = ov.frontend.FrontEndManager().load_by_framework("onnx")
+    graph = reader.convert(reader.load(io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)))
+    _join_pairs(ov, graph)
+    return graph
+
+
+def _join_pairs(ov: Any, graph: Any) -> None:
+    """Make each Q/DQ pair of an activation one FakeQuantize that gives the same values."""
+    for quantise in graph.get_ordered_ops():
+        if quantise.get_type_name() != "FakeQuantize":
+            continue
+        for levels in _readers(quantise, "Convert"):
+            for values in _readers(levels, "Convert"):
+                for node, zero in [(values, np.float32(0)), *_with_constant(values, "Subtract")]:
+                    for scaled, scale in _with_constant(node, "Multiply"):
+                        _join(ov, quantise, zero, scale, scaled)
+
+
+def _join(ov: Any, quantise: Any, zero: NDArray[Any], scale: NDArray[Any], scaled: Any) -> None:
+    """Replace `scaled`, which is (levels - zero) * scale, by a FakeQuantize that gives it."""
+    ends = [_value(quantise.input_value(port)) for port in (3, 4)]
+    if any(end is None for end in ends):
+        return
+    ranges = [ov.opset1.constant(((end - zero) * scale).astype(np.float32)) for end in ends if end is not None]
+    data, low, high = (quantise.input_value(port) for port in range(3))
+    joined = ov.opset1.fake_quantize(data, low, high, *ranges, quantise.get_attributes()["levels"])
+    joined.set_friendly_name(scaled.get_friendly_name())
+    joined.output(0).set_names(scaled.output(0).get_names())
+    for reader in scaled.output(0).get_target_inputs():
+        reader.replace_source_output(joined.output(0))
+
+
+def _readers(node: Any, kind: str) -> list[Any]:
+    found = [port.get_node() for port in node.output(0).get_target_inputs()]
+    return [reader for reader in found if reader.get_type_name() == kind]
+
+
+def _with_constant(node: Any, kind: str) -> list[tuple[Any, NDArray[Any]]]:
+    """Return the operations of a kind that have `node` first and a constant second, and that constant."""
+    pairs = [(reader, _value(reader.input_value(1))) for reader in _readers(node, kind)]
+    return [(reader, value) for reader, value in pairs if value is not None]
+
+
+def _value(output: Any) -> NDArray[Any] | None:
+    """Return what a constant holds, also through a conversion to float; None of what is not constant."""
+    node = output.get_node()
+    if node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    return node.data.astype(np.float32) if node.get_type_name() == "Constant" else None
