@@ -20,7 +20,7 @@ SAMPLED = 1 << 16
 """Values of one tensor and picture that enter its histogram, at least; what larger tensors have more is passed over."""
 _LEAST_EXPONENT = -96
 """Of the histogram's span; activations that small are 0 for every purpose, and 2**96 is still a float32."""
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,8 @@ class Observed:
     """(C,) largest magnitude in each channel; a channel is an index of axis 1."""
     channel_sum: NDArray[np.float64]
     """(C,) of all values."""
+    channel_square_sum: NDArray[np.float64]
+    """(C,) of the squares of all values."""
     count: int
     """Values seen, all channels together."""
 
@@ -49,6 +51,12 @@ class Observed:
     def channel_mean(self) -> NDArray[np.float64]:
         """(C,) mean of each channel's values."""
         return self.channel_sum * (len(self.channel_sum) / self.count)
+
+    @property
+    def channel_deviation(self) -> NDArray[np.float64]:
+        """(C,) standard deviation of each channel's values."""
+        mean_square = self.channel_square_sum * (len(self.channel_sum) / self.count)
+        return np.sqrt(np.maximum(mean_square - np.square(self.channel_mean), 0))
 
     @cached_property
     def used(self) -> int:
@@ -81,6 +89,7 @@ class Observed:
             counts=np.bincount(bins, minlength=BINS),
             channel_largest=channel_largest,
             channel_sum=rows.sum(axis=1).astype(np.float64),
+            channel_square_sum=np.einsum("ci,ci->c", rows, rows).astype(np.float64),
             count=values.size,
         )
 
@@ -93,6 +102,7 @@ class Observed:
             counts=self._counts_over(exponent) + other._counts_over(exponent),
             channel_largest=np.maximum(self.channel_largest, other.channel_largest),
             channel_sum=self.channel_sum + other.channel_sum,
+            channel_square_sum=self.channel_square_sum + other.channel_square_sum,
             count=self.count + other.count,
         )
 
@@ -125,6 +135,7 @@ def save(observed: dict[str, Observed], path: Path) -> None:
         arrays[f"counts.{index}"] = one.counts
         arrays[f"channel_largest.{index}"] = one.channel_largest
         arrays[f"channel_sum.{index}"] = one.channel_sum
+        arrays[f"channel_square_sum.{index}"] = one.channel_square_sum
     partial = path.with_name(f".partial-{path.name}")
     try:
         with partial.open("wb") as file:
@@ -156,6 +167,7 @@ def _read(arrays: Any, index: int) -> Observed:
         counts=arrays[f"counts.{index}"],
         channel_largest=arrays[f"channel_largest.{index}"],
         channel_sum=arrays[f"channel_sum.{index}"],
+        channel_square_sum=arrays[f"channel_square_sum.{index}"],
         count=int(arrays["count"][index]),
     )
     channels = one.channel_largest.shape
@@ -166,12 +178,15 @@ def _read(arrays: Any, index: int) -> Observed:
         and one.channel_sum.dtype == np.float64
         and len(channels) == 1
         and one.channel_sum.shape == channels
+        and one.channel_square_sum.dtype == np.float64
+        and one.channel_square_sum.shape == channels
         and 0 < one.counts.sum() <= one.count
         and one.counts.min() >= 0
         and 0 <= one.largest < ldexp(1, one.exponent)
         and one.exponent >= _LEAST_EXPONENT
         and one.largest == one.channel_largest.max()
         and bool(np.isfinite(one.channel_sum).all())
+        and bool(np.isfinite(one.channel_square_sum).all())
     )
     if not sound:
         raise ValueError("its numbers contradict each other")

@@ -10,7 +10,14 @@ from engines.qdq.equalisation import Place, equalisable, equalised
 from engines.qdq.half import half
 from engines.qdq.lint import lint, lint_file
 from engines.qdq.nodes import activations, already_quantised, quantised_nodes
-from engines.qdq.stored import pack_correction, pack_exponents, unpack_correction, unpack_exponents
+from engines.qdq.stored import (
+    pack_correction,
+    pack_exponents,
+    pack_moments,
+    unpack_correction,
+    unpack_exponents,
+    unpack_moments,
+)
 from engines.qdq.table import LARGEST_SHARE, WRITER, Table
 from engines.qdq.weights import quantise_weights, scale_of
 from engines.qdq.writer import apply
@@ -31,9 +38,11 @@ __all__ = [
     "lint_file",
     "pack_correction",
     "pack_exponents",
+    "pack_moments",
     "quantise_weights",
     "quantised_nodes",
     "scale_of",
     "unpack_correction",
     "unpack_exponents",
+    "unpack_moments",
 ]

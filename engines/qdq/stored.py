@@ -64,6 +64,32 @@ def unpack_correction(text: str) -> NDArray[np.float32]:
     return corrections
 
 
+def pack_moments(mean: NDArray[np.floating[Any]], deviation: NDArray[np.floating[Any]]) -> str:
+    """Text of (C,) means and deviations of a tensor's channels, in units of their own, each 127th of the largest.
+
+    Only ratios matter to what reads them. A deviation is one unit at least: no input is certain.
+    Raises ValueError for numbers that are not finite, or negative deviations.
+    """
+    rows = [np.asarray(row, np.float64) for row in (mean, deviation)]
+    if rows[0].ndim != 1 or rows[0].shape != rows[1].shape or not rows[0].size or not np.all(np.isfinite(rows)):
+        raise ValueError("means and deviations are two rows of finite numbers")
+    if np.any(rows[1] < 0):
+        raise ValueError("a deviation is negative")
+    unit = max(float(np.abs(rows).max()), np.finfo(np.float64).tiny) / _LEVELS
+    levels = [np.rint(row / unit) for row in rows]
+    return _text(np.concatenate([levels[0], np.maximum(levels[1], 1)]).astype(np.int8))
+
+
+def unpack_moments(text: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (C,) means and (C,) deviations. Raises ValueError in words for what `pack_moments` would not write."""
+    levels = _bytes(text)
+    channels, odd = divmod(len(levels), 2)
+    mean, deviation = levels[:channels].astype(np.float64), levels[channels:].astype(np.float64)
+    if odd or not channels or np.any(mean < -_LEVELS) or np.any(deviation < 1):
+        raise ValueError("has means and deviations that are not those of channels")
+    return mean, deviation
+
+
 def _text(numbers: NDArray[np.int8]) -> str:
     return base64.b64encode(numbers.tobytes()).decode("ascii")
 

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from engines.errors import CardError
-from engines.qdq.stored import unpack_correction, unpack_exponents
+from engines.qdq.stored import unpack_correction, unpack_exponents, unpack_moments
 
 WRITER = 1
 """Raised whenever `apply` writes other bytes for the same table."""
@@ -31,6 +31,11 @@ def _exponents(text: str) -> str:
 
 def _correction(text: str) -> str:
     unpack_correction(text)
+    return text
+
+
+def _moments(text: str) -> str:
+    unpack_moments(text)
     return text
 
 
@@ -57,6 +62,9 @@ class Table(BaseModel):
     """Activation tensor -> exponent k of each channel, which is divided by 2**k: see `pack_exponents`, `equalised`."""
     bias_corrections: dict[str, Annotated[str, AfterValidator(_correction)]] = {}
     """Conv or Gemm -> what is added to the bias of each output channel, after equalisation: see `pack_correction`."""
+    inputs: dict[str, Annotated[str, AfterValidator(_moments)]] = {}
+    """Activation tensor, equalised -> mean and deviation of each channel: weights of Conv and Gemm that read it are
+    rounded so that errors cancel on them (`engines.qdq.rounding`); see `pack_moments`."""
     scales: dict[str, float]
     """Activation tensor, equalised -> size of one of its 127 levels, of 12 significant bits."""
 
@@ -89,4 +97,4 @@ class Table(BaseModel):
         return len(self.text().encode()) / fp32_bytes
 
 
-_LATER = ("equalisation", "bias_corrections")
+_LATER = ("equalisation", "bias_corrections", "inputs")

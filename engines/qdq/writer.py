@@ -14,9 +14,10 @@ from engines.errors import ModelFileError
 from engines.graph import constant, constants, serialise
 from engines.qdq.corrections import corrected
 from engines.qdq.equalisation import equalised
-from engines.qdq.nodes import activations, drop_unread, output_axis, quantised_nodes
+from engines.qdq.nodes import activations, attribute, drop_unread, output_axis, quantised_nodes
+from engines.qdq.stored import unpack_moments
 from engines.qdq.table import WRITER, Table
-from engines.qdq.weights import quantise_weights
+from engines.qdq.weights import Inputs, quantise_weights
 
 _ZERO = "int8.zero"
 
@@ -48,8 +49,8 @@ def _check_belongs(fp32: onnx.ModelProto, table: Table) -> None:
     if unknown:
         raise ModelFileError(f"the calibration table keeps {unknown[0]!r} in float, which the model does not have")
     tensors = {name for node in fp32.graph.node for name in (*node.input, *node.output)}
-    if unknown := sorted(set(table.scales) - tensors):
-        raise ModelFileError(f"the calibration table has a scale for {unknown[0]!r}, which the model does not have")
+    if unknown := sorted((set(table.scales) | set(table.inputs)) - tensors):
+        raise ModelFileError(f"the calibration table knows a tensor {unknown[0]!r}, which the model does not have")
 
 
 def _check_scale(tensor: str, scale: float | None) -> None:
@@ -65,7 +66,7 @@ class _Writer:
 
     def __init__(self, model: onnx.ModelProto, table: Table) -> None:
         self._graph = model.graph
-        self._scales = table.scales
+        self._scales, self._moments = table.scales, table.inputs
         self._pair_safe = table.weights == "pair-safe"
         self._arrays = constants(model)
         self._done: dict[str, str] = {}
@@ -76,11 +77,11 @@ class _Writer:
         """Rewrite the nodes that make those tensors."""
         for node in self._graph.node:
             if node.output[0] in quantised:
+                if node.op_type in ("Conv", "Gemm"):
+                    node.input[1] = self._weights(node)
                 node.input[0] = self._activation(node.input[0])
                 if node.op_type == "Add":
                     node.input[1] = self._activation(node.input[1])
-                elif node.op_type in ("Conv", "Gemm"):
-                    node.input[1] = self._weights(node.input[1], output_axis(node))
             self._nodes.append(node)
         nodes = list(self._nodes)
         del self._graph.node[:]
@@ -103,15 +104,40 @@ class _Writer:
             self._done[tensor] = output
         return self._done[tensor]
 
-    def _weights(self, tensor: str, axis: int) -> str:
+    def _weights(self, node: onnx.NodeProto) -> str:
+        tensor, axis = node.input[1], output_axis(node)
         if tensor not in self._done:
-            levels, scale = quantise_weights(self._arrays[tensor], axis, pair_safe=self._pair_safe)
-            inputs = [
+            inputs = self._inputs(node)
+            levels, scale = quantise_weights(self._arrays[tensor], axis, pair_safe=self._pair_safe, inputs=inputs)
+            constants = [
                 self._constant(f"{tensor}.int8", levels),
                 self._constant(f"{tensor}.scale", scale),
                 self._constant(f"{tensor}.zero", np.zeros(scale.shape, np.int8)),
             ]
             output = f"{tensor}.dequantised"
-            self._nodes.append(helper.make_node("DequantizeLinear", inputs, [output], name=f"{tensor}.dq", axis=axis))
+            self._nodes.append(
+                helper.make_node("DequantizeLinear", constants, [output], name=f"{tensor}.dq", axis=axis)
+            )
             self._done[tensor] = output
         return self._done[tensor]
+
+    def _inputs(self, node: onnx.NodeProto) -> Inputs | None:
+        """What each weight of a Conv or Gemm meets, where the table says it; weights that two share: of the first."""
+        text = self._moments.get(node.input[0])
+        if text is None:
+            return None
+        weights, groups = self._arrays[node.input[1]], int(attribute(node, "group", 1))
+        mean, deviation = unpack_moments(text)
+        rows = np.moveaxis(weights, output_axis(node), 0).shape
+        if len(mean) != rows[1] * groups:
+            raise ModelFileError(
+                f"the calibration table describes {len(mean)} channels of {node.input[0]}, {node.name} reads "
+                f"{rows[1] * groups}: calibrate again"
+            )
+
+        def of_weights(channels: NDArray[np.float64]) -> NDArray[np.float64]:
+            """Turn (groups * I,) into (O, I * kernel): an output channel reads its own group, a channel its kernel."""
+            each = np.repeat(channels.reshape(groups, rows[1]), rows[0] // groups, axis=0)
+            return np.repeat(each, int(np.prod(rows[2:])), axis=1)
+
+        return Inputs(of_weights(mean), of_weights(deviation))
