@@ -1,0 +1,113 @@
+"""What a model says of the pictures of a set: run as the agent runs it, read as measures need it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from calibration.pictures import Sample
+from engines.backends import BackendConfig
+from engines.base import Ticket
+from engines.card import Card, Precision
+from engines.errors import EngineError
+from engines.model import Model, open_model, task_config
+from engines.pixels import Geometry, Picture
+from engines.results import Result
+from engines.tasks import Options
+
+Progress = Callable[[int], None]
+"""Told how many pictures more are done."""
+LEAST = 0.01
+"""Least score of a box that counts for average precision; a detector's own threshold is for its users."""
+BOXES = 100
+"""Boxes a picture, as COCO has it."""
+CLASSES = 5
+"""Classes a picture, for top-5."""
+
+
+def options_for(card: Card, only: Sequence[str] | None = None) -> Options:
+    """How results must be read to be measured: all that counts, whatever of it the card would show to users.
+
+    How boxes suppress each other stays the card's. `only`: labels that are reported at all.
+    """
+    named = None if only is None else tuple(only)
+    if task_config(card).finds_boxes:
+        return Options(threshold=LEAST, top=BOXES, only=named)
+    return Options(threshold=0.0, top=CLASSES, only=named)
+
+
+def open_to_measure(
+    card: Card, folder: Path, precision: Precision, backend: BackendConfig, only: Sequence[str] | None = None
+) -> Model:
+    """Open a model with `options_for` its results; an INT8 file needs no proof, since measuring is how it gets one.
+
+    Raises as `engines.model.open_model`.
+    """
+    if precision in card.files:
+        entry = card.files[precision].model_copy(update={"unproven": True})
+        card = card.model_copy(update={"files": {**card.files, precision: entry}})
+    return open_model(card, folder, precision, backend, options_for(card, only))
+
+
+def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = lambda _: None) -> list[Result]:
+    """One result for each sample, in their order.
+
+    As many batches are under way as the engine allows: the next pictures are read and prepared meanwhile.
+    Raises DatasetError for a picture that cannot be read, EngineError, both naming the picture.
+    """
+    results: list[Result] = []
+    flights: deque[tuple[Ticket, list[Geometry], str]] = deque()
+
+    def land() -> None:
+        ticket, geometries, name = flights[0]
+        try:
+            results.extend(model.read(ticket.result(), geometries))
+        except EngineError as error:
+            raise type(error)(f"{name}: {error}") from None
+        ticket.release()
+        flights.popleft()
+        progress(len(geometries))
+
+    try:
+        for first in range(0, len(samples), model.engine.max_batch):
+            batch = samples[first : first + model.engine.max_batch]
+            pictures = [Picture(sample.read()) for sample in batch]
+            if len(flights) == model.engine.depth:
+                land()
+            try:
+                geometries = [model.geometry(picture.image, picture.region) for picture in pictures]
+                ticket = model.engine.submit(model.engine.prepare(pictures, geometries))
+            except EngineError as error:
+                raise type(error)(f"{batch[0].name}: {error}") from None
+            flights.append((ticket, geometries, batch[0].name))
+        while flights:
+            land()
+    finally:  # after a failure: the engine's slots are free again for its next user
+        for ticket, _, _ in flights:
+            with contextlib.suppress(EngineError):
+                ticket.result()
+            ticket.release()
+    return results
+
+
+def common_labels(a: Sequence[str], b: Sequence[str]) -> tuple[str, ...]:
+    """Labels that both have, in the order of `a`; of lists that differ, without those that stand twice in one."""
+    if tuple(a) == tuple(b):
+        return tuple(a)
+    once = [{label for label, count in Counter(labels).items() if count == 1} for labels in (a, b)]
+    return tuple(label for label in a if label in once[0] and label in once[1])
+
+
+def relabelled(results: Sequence[Result], labels: Sequence[str], wanted: Sequence[str]) -> list[Result]:
+    """Results of a model with `labels`, their rows numbered by `wanted`; rows of other labels are gone."""
+    if tuple(labels) == tuple(wanted):
+        return list(results)
+    places = {label: index for index, label in enumerate(wanted)}
+    number = np.array([places.get(label, -1) for label in labels], np.int32)
+    kept = [result[number[result.label] >= 0] for result in results]
+    return [replace(result, label=number[result.label]) for result in kept]
