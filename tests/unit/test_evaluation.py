@@ -161,5 +161,5 @@ def test_a_slower_network_takes_longer_and_time_is_bounded(tmp_path: Path) -> No
     rounds: list[int] = []
     timed = take_turns(models, Picture(made_sample(0).read()), rounds.append, rounds=10_000, seconds=0.01)
     assert timed["1 ms"].ms < timed["6 ms"].ms
-    assert 6 <= timed["6 ms"].ms
+    assert timed["6 ms"].ms >= 6
     assert len(rounds) < 50
