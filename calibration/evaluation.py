@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,43 @@ from engines.pixels import Geometry, Picture
 from engines.results import Result
 from engines.tasks import Options
 
-Progress = Callable[[int], None]
-"""Told how many pictures more are done."""
+Progress = Callable[[int, int], None]
+"""Called with how much is done, and of how much."""
 LEAST = 0.01
 """Least score of a box that counts for average precision; a detector's own threshold is for its users."""
 BOXES = 100
 """Boxes a picture, as COCO has it."""
 CLASSES = 5
 """Classes a picture, for top-5."""
+_MANY = 1_000
+"""Pictures that may be asked about at once: as many as keep every thread busy."""
+
+
+def silent(done: int, total: int) -> None:
+    """Progress that nobody wants to see."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model that is here, one of its files, and the backend to run it on."""
+
+    name: str
+    """For people; not that of another choice."""
+    card: Card
+    folder: Path
+    precision: Precision
+    backend: BackendConfig
+
+    def open(self, only: Sequence[str] | None = None, threads: int | None = None) -> Model:
+        """Open it to be measured: on all of the machine's threads for many pictures, or on `threads` for one at a time.
+
+        Raises EngineError naming the choice.
+        """
+        share = (len(os.sched_getaffinity(0)), _MANY) if threads is None else (threads, 1)
+        try:
+            return open_to_measure(self.card, self.folder, self.precision, self.backend.shared(*share), only)
+        except EngineError as error:
+            raise type(error)(f"{self.name}: {error}") from None
 
 
 def options_for(card: Card, only: Sequence[str] | None = None) -> Options:
@@ -54,7 +84,7 @@ def open_to_measure(
     return open_model(card, folder, precision, backend, options_for(card, only))
 
 
-def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = lambda _: None) -> list[Result]:
+def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = silent) -> list[Result]:
     """One result for each sample, in their order.
 
     As many batches are under way as the engine allows: the next pictures are read and prepared meanwhile.
@@ -71,7 +101,7 @@ def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = lambd
             raise type(error)(f"{name}: {error}") from None
         ticket.release()
         flights.popleft()
-        progress(len(geometries))
+        progress(len(results), len(samples))
 
     try:
         for first in range(0, len(samples), model.engine.max_batch):

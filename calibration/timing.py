@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from calibration.evaluation import Progress, silent
 from engines.model import Model
 from engines.pixels import Picture
 
@@ -29,14 +30,14 @@ class Timed:
 def take_turns(
     models: Mapping[str, Model],
     picture: Picture,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Progress = silent,
     rounds: int = ROUNDS,
     seconds: float = 20.0,
 ) -> dict[str, Timed]:
     """Run each model on the picture in turn, so that noise meets them alike, every other round in reverse order.
 
     Open them with one thread each. After `seconds` it ends early, but not before a few rounds. `progress` is
-    told of each round. Raises EngineError.
+    called with the rounds done and planned. Raises EngineError.
     """
     batches = {
         name: model.engine.prepare([picture], [model.geometry(picture.image, picture.region)])
@@ -54,7 +55,7 @@ def take_turns(
                 tickets[name].result()
                 taken[name].append((time.perf_counter_ns() - began_ns) / 1e6)
             order.reverse()
-            progress(1)
+            progress(done + 1, _WARM_UP + rounds)
             if done >= _WARM_UP + _FEWEST and time.monotonic() - started > seconds:
                 break
     finally:

@@ -12,56 +12,23 @@ FLOATS     f32, bf16, f16: what computes what is not INT8, where the backend let
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
+from calibration.evaluation import Choice
 from engines.backends import BackendConfig
 from engines.card import Card, ModelFile, Precision, read_card, sha256_of
-from engines.errors import BackendError, CardError, EngineError, ModelFileError
+from engines.errors import BackendError, CardError, ModelFileError
 from engines.parts import find_part, find_parts
 from engines.store import ModelStore
-
-if TYPE_CHECKING:
-    from engines.model import Model
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 FLOATS = ("f32", "bf16", "f16")
 _BACKENDS = ("engines.backends", "sightwire.backends")
 _PLACES = ("device", "provider")
 """Fields of a backend's config that say what it runs on."""
-_ALL = 1_000
-"""Pictures that may be asked about at once: as many as keep every thread busy."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A model that is here, one of its files, and the backend to run it on."""
-
-    text: str
-    """As it was given."""
-    card: Card
-    folder: Path
-    precision: Precision
-    backend: BackendConfig
-
-    def open(self, only: Sequence[str] | None = None, threads: int | None = None) -> Model:
-        """Open it to be measured: on all threads for many pictures, on `threads` for one at a time.
-
-        Raises EngineError naming the choice.
-        """
-        import os
-
-        from calibration.evaluation import open_to_measure
-
-        share = (len(os.sched_getaffinity(0)), _ALL) if threads is None else (threads, 1)
-        try:
-            return open_to_measure(self.card, self.folder, self.precision, self.backend.shared(*share), only)
-        except EngineError as error:
-            raise type(error)(f"{self.text}: {error}") from None
 
 
 def choose(text: str, store: ModelStore) -> Choice:
