@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.pictures import Sample
+from calibration.pictures import Progress, Sample
+from calibration.pictures.sample import nobody
 from engines.backends import BackendConfig
 from engines.base import Ticket
 from engines.card import Card, Precision
@@ -21,8 +22,8 @@ from engines.pixels import Geometry, Picture
 from engines.results import Result
 from engines.tasks import Options
 
-Progress = Callable[[int, int], None]
-"""Called with how much is done, and of how much."""
+Stages = Callable[[str], Progress]
+"""Called with the name of what begins; what it returns is told how far that is."""
 LEAST = 0.01
 """Least score of a box that counts for average precision; a detector's own threshold is for its users."""
 BOXES = 100
@@ -33,8 +34,9 @@ _MANY = 1_000
 """Pictures that may be asked about at once: as many as keep every thread busy."""
 
 
-def silent(done: int, total: int) -> None:
-    """Progress that nobody wants to see."""
+def unnamed(stage: str) -> Progress:  # noqa: ARG001  # nobody wants to see it
+    """Stages that nobody wants to see."""
+    return nobody
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def open_to_measure(
     return open_model(card, folder, precision, backend, options_for(card, only))
 
 
-def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = silent) -> list[Result]:
+def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = nobody) -> list[Result]:
     """One result for each sample, in their order.
 
     As many batches are under way as the engine allows: the next pictures are read and prepared meanwhile.
@@ -123,6 +125,12 @@ def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = silen
                 ticket.result()
             ticket.release()
     return results
+
+
+def engine_in_words(model: Model) -> str:
+    """`openvino 2026.4.0, f32, AMD EPYC`."""
+    said = model.engine.description
+    return ", ".join(str(said[key]) for key in ("backend", "float_precision", "device") if key in said)
 
 
 def common_labels(a: Sequence[str], b: Sequence[str]) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.evaluation import Progress, silent
+from calibration.pictures import Progress
+from calibration.pictures.sample import nobody
 from engines.model import Model
 from engines.pixels import Picture
 
@@ -30,7 +31,7 @@ class Timed:
 def take_turns(
     models: Mapping[str, Model],
     picture: Picture,
-    progress: Progress = silent,
+    progress: Progress = nobody,
     rounds: int = ROUNDS,
     seconds: float = 20.0,
 ) -> dict[str, Timed]:
