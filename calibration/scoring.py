@@ -53,9 +53,7 @@ class Scored(BaseModel):
     versions: dict[str, str]
 
 
-def scored(
-    choice: Choice, samples: Sequence[Sample], source: str, truth: Path, stages: Stages = unnamed
-) -> Scored:
+def scored(choice: Choice, samples: Sequence[Sample], source: str, truth: Path, stages: Stages = unnamed) -> Scored:
     """Run the model on all samples and compare what it says with what `read_truth` finds in `truth`.
 
     Raises CalibrationError, EngineError.

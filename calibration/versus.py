@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from calibration.errors import CalibrationError, DatasetError
-from calibration.evaluation import Choice, common_labels, engine_in_words, evaluate, relabelled, unnamed, Stages
+from calibration.evaluation import Choice, Stages, common_labels, engine_in_words, evaluate, relabelled, unnamed
 from calibration.measures.choose import measure_for
 from calibration.pictures import Progress, Sample, set_hash
 from calibration.proof import Set, Worst

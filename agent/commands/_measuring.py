@@ -13,7 +13,11 @@ from calibration.errors import CalibrationError
 from engines.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from calibration.evaluation import Stages
+    from calibration.pictures import Sample, Way
 
 
 @contextmanager
@@ -55,3 +59,16 @@ def bars() -> Iterator[Stages]:
             return lambda done, total: bar.update(task, completed=done, total=total)
 
         yield stage
+
+
+@contextmanager
+def pictures(
+    images: Path | None, video: Path | None, samples: int | None, way: Way, stages: Stages
+) -> Iterator[tuple[Sequence[Sample], str]]:
+    """The pictures to measure with, and what they are called. Raises CalibrationError."""
+    from calibration.pictures import from_folder, limited
+
+    if images is None:
+        raise CalibrationError("give --images DIR or --video FILE")
+    found = from_folder(images, way, stages("reading"))
+    yield (found if samples is None else limited(found, samples)), str(images)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from agent.commands import fail
-from agent.commands._measuring import answered, bars
+from agent.commands._measuring import answered, bars, pictures
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,11 +31,15 @@ def compare(
         typer.Option(metavar="FILE", help="What is in the pictures: COCO json, CSV, or a folder with one per class."),
     ] = None,
     samples: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many pictures.")] = None,
-    way: Annotated[WayName, typer.Option("--as", help="Pixels that the models get: bgr or i420.")] = WayName.bgr,
+    way: Annotated[
+        Literal["bgr", "i420"], typer.Option("--as", help="Pixels that the models get: bgr or i420.")
+    ] = "bgr",
     budget: Annotated[
         float | None, typer.Option(metavar="X", min=0, help="Exit status 1 if B loses more points of 100.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page (HTML) with the worst pictures.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page (HTML) with the worst pictures.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure how much worse model or engine B is than A, and how fast both are.
@@ -78,7 +82,9 @@ def _print(seen: Versus, out: Path | None) -> None:
         console.print(f"{letter}  {side.name}: {side.engine}", soft_wrap=True)
     if seen.left_out:
         both, only = len(seen.labels), len(seen.left_out)
-        console.print(f"   {both} labels that both have are looked at, {only} that only one has are not", soft_wrap=True)
+        console.print(
+            f"   {both} labels that both have are looked at, {only} that only one has are not", soft_wrap=True
+        )
     console.print(_figures(compared))
     said = verdict(Scores.of(compared))
     for line in (said.sentence, said.certainty):
@@ -94,6 +100,8 @@ def _figures(compared: Compared) -> Table:
     """Metric, its details, worst classes, time."""
     from rich.table import Table
 
+    from calibration.report.words import count
+
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for column in ("A", "B", "B loses"):
@@ -107,8 +115,8 @@ def _figures(compared: Compared) -> Table:
         elif isinstance(value, int | float):
             table.add_row(name, "", f"{value:.2f}" if isinstance(value, float) else str(value))
     for row in compared.details.get("worst classes", ())[:_NAMED]:
-        count = next((f"{row[key]} {key}" for key in ("pictures", "objects") if key in row), "")
-        _row(table, f"  {row['label']}", row["a"], row["b"], count)
+        counted = next((count(row[f"{thing}s"], thing) for thing in ("picture", "object") if f"{thing}s" in row), "")
+        _row(table, f"  {row['label']}", row["a"], row["b"], counted)
     if compared.a.ms is not None and compared.b.ms is not None:
         faster = f"{compared.a.ms / compared.b.ms:.2f} times as fast, one thread, {compared.device}"
         table.add_row("ms a picture", f"{compared.a.ms:.2f}", f"{compared.b.ms:.2f}", "", faster)

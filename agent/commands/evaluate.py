@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from agent.commands._measuring import answered, bars
+from agent.commands._measuring import answered, bars, pictures
 
 if TYPE_CHECKING:
     from calibration.scoring import Scored
@@ -18,12 +18,16 @@ _NAMED = 5
 
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="MODEL[@PRECISION][@BACKEND[:DEVICE]].")],
-    dataset: Annotated[Path, typer.Option(metavar="DIR", help="Folder of pictures: one per class, or with labels inside.")],
+    dataset: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of pictures: one per class, or with labels inside.")
+    ],
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="CSV or COCO json, where it is not the one inside.")
     ] = None,
     samples: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many pictures.")] = None,
-    way: Annotated[WayName, typer.Option("--as", help="Pixels that the model gets: bgr or i420.")] = WayName.bgr,
+    way: Annotated[
+        Literal["bgr", "i420"], typer.Option("--as", help="Pixels that the model gets: bgr or i420.")
+    ] = "bgr",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure a model on labelled pictures: a folder per class, a CSV, or a COCO json.
@@ -48,6 +52,8 @@ def _print(result: Scored) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from calibration.report.words import count
+
     console = Console(highlight=False, markup=False)
     console.print(f"{result.model}: {result.engine}", soft_wrap=True)
     console.print(f"{result.set_.pictures} pictures of {result.source}, labels of {result.labels}", soft_wrap=True)
@@ -59,7 +65,7 @@ def _print(result: Scored) -> None:
     for name, points in result.details.items():
         table.add_row(name, f"{points:.2f}")
     for row in result.worst_classes[:_NAMED]:
-        count = next((f"{row[key]} {key}" for key in ("pictures", "objects") if key in row), "")
-        table.add_row(f"  {row['label']}", f"{row['points']:.2f}", count)
+        counted = next((count(row[f"{thing}s"], thing) for thing in ("picture", "object") if f"{thing}s" in row), "")
+        table.add_row(f"  {row['label']}", f"{row['points']:.2f}", counted)
     table.add_row("pictures a second", f"{result.per_second:.1f}", "from file to result, all threads")
     console.print(table)
