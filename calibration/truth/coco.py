@@ -34,9 +34,9 @@ class Annotations:
             for index, row in enumerate(content["categories"])
         }
 
-    def objects(self, samples: Sequence[Sample], labels: Sequence[str]) -> Objects:
+    def objects(self, samples: Sequence[Sample], labels: Sequence[str], partial: bool) -> Objects:
         """The samples' objects that the model knows. Raises DatasetError."""
-        entry_of = match(self._ids, samples, self._source)
+        entry_of = match(self._ids, samples, self._source, partial)
         boxes = self.boxes([self._ids[entry] for entry in entry_of.values()], labels)
         return Objects(dict(zip(entry_of, boxes, strict=True)))
 

@@ -14,10 +14,10 @@ from calibration.truth.names import classes
 LABEL_FILES = (".csv", ".json", ".tsv")
 
 
-def read_folders(root: Path, samples: Sequence[Sample], labels: Sequence[str]) -> Classes:
+def read_folders(root: Path, samples: Sequence[Sample], labels: Sequence[str], partial: bool) -> Classes:
     """Read one folder per class: `root/great white shark/…/1.jpg`. Raises DatasetError."""
     written = {path: path.partition("/")[0] for path in _files(root)}
-    return classes(written, samples, labels, str(root))
+    return classes(written, samples, labels, str(root), partial)
 
 
 def label_file(root: Path) -> Path | None:

@@ -26,11 +26,12 @@ def some(values: Iterable[Any], count: int = 3) -> str:
     return ", ".join(quoted(value) for value in shown[:count]) + (", …" if len(shown) > count else "")
 
 
-def match(entries: Iterable[str], samples: Sequence[Sample], source: str) -> dict[str, str]:
+def match(entries: Iterable[str], samples: Sequence[Sample], source: str, partial: bool = False) -> dict[str, str]:
     """Name of each sample -> the entry (a path in a label file) that means it.
 
     They mean the same picture if one path ends with the whole of the other: `a/1.jpg` is `/data/a/1.jpg` and is not
-    `b/1.jpg`. Raises DatasetError for samples that no entry means, and where it cannot be told which is meant.
+    `b/1.jpg`. Raises DatasetError for samples that no entry means (`partial`: if there is none but those), and where
+    it cannot be told which is meant.
     """
     meant = {_path(entry): entry for entry in entries}
     wanted = {_path(sample.name): sample.name for sample in samples}
@@ -40,7 +41,7 @@ def match(entries: Iterable[str], samples: Sequence[Sample], source: str) -> dic
         if (name := _longest(path, short)) is not None:
             found.setdefault(name, []).append(entry)
     missing = [sample.name for sample in samples if sample.name not in found]
-    if missing:
+    if missing and not (partial and found):
         raise DatasetError(
             f"{source}: {len(missing)} of {len(samples)} pictures have no label in it, the first is "
             f"{quoted(missing[0])}; it labels {some(meant.values(), 2) or 'none'}"
@@ -58,13 +59,19 @@ def match(entries: Iterable[str], samples: Sequence[Sample], source: str) -> dic
 
 
 def classes(
-    written: Mapping[str, str], samples: Sequence[Sample], labels: Sequence[str], source: str, *, by_index: bool = False
+    written: Mapping[str, str],
+    samples: Sequence[Sample],
+    labels: Sequence[str],
+    source: str,
+    partial: bool = False,
+    *,
+    by_index: bool = False,
 ) -> Classes:
     """The class of each sample from what is written for each entry: a label of the model, or its index.
 
     `by_index`: only as an index. Raises DatasetError as `match`, and for labels that the model does not know.
     """
-    entry_of = match(written, samples, source)
+    entry_of = match(written, samples, source, partial)
     used = list(dict.fromkeys(written[entry] for entry in entry_of.values()))
     known = {} if by_index else named(used, labels, source)
     unknown = [text for text in used if text not in known]
@@ -75,8 +82,8 @@ def classes(
     if by_index and unknown:
         wrong = next((text for text in written.values() if _index(text, len(labels)) is None), unknown[0])
         raise DatasetError(
-            f"{source}: labels of another model: class_index {quoted(wrong)}, but this model has {len(labels)} labels, "
-            f"0 to {len(labels) - 1}"
+            f"{source}: labels of another model: it has class_index {quoted(wrong)}, "
+            f"this model knows 0 to {len(labels) - 1}"
         )
     if unknown:
         raise DatasetError(_another_model(unknown, bool(known), labels, source))

@@ -17,32 +17,35 @@ from calibration.truth.table import WANTED, read_table
 _KINDS = f"wants a folder per class, a CSV with {WANTED}, or a COCO json"
 
 
-def read_truth(path: Path, samples: Sequence[Sample], labels: Sequence[str], finds_boxes: bool) -> Truth:
+def read_truth(
+    path: Path, samples: Sequence[Sample], labels: Sequence[str], finds_boxes: bool, partial: bool = False
+) -> Truth:
     """What is in each of the samples, read from a folder per class, a CSV or a COCO json: its content tells which.
 
     A folder may also hold the one CSV or json itself. `labels` and `finds_boxes` (TaskConfig.finds_boxes) are the
     model's. Labels of pictures that are not among the samples are passed over. Raises DatasetError, one line: not a
-    label file, labels of another model, pictures without labels, boxes for a classifier or classes for a detector.
+    label file, labels of another model, pictures without labels (`partial` leaves those out of the truth, unless
+    it is all of them), boxes for a classifier or classes for a detector.
     """
     if path.is_dir():
         inside = label_file(path)
         if inside is None:
             if finds_boxes:
                 raise DatasetError(f"{path}: a folder per class has no boxes, which this model finds: give a COCO json")
-            return read_folders(path, samples, labels)
+            return read_folders(path, samples, labels, partial)
         path = inside
     text = _text(path)
     if text.lstrip()[:1] not in ("{", "["):
         if finds_boxes:
             raise DatasetError(f"{path}: a CSV of classes has no boxes, which this model finds: give a COCO json")
-        return read_table(text, samples, labels, str(path))
+        return read_table(text, samples, labels, str(path), partial)
     annotations = Annotations(_json(text, path), str(path))
     if not finds_boxes:
         raise DatasetError(
             f"{path}: a COCO json has boxes, and this model tells classes: give a folder per class, or a CSV "
             f"with {WANTED}"
         )
-    return annotations.objects(samples, labels)
+    return annotations.objects(samples, labels, partial)
 
 
 def read_annotations(path: Path) -> Annotations:

@@ -16,7 +16,7 @@ COLUMNS = ("label", "class", "class_index")
 WANTED = "columns file and one of label, class or class_index"
 
 
-def read_table(text: str, samples: Sequence[Sample], labels: Sequence[str], source: str) -> Classes:
+def read_table(text: str, samples: Sequence[Sample], labels: Sequence[str], source: str, partial: bool) -> Classes:
     """Read a CSV, separated by commas, semicolons or tabs, the columns' names in its first line.
 
     Raises DatasetError naming the line.
@@ -44,4 +44,4 @@ def read_table(text: str, samples: Sequence[Sample], labels: Sequence[str], sour
                 )
     except csv.Error as error:
         raise DatasetError(f"{source}: not a readable CSV: {error}") from None
-    return classes(written, samples, labels, source, by_index=column == "class_index")
+    return classes(written, samples, labels, source, partial, by_index=column == "class_index")

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import track
 
 from calibration.dataset import pictures_of_coco
-from calibration.old_proof import average_precision
+from calibration.measures.coco import average_precision
 from calibration.pictures.folder import read_picture
 from engines import graph
 from engines.backends.openvino import Config as OpenVINO

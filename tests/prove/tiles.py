@@ -17,7 +17,7 @@ from rich.progress import track
 
 from agent.commands._fetch import pull_with_bar
 from calibration.dataset import pictures_of_coco
-from calibration.old_proof import precision_by_size
+from calibration.measures.coco import precision_by_size
 from calibration.pictures.folder import read_picture
 from engines.backends.openvino import Config as OpenVINO
 from engines.model import open_model
