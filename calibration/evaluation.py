@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.pictures import Progress, Sample
+from calibration.measures.choose import reading
+from calibration.pictures import Progress, Sample, limited
 from calibration.pictures.sample import nobody
+from calibration.truth import Truth
 from engines.backends import BackendConfig
 from engines.base import Ticket
 from engines.card import Card, Precision
@@ -20,16 +22,9 @@ from engines.errors import EngineError
 from engines.model import Model, open_model, task_config
 from engines.pixels import Geometry, Picture
 from engines.results import Result
-from engines.tasks import Options
 
 Stages = Callable[[str], Progress]
 """Called with the name of what begins; what it returns is told how far that is."""
-LEAST = 0.01
-"""Least score of a box that counts for average precision; a detector's own threshold is for its users."""
-BOXES = 100
-"""Boxes a picture, as COCO has it."""
-CLASSES = 5
-"""Classes a picture, for top-5."""
 _MANY = 1_000
 """Pictures that may be asked about at once: as many as keep every thread busy."""
 
@@ -62,28 +57,18 @@ class Choice:
             raise type(error)(f"{self.name}: {error}") from None
 
 
-def options_for(card: Card, only: Sequence[str] | None = None) -> Options:
-    """How results must be read to be measured: all that counts, whatever of it the card would show to users.
-
-    How boxes suppress each other stays the card's. `only`: labels that are reported at all.
-    """
-    named = None if only is None else tuple(only)
-    if task_config(card).finds_boxes:
-        return Options(threshold=LEAST, top=BOXES, only=named)
-    return Options(threshold=0.0, top=CLASSES, only=named)
-
-
 def open_to_measure(
     card: Card, folder: Path, precision: Precision, backend: BackendConfig, only: Sequence[str] | None = None
 ) -> Model:
-    """Open a model with `options_for` its results; an INT8 file needs no proof, since measuring is how it gets one.
+    """Open a model whose results are read as measures need them; its INT8 file needs no proof: this is how it gets one.
 
-    Raises as `engines.model.open_model`.
+    `only`: labels that are reported at all. Raises as `engines.model.open_model`.
     """
     if precision in card.files:
         entry = card.files[precision].model_copy(update={"unproven": True})
         card = card.model_copy(update={"files": {**card.files, precision: entry}})
-    return open_model(card, folder, precision, backend, options_for(card, only))
+    options = reading(task_config(card)).model_copy(update={"only": None if only is None else tuple(only)})
+    return open_model(card, folder, precision, backend, options)
 
 
 def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = nobody) -> list[Result]:
@@ -131,6 +116,12 @@ def engine_in_words(model: Model) -> str:
     """`openvino 2026.4.0, f32, AMD EPYC`."""
     said = model.engine.description
     return ", ".join(str(said[key]) for key in ("backend", "float_precision", "device") if key in said)
+
+
+def chosen(samples: Sequence[Sample], truth: Truth | None, most: int | None) -> list[Sample]:
+    """The samples that have a truth, if there is any, and at most so many of them: by their content, not by name."""
+    known = list(samples) if truth is None else [sample for sample in samples if sample.name in truth.of]
+    return known if most is None else limited(known, most)
 
 
 def common_labels(a: Sequence[str], b: Sequence[str]) -> tuple[str, ...]:

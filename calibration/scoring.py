@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from calibration.evaluation import Choice, Stages, engine_in_words, evaluate, unnamed
+from calibration.evaluation import Choice, Stages, chosen, engine_in_words, evaluate, unnamed
 from calibration.measures.choose import measure_for
 from calibration.pictures import Sample, set_hash
 from calibration.proof import Set
-from calibration.truth import Classes, Truth
+from calibration.truth import Boxes, Classes, Truth
 from calibration.truth.read import read_truth
 from calibration.versions import versions
 from engines.errors import EngineError
@@ -39,6 +39,9 @@ class Scored(BaseModel):
     labels: str
     """Where the truth was read."""
     set_: Set = Field(alias="set")
+    """The pictures that were looked at."""
+    unlabelled: int
+    """Pictures of the folder that the labels do not name: left out."""
     metric: str
     points: float
     """Of 100."""
@@ -53,13 +56,23 @@ class Scored(BaseModel):
     versions: dict[str, str]
 
 
-def scored(choice: Choice, samples: Sequence[Sample], source: str, truth: Path, stages: Stages = unnamed) -> Scored:
-    """Run the model on all samples and compare what it says with what `read_truth` finds in `truth`.
+def scored(
+    choice: Choice,
+    samples: Sequence[Sample],
+    source: str,
+    truth: Path,
+    most: int | None = None,
+    stages: Stages = unnamed,
+) -> Scored:
+    """Run the model on the samples and compare what it says with what `read_truth` finds in `truth`.
 
-    Raises CalibrationError, EngineError.
+    Samples that it does not label are left out; `most`: and look at no more than that. Raises CalibrationError,
+    EngineError.
     """
     card = choice.card
-    known = read_truth(truth, samples, card.labels, task_config(card).finds_boxes)
+    known = read_truth(truth, samples, card.labels, task_config(card).finds_boxes, partial=True)
+    unlabelled = len(samples) - len(known.of)
+    samples = chosen(samples, known, most)
     measure = measure_for(card, samples, known)
     model = choice.open()
     began = time.perf_counter()
@@ -83,6 +96,7 @@ def scored(choice: Choice, samples: Sequence[Sample], source: str, truth: Path, 
         source=source,
         labels=str(truth),
         set=Set(pictures=len(samples), hash=set_hash(samples)),
+        unlabelled=unlabelled,
         metric=compared.metric,
         points=compared.b,
         interval=(compared.a - high, compared.a - low),
@@ -100,12 +114,15 @@ def scored(choice: Choice, samples: Sequence[Sample], source: str, truth: Path, 
 def told(truth: Truth, samples: Sequence[Sample]) -> list[Result]:
     """The truth as a model would say it: of classes the right one, of objects all that count, each with score 1."""
     if isinstance(truth, Classes):
-        return [Classification(label=np.array([truth.of[sample.name]]), score=np.ones(1)) for sample in samples]
-    boxes = [truth.of[sample.name] for sample in samples]
-    return [
-        Detections(xyxy=of.xyxy[~of.crowd], score=np.ones(int((~of.crowd).sum())), label=of.label[~of.crowd])
-        for of in boxes
-    ]
+        sure = np.ones(1, np.float32)
+        return [Classification(label=np.array([truth.of[sample.name]], np.int32), score=sure) for sample in samples]
+    return [_found(truth.of[sample.name]) for sample in samples]
+
+
+def _found(objects: Boxes) -> Detections:
+    counts = ~objects.crowd
+    xyxy, label = objects.xyxy[counts].astype(np.float32), objects.label[counts]
+    return Detections(xyxy=xyxy, score=np.ones(len(label), np.float32), label=label)
 
 
 def _own(value: Any) -> float | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from calibration.errors import CalibrationError, DatasetError
-from calibration.evaluation import Choice, Stages, common_labels, engine_in_words, evaluate, relabelled, unnamed
+from calibration.evaluation import Choice, Stages, chosen, common_labels, engine_in_words, evaluate, relabelled, unnamed
 from calibration.measures.choose import measure_for
 from calibration.pictures import Progress, Sample, set_hash
 from calibration.proof import Set, Worst
@@ -69,18 +69,22 @@ def versus(
     source: str,
     *,
     truth: Path | None = None,
+    most: int | None = None,
     budget: float | None = None,
     stages: Stages = unnamed,
 ) -> Versus:
     """Measure how much worse `b` is than `a`, and how fast both are on one thread.
 
-    `truth`: what `read_truth` reads; without it `a` is what `b` is measured against. Where the models have different
-    labels, those that both have are looked at. Raises CalibrationError, EngineError.
+    `truth`: what `read_truth` reads; pictures that it does not label are left out. Without it `a` is what `b` is
+    measured against. `most`: look at no more pictures than that. Where the models have different labels, those that
+    both have are looked at. Raises CalibrationError, EngineError.
     """
     labels = labels_of_both(a, b)
     card = a.card.model_copy(update={"labels": labels})
     config = task_config(card)
-    known = None if truth is None else read_truth(truth, samples, labels, config.finds_boxes)
+    known = None if truth is None else read_truth(truth, samples, labels, config.finds_boxes, partial=True)
+    unlabelled = 0 if known is None else len(samples) - len(known.of)
+    samples = chosen(samples, known, most)
     found, engines = [], []
     for choice in (a, b):
         results, engine = _results(choice, labels, samples, stages(choice.name))
@@ -88,7 +92,7 @@ def versus(
         engines.append(engine)
     measure = measure_for(card, samples, known, found[0], a.name)
     comparison = measure.compare(found[0], found[1])
-    details = dict(comparison.details)
+    details = dict(comparison.details) | ({"pictures without a label": unlabelled} if unlabelled else {})
     if known is not None and config.finds_boxes:
         with contextlib.suppress(DatasetError):  # where `a` finds nothing that users see
             alike = measure_for(card, samples, None, found[0], a.name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.commands import fail
@@ -13,11 +15,12 @@ from calibration.errors import CalibrationError
 from engines.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from calibration.evaluation import Stages
+    from calibration.pictures import Progress as Told
     from calibration.pictures import Sample, Way
+
+FRAMES = 200
+"""Of a video, where nobody asked for another number."""
 
 
 @contextmanager
@@ -54,7 +57,7 @@ def bars() -> Iterator[Stages]:
     columns = (SpinnerColumn(), text, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
 
-        def stage(name: str):  # noqa: ANN202  # Progress
+        def stage(name: str) -> Told:
             task = bar.add_task(name, total=None)
             return lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -63,12 +66,20 @@ def bars() -> Iterator[Stages]:
 
 @contextmanager
 def pictures(
-    images: Path | None, video: Path | None, samples: int | None, way: Way, stages: Stages
-) -> Iterator[tuple[Sequence[Sample], str]]:
-    """The pictures to measure with, and what they are called. Raises CalibrationError."""
-    from calibration.pictures import from_folder, limited
+    images: Path | None, video: Path | None, frames: int | None, way: Way, stages: Stages
+) -> Iterator[list[Sample]]:
+    """All pictures of a folder, or so many different frames of a video. Raises CalibrationError, SourceError."""
+    from calibration.pictures import distinct, from_folder, from_frames
 
-    if images is None:
-        raise CalibrationError("give --images DIR or --video FILE")
-    found = from_folder(images, way, stages("reading"))
-    yield (found if samples is None else limited(found, samples)), str(images)
+    if (images is None) == (video is None):
+        raise CalibrationError("give pictures: --images DIR or --video FILE" + (", not both" if images else ""))
+    if images is not None:
+        yield from_folder(images, way, stages("reading pictures"))
+    if video is not None:
+        from agent.commands._pictures import video_frames
+
+        limit = frames or FRAMES
+        with tempfile.TemporaryDirectory(prefix="sightwire-") as folder:
+            with video_frames(video, limit) as found:
+                stored = from_frames(found, Path(folder), way, limit, stages("reading frames"))
+            yield list(distinct(stored, stages("looking for repeated frames")).kept)

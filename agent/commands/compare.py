@@ -32,8 +32,9 @@ def compare(
     ] = None,
     samples: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many pictures.")] = None,
     way: Annotated[
-        Literal["bgr", "i420"], typer.Option("--as", help="Pixels that the models get: bgr or i420.")
-    ] = "bgr",
+        Literal["bgr", "i420"],
+        typer.Option("--as", help="Pixels that the models get; i420 is what cameras and videos deliver."),
+    ] = "i420",
     budget: Annotated[
         float | None, typer.Option(metavar="X", min=0, help="Exit status 1 if B loses more points of 100.")
     ] = None,
@@ -54,10 +55,13 @@ def compare(
         from engines.store import ModelStore, default_root
 
         store = ModelStore(default_root())
+        if out is not None and not out.parent.is_dir():
+            fail(f"{out}: its folder is not there")  # said before the work is done
         choices = choose(a, store), choose(b, store)
         labels_of_both(*choices)  # said before pictures are read
-        with bars() as stages, pictures(images, video, samples, way, stages) as (found, source):
-            seen = versus(*choices, found, source, truth=labels, budget=budget, stages=stages)
+        with bars() as stages, pictures(images, video, samples, way, stages) as found:
+            source = str(images or video)
+            seen = versus(*choices, found, source, truth=labels, most=samples, budget=budget, stages=stages)
             if out is not None:
                 from calibration.report import write_comparison
 

@@ -26,8 +26,9 @@ def evaluate(
     ] = None,
     samples: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many pictures.")] = None,
     way: Annotated[
-        Literal["bgr", "i420"], typer.Option("--as", help="Pixels that the model gets: bgr or i420.")
-    ] = "bgr",
+        Literal["bgr", "i420"],
+        typer.Option("--as", help="Pixels that the model gets; i420 is what cameras and videos deliver."),
+    ] = "i420",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure a model on labelled pictures: a folder per class, a CSV, or a COCO json.
@@ -40,8 +41,8 @@ def evaluate(
         from engines.store import ModelStore, default_root
 
         choice = choose(model, ModelStore(default_root()))
-        with bars() as stages, pictures(dataset, None, samples, way, stages) as (found, source):
-            result = scored(choice, found, source, labels or dataset, stages)
+        with bars() as stages, pictures(dataset, None, None, way, stages) as found:
+            result = scored(choice, found, str(dataset), labels or dataset, samples, stages)
     if as_json:
         typer.echo(result.model_dump_json(by_alias=True, indent=2))
     else:
@@ -57,6 +58,8 @@ def _print(result: Scored) -> None:
     console = Console(highlight=False, markup=False)
     console.print(f"{result.model}: {result.engine}", soft_wrap=True)
     console.print(f"{result.set_.pictures} pictures of {result.source}, labels of {result.labels}", soft_wrap=True)
+    if result.unlabelled:
+        console.print(f"{count(result.unlabelled, 'picture')} that it does not name are left out", soft_wrap=True)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column()
     table.add_column(justify="right")
