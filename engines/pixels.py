@@ -35,17 +35,6 @@ _LAYOUT: dict[str, tuple[tuple[int, int], ...]] = {
 }
 
 
-def shapes(pixels: PixelFormat, size: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
-    """Shape of each plane of a picture of `size` (width, height). Raises PictureError for an unknown format."""
-    layout = _LAYOUT.get(pixels)
-    if layout is None:
-        raise PictureError(f"unknown pixel format {pixels!r}, known: {', '.join(_LAYOUT)}")
-    width, height = size
-    return tuple(
-        (-(-height // step), -(-width // step)) + ((channels,) if channels else ()) for step, channels in layout
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class Image:
     """A picture in its own pixel format; planes are views of whoever decoded it and must not be written to.
@@ -63,7 +52,12 @@ class Image:
 
     def __post_init__(self) -> None:
         width, height = self.size
-        expected = shapes(self.format, self.size)
+        layout = _LAYOUT.get(self.format)
+        if layout is None:
+            raise PictureError(f"unknown pixel format {self.format!r}, known: {', '.join(_LAYOUT)}")
+        expected = tuple(
+            (-(-height // step), -(-width // step)) + ((channels,) if channels else ()) for step, channels in layout
+        )
         actual = tuple(plane.shape for plane in self.planes)
         if actual != expected:
             raise PictureError(f"{self.format} picture of {width}x{height}: expected planes {expected}, got {actual}")

@@ -21,7 +21,7 @@ from agent.sources import Intake, Pictures, SourceConfig
 from agent.sources._cv2 import bgr_image
 from agent.sources._exif import taken_ns
 from agent.sources._recording import Pace, paced
-from engines.picture_files import PHOTOGRAPHS, decoded
+from engines.picture_files import ENDINGS, decoded
 
 _POLL_S = 0.2
 _PATIENCE = 25
@@ -155,7 +155,7 @@ class _Folder:
         try:
             os.scandir(folder).close()  # globbing would pass over a folder that is gone or locked
             for path in folder.rglob(pattern) if self._config.recursive else folder.glob(pattern):
-                if pattern == "*" and path.suffix.lower() not in PHOTOGRAPHS:
+                if pattern == "*" and path.suffix.lower() not in ENDINGS:
                     continue
                 try:
                     state = path.stat()

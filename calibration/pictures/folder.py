@@ -1,4 +1,4 @@
-"""Pictures from files: photographs, and frames that were kept."""
+"""Pictures from files: photographs, and those that were stored in their own planes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from calibration.pictures.sample import Progress, Sample, Way, nobody
 from calibration.pictures.ways import in_way
 from engines.card import sha256_of
 from engines.errors import PictureError
-from engines.picture_files import FRAME, PHOTOGRAPHS, read
+from engines.picture_files import ENDINGS, read
 from engines.pixels import Image
 
 
@@ -25,7 +25,7 @@ def from_folder(folder: Path, way: Way, progress: Progress = nobody) -> list[Sam
     """
     names = sorted(_found(folder))
     if not names:
-        raise DatasetError(f"{folder}: has no pictures ({', '.join(sorted(PHOTOGRAPHS | {FRAME}))})")
+        raise DatasetError(f"{folder}: has no pictures ({', '.join(sorted(ENDINGS))})")
     return from_files(folder, names, way, progress)
 
 
@@ -69,9 +69,9 @@ def _bytes(path: Path) -> bytes:
 
 def _decoded(path: Path, data: bytes) -> Image:
     try:
-        return read(data)
+        return read(data, str(path))
     except PictureError as error:
-        raise DatasetError(f"{path}: {error}") from None
+        raise DatasetError(str(error)) from None
 
 
 def _found(folder: Path) -> Iterable[str]:
@@ -79,7 +79,7 @@ def _found(folder: Path) -> Iterable[str]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             path = Path(parent, name)
-            if not name.startswith(".") and path.suffix.lower() in PHOTOGRAPHS | {FRAME}:
+            if not name.startswith(".") and path.suffix.lower() in ENDINGS:
                 yield path.relative_to(folder).as_posix()
 
 

@@ -1,4 +1,4 @@
-"""Frames of a video or a camera, kept on disk as the decoder left them: read again without the camera."""
+"""Frames of a video or a camera, stored as the decoder left them: read again without the camera."""
 
 from __future__ import annotations
 
@@ -8,42 +8,54 @@ from pathlib import Path
 from calibration.errors import DatasetError
 from calibration.pictures.folder import from_folder
 from calibration.pictures.sample import Progress, Sample, Way, nobody
-from engines.picture_files import FRAME, packed
+from engines.errors import PictureError
 from engines.pixels import Image
+from engines.stored import SUFFIX, pack
 
 
 def from_frames(
     frames: Iterable[tuple[str, Image]], into: Path, way: Way, limit: int, progress: Progress = nobody
 ) -> list[Sample]:
-    """Keep frames in the folder `into` until there are `limit`, and return all that are in it.
+    """Store frames in the folder `into` until there are `limit`, and return all that are in it.
 
-    `into` belongs to one source: what an earlier call kept there counts, and if that is enough no frame is asked for.
-    Each is named after its own name, which must be one of a file. A frame is there whole or not at all.
-    Raises DatasetError where the folder cannot be written or no frame came; whatever `frames` raises passes through.
+    `into` belongs to one source and one limit: what an earlier call stored there counts, and where that is enough no
+    frame is asked for. A frame's file is named after it, so its name must be one of a file; it is there whole or not
+    at all. Raises DatasetError where the folder cannot be written and where no frame came; whatever `frames` raises
+    passes through, and what came before stays.
     """
-    try:
-        into.mkdir(parents=True, exist_ok=True)
-        kept = {path.stem for path in into.glob(f"*{FRAME}")}
-        progress(len(kept), limit)
-        if len(kept) < limit:
-            for name, image in frames:
-                if name not in kept:
-                    _keep(packed(image), into / f"{name}{FRAME}")
-                    kept.add(name)
-                    progress(len(kept), limit)
-                if len(kept) >= limit:
-                    break
-    except OSError as error:
-        raise DatasetError(f"{into}: frames cannot be kept there: {error.strerror}") from None
-    if not kept:
-        raise DatasetError(f"{into}: no frame came to be kept there")
+    stored = _stored(into)
+    progress(len(stored), limit)
+    if len(stored) < limit:
+        for name, image in frames:
+            if name not in stored:
+                _store(image, into / f"{name}{SUFFIX}")
+                stored.add(name)
+                progress(len(stored), limit)
+            if len(stored) >= limit:
+                break
+    if not stored:
+        raise DatasetError(f"{into}: no frame came that could be stored there")
     return from_folder(into, way)
 
 
-def _keep(data: bytes, path: Path) -> None:
-    partial = path.with_suffix(".partial")
+def _stored(into: Path) -> set[str]:
+    """Names of the frames that are there; makes the folder."""
     try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        into.mkdir(parents=True, exist_ok=True)
+        return {path.name.removesuffix(SUFFIX) for path in into.iterdir() if path.name.endswith(SUFFIX)}
+    except OSError as error:
+        raise DatasetError(f"{into}: cannot be a folder for frames: {error.strerror}") from None
+
+
+def _store(image: Image, path: Path) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        try:
+            partial.write_bytes(pack(image))
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be written: {error.strerror}") from None
+    except PictureError as error:
+        raise DatasetError(f"{path}: cannot be written: {error}") from None
