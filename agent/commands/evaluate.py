@@ -17,7 +17,7 @@ _NAMED = 5
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="MODEL[@PRECISION][@BACKEND[:DEVICE]].")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="NAME, NAME@fp32, NAME@int8@openvino:GPU, CARD or ONNX file.")],
     dataset: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of pictures: one per class, or with labels inside.")
     ],
