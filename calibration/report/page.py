@@ -219,7 +219,7 @@ _WORST_CLASSES = "worst classes"
 
 def _details(details: Mapping[str, Any]) -> list[Mapping[str, str]]:
     """Further figures of a measure: of both models (`{a, b}`), or of the two together."""
-    found = []
+    found: list[Mapping[str, str]] = []
     for name, value in details.items():
         if isinstance(value, Mapping) and _is_number(value.get("a")) and _is_number(value.get("b")):
             a, b = value["a"], value["b"]
