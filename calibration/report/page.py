@@ -107,7 +107,7 @@ class Page:
     gauge: Drawing | None
     refusal: Refusal | None
     speed: Speeds | None
-    details: Sequence[tuple[str, str]]
+    details: Sequence[Mapping[str, str]]
     candidates: Candidates | None
     layers: Layers | None
     classes: Sequence[Mapping[str, str]]
@@ -213,25 +213,24 @@ def _times(times: Iterable[tuple[str, float | None, str]]) -> list[Time]:
     return [Time(name, milliseconds(ms), 100 * ms / slowest, kind) for name, ms, kind in known]
 
 
-def _details(details: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Further figures: numbers, and small groups of them such as AP by size."""
-    found: list[tuple[str, str]] = []
+_WORST_CLASSES = "worst classes"
+"""Figure of a measure that has a table of its own."""
+
+
+def _details(details: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    """Further figures of a measure: of both models (`{a, b}`), or of the two together."""
+    found: list[Mapping[str, str]] = []
     for name, value in details.items():
-        if isinstance(value, Mapping):
-            parts = [f"{key} {_figure(one)}" for key, one in value.items() if _is_figure(one)]
-            if parts:
-                found.append((str(name), ", ".join(parts)))
-        elif _is_figure(value):
-            found.append((str(name), _figure(value)))
+        if isinstance(value, Mapping) and _is_number(value.get("a")) and _is_number(value.get("b")):
+            a, b = value["a"], value["b"]
+            found.append({"name": name, "a": number(a), "b": number(b), "loss": number(a - b)})
+        elif _is_number(value):
+            found.append({"name": name, "both": str(value) if isinstance(value, int) else number(value)})
     return found
 
 
-def _is_figure(value: Any) -> bool:
-    return isinstance(value, int | float | str)
-
-
-def _figure(value: float | str) -> str:
-    return number(value) if isinstance(value, float) else str(value)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _candidates(proof: Proof) -> Candidates | None:
@@ -284,19 +283,15 @@ def _layers(found: Sequence[Layer]) -> Layers | None:
     )
 
 
-def _classes(details: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Rows of `worst_classes`, as a measure left them: label, fp32, int8, loss."""
-    found = details.get("worst_classes")
-    if not isinstance(found, Sequence) or isinstance(found, str):
-        return []
+def _classes(details: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    """Rows of what a measure calls `worst classes`: label, a, b, loss, and how many pictures or objects that is of."""
     return [
-        {"label": str(row.get("label", ""))}
-        | {
-            key: number(value) if isinstance(value := row.get(key), int | float) else ""
-            for key in ("fp32", "int8", "loss")
+        {
+            "label": row["label"],
+            **{key: number(row[key]) for key in ("a", "b", "loss")},
+            "of": next((count(row[f"{thing}s"], thing) for thing in ("picture", "object") if f"{thing}s" in row), ""),
         }
-        for row in found[:_CLASSES]
-        if isinstance(row, Mapping)
+        for row in details.get(_WORST_CLASSES, [])[:_CLASSES]
     ]
 
 

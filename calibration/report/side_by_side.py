@@ -116,6 +116,10 @@ def show(pair: SideBySide, names: tuple[str, str], number_: int) -> Shown:
     raise ValueError(f"{pair.name}: a {type(pair.a).__name__} beside a {type(pair.b).__name__}")
 
 
+_Corners = tuple[float, float, float, float]
+"""left, top, right, bottom in pixels of the embedded picture."""
+
+
 class _Canvas:
     """The picture once more, with boxes over it."""
 
@@ -123,28 +127,29 @@ class _Canvas:
         self._key, self.size = key, size
         self._scale = size[0] / source[0], size[1] / source[1]
         self._letter = max(size) / 34
-        self._tags: list[tuple[float, float, float, float]] = []
+        self._shown: list[_Corners] = []
 
     def drawn(self, said: str, marks: Sequence[Drawn] = ()) -> Drawn:
         width, height = self.size
         return tag(
             "svg", tag("use", href=f"#{self._key}", width=width, height=height), *marks,
-            viewBox=f"0 0 {width} {height}", class_="picture", role="img", aria_label=said,
+            viewBox=f"0 0 {width} {height}", preserveAspectRatio="xMinYMin meet", class_="picture", role="img",
+            aria_label=said,
         )  # fmt: skip
 
     def marks(self, boxes: Sequence[_Box]) -> list[Drawn]:
         """All lines before all names, the best last, so that it lies on top."""
-        self._tags = []
         placed = [(box, self._corners(box.xyxy)) for box in boxes]
+        self._shown = [corners for _, corners in placed]
         lines = [self._outline(box, corners) for box, corners in reversed(placed)]
         return lines + [self._name(box, corners) for box, corners in placed]
 
-    def _corners(self, xyxy: Sequence[float]) -> tuple[float, float, float, float]:
+    def _corners(self, xyxy: Sequence[float]) -> _Corners:
         sx, sy = self._scale
         left, top, right, bottom = xyxy
         return left * sx, top * sy, right * sx, bottom * sy
 
-    def _outline(self, box: _Box, corners: tuple[float, float, float, float]) -> Drawn:
+    def _outline(self, box: _Box, corners: _Corners) -> Drawn:
         left, top, right, bottom = corners
         width, height = right - left, bottom - top
         return tag(
@@ -152,20 +157,23 @@ class _Canvas:
             rect(left, top, width, height, f"box {box.kind}"),
         )  # fmt: skip
 
-    def _name(self, box: _Box, corners: tuple[float, float, float, float]) -> Drawn:
-        """A name where it hides no better one: over its box, else in it, under it, at its foot; inside the picture."""
+    def _name(self, box: _Box, corners: _Corners) -> Drawn:
+        """A name where it hides least of other names and of boxes: over its box, in it, under it or beside it."""
         left, top, right, bottom = corners
         high = self._letter * 1.3
         words = shortened(box.name, 26)
         wide = self._letter * _LETTER * (len(words) + 1)
-        places = [(left, top - high), (left, top), (right - wide, top), (left, bottom), (left, bottom - high)]
-        rooms = []
+        places = [
+            (left, top - high), (left, top), (right - wide, top), (left, bottom), (right, top), (left - wide, top),
+            (right, bottom - high), (left - wide, bottom - high), (left, bottom - high),
+        ]  # fmt: skip
+        rooms: list[_Corners] = []
         for x, y in places:
             x = min(max(x, 0.0), max(self.size[0] - wide, 0.0))
             y = min(max(y, 0.0), max(self.size[1] - high, 0.0))
             rooms.append((x, y, x + wide, y + high))
-        room = next((one for one in rooms if not any(_meet(one, other) for other in self._tags)), rooms[0])
-        self._tags.append(room)
+        room = min(rooms, key=lambda room: sum(_hidden(one, room) for one in self._shown))
+        self._shown.append(room)
         return tag(
             "g", tag("title", box.told), rect(room[0], room[1], wide, high, f"plate {box.kind}"),
             tag("text", words, x=room[0] + self._letter * _LETTER / 2, y=room[1] + self._letter,
@@ -173,8 +181,12 @@ class _Canvas:
         )  # fmt: skip
 
 
-def _meet(a: Sequence[float], b: Sequence[float]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _hidden(one: _Corners, room: _Corners) -> float:
+    """Share of a box or a name that lies under `room`."""
+    width = min(one[2], room[2]) - max(one[0], room[0])
+    height = min(one[3], room[3]) - max(one[1], room[1])
+    area = (one[2] - one[0]) * (one[3] - one[1])
+    return width * height / area if width > 0 and height > 0 and area > 0 else 0.0
 
 
 @dataclass(frozen=True)
