@@ -10,11 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from calibration.errors import DatasetError
 from calibration.evaluation import Choice, Stages, chosen, engine_in_words, evaluate, unnamed
 from calibration.measures.choose import measure_for
 from calibration.pictures import Sample, set_hash
 from calibration.proof import Set
 from calibration.truth import Boxes, Classes, Truth
+from calibration.truth.folders import label_file
 from calibration.truth.read import read_truth
 from calibration.versions import versions
 from engines.errors import EngineError
@@ -109,6 +111,17 @@ def scored(
         per_second=round(len(samples) / took, 1),
         versions=versions(),
     )
+
+
+def labels_inside(folder: Path, samples: Sequence[Sample]) -> Path:
+    """Where `read_truth` finds labels in a folder of pictures: a file in it, or the folder itself, one per class.
+
+    Raises DatasetError if there are neither.
+    """
+    inside = label_file(folder)
+    if inside is None and not any("/" in sample.name for sample in samples):
+        raise DatasetError(f"{folder}: has no folder per class, no CSV and no COCO json: give the labels by --labels")
+    return inside or folder
 
 
 def told(truth: Truth, samples: Sequence[Sample]) -> list[Result]:

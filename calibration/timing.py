@@ -13,7 +13,7 @@ from calibration.pictures.sample import nobody
 from engines.model import Model
 from engines.pixels import Picture
 
-ROUNDS = 200
+ROUNDS = 100
 _WARM_UP = 5
 _FEWEST = 15
 
@@ -33,7 +33,7 @@ def take_turns(
     picture: Picture,
     progress: Progress = nobody,
     rounds: int = ROUNDS,
-    seconds: float = 20.0,
+    seconds: float = 10.0,
 ) -> dict[str, Timed]:
     """Run each model on the picture in turn, so that noise meets them alike, every other round in reverse order.
 

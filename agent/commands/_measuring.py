@@ -30,6 +30,8 @@ def answered() -> Iterator[None]:
         yield
     except (AgentError, CalibrationError, EngineError) as error:
         fail(error)
+    except OSError as error:  # no room for the frames of a video, say
+        fail(f"{error.filename or 'the disk'}: {error.strerror or error}")
     except KeyboardInterrupt:
         fail("interrupted", EX_INTERRUPTED)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _NAMED = 5
 """Worst pictures and classes that the terminal shows; JSON and page have more."""
-_SYNTAX = "NAME, NAME@fp32, NAME@int8@openvino:GPU, CARD or ONNX file"
+_SYNTAX = "NAME, NAME@fp32, NAME@int8@openvino:GPU, a card or an ONNX file"
 
 
 def compare(

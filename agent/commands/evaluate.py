@@ -17,7 +17,9 @@ _NAMED = 5
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="NAME, NAME@fp32, NAME@int8@openvino:GPU, CARD or ONNX file.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="NAME, NAME@fp32, NAME@int8@openvino:GPU, a card, an ONNX file.")
+    ],
     dataset: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of pictures: one per class, or with labels inside.")
     ],
@@ -37,12 +39,13 @@ def evaluate(
     """
     with answered():
         from agent.commands._engine import choose
-        from calibration.scoring import scored
+        from calibration.scoring import labels_inside, scored
         from engines.store import ModelStore, default_root
 
         choice = choose(model, ModelStore(default_root()))
         with bars() as stages, pictures(dataset, None, None, way, stages) as found:
-            result = scored(choice, found, str(dataset), labels or dataset, samples, stages)
+            truth = labels or labels_inside(dataset, found)
+            result = scored(choice, found, str(dataset), truth, samples, stages)
     if as_json:
         typer.echo(result.model_dump_json(by_alias=True, indent=2))
     else:
