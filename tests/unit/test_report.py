@@ -311,6 +311,14 @@ def test_a_set_that_is_too_small_says_how_large_would_do() -> None:
     assert "About 180 held-out pictures would do." in said.certainty
 
 
+def test_an_interval_that_ends_outside_the_budget_is_said_to(tmp_path: Path) -> None:
+    """The loss is inside, and the set resolves the budget, yet the true loss may be larger."""
+    said = verdict(Scores.of(proof(measured=measured(loss=1.0, interval=(0.2, 1.8)))))
+    assert said.state == "inside"
+    assert "the true loss may be outside" in str(said.certainty)
+    assert "outside" not in str(verdict(Scores.of(proof())).certainty)
+
+
 def test_a_gain_is_said_to_be_one() -> None:
     """And a loss that rounds to nothing, nothing."""
     assert "INT8 gains 0.25 points" in verdict(Scores.of(proof(measured=measured(loss=-0.25)))).sentence
