@@ -94,15 +94,15 @@ class _Chart:
         return 100 * point.float_macs / self._total if self._total > 0 else point.float_macs / 1e6
 
     def _loss_axis(self) -> Axis | None:
-        measured = [point for point in self._points if point.loss is not None]
+        measured = [point for point in self._points if _loss(point) is not None]
         if not measured:
             return None
-        ends = [end for point in measured for end in (point.interval or (point.loss or 0.0,)) if math.isfinite(end)]
-        chosen = [end for point in measured if point.chosen for end in (point.loss or 0.0, *(point.interval or ()))]
-        limit = max([_OFF_SCALE * self._budget, *(end for end in chosen if math.isfinite(end))])
-        low, high = span([min([0.0, *ends]), min(max([0.0, *ends]), limit)], self._budget)
+        ends = [end for point in measured for end in _ends(point)]
+        chosen = [end for point in measured if point.chosen for end in _ends(point)]
+        limit = max(_OFF_SCALE * self._budget, *chosen, 0.0) or max(ends)
+        low, high = span([min(0.0, max(min(ends), -limit)), min(max(ends), limit)], self._budget)
         pad = (high - low) * 0.08
-        return Axis(max(low, -limit) - pad, high + pad, self._top + _HIGH, self._top)
+        return Axis(low - pad, high + pad, self._top + _HIGH, self._top)
 
     def drawn(self) -> Drawn:
         parts = [hint(_LEFT), *self._frame()]
@@ -148,12 +148,12 @@ class _Chart:
         x, style = self._x(self._share(point)), self._styles[point.method]
         parts: list[Drawn] = []
         places = []
-        if self._loss is not None and point.loss is not None:
-            y = self._loss(point.loss)
-            if point.interval is not None:
-                parts.append(line(x, self._loss(point.interval[0]), x, self._loss(point.interval[1]), "whisker"))
+        loss = _loss(point)
+        if self._loss is not None and loss is not None:
+            y, ends = self._loss(loss), _ends(point)
+            parts.append(line(x, self._loss(min(ends)), x, self._loss(max(ends)), "whisker"))
             places.append(y)
-            if point.loss > self._loss.high:
+            if loss > self._loss.high:
                 parts.append(text(x + 7, y + 5, "↑", "off"))
         if not math.isnan(point.output_db):
             places.append(self._db(point.output_db))
@@ -196,6 +196,16 @@ class _Chart:
         if not any(point.chosen for point in self._points):
             said += " None was chosen."
         return said
+
+
+def _loss(point: Point) -> float | None:
+    """The loss where it was measured and is a number."""
+    return point.loss if point.loss is not None and math.isfinite(point.loss) else None
+
+
+def _ends(point: Point) -> list[float]:
+    """The loss and the ends of its interval: those that are numbers."""
+    return [value for value in (point.loss, *(point.interval or ())) if value is not None and math.isfinite(value)]
 
 
 def _shape(style: int, x: float, y: float) -> Drawn:

@@ -28,7 +28,7 @@ from onnx import numpy_helper
 from agent import __version__
 from calibration.proof import Data, Layer, Measured, Point, Proof, Set, Speed, Worst
 from calibration.report import SideBySide, write_report
-from calibration.report.side_by_side import matches
+from calibration.report.matching import matches
 from calibration.truth import Boxes
 from engines.backends.openvino import Config
 from engines.card import Card, model_file
