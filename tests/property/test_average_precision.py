@@ -68,7 +68,7 @@ def by_pycocotools(objects: list[Boxes], found: list[Detections]) -> np.ndarray:
 
 
 @given(crowded)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_every_label_limit_and_size_counts_as_in_pycocotools(made: Scenes) -> None:
     expected = by_pycocotools(made.objects, made.found)
     matched = match(made.objects, made.found)
@@ -81,15 +81,7 @@ def test_every_label_limit_and_size_counts_as_in_pycocotools(made: Scenes) -> No
 
 
 @given(crowded)
-@settings(max_examples=30, deadline=None)
-def test_the_score_is_that_of_pycocotools(made: Scenes) -> None:
-    expected = by_pycocotools(made.objects, made.found)[..., 0]
-    known = expected[expected > -1]
-    assert precision(made.objects, made.found) == pytest.approx(known.mean() if len(known) else -1, abs=1e-12)
-
-
-@given(crowded)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_comparison_says_what_pycocotools_says(made: Scenes) -> None:
     assume(not all(boxes.crowd.all() for boxes in made.objects))
     measure = AveragePrecision("AP", 1.5, made.objects, LABELS, 0.25)
@@ -108,7 +100,7 @@ def test_a_comparison_says_what_pycocotools_says(made: Scenes) -> None:
 
 
 @given(crowded)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_a_model_against_itself_loses_nothing_in_any_resample(made: Scenes) -> None:
     assume(not all(boxes.crowd.all() for boxes in made.objects))
     measure = AveragePrecision("AP", 1.5, made.objects, LABELS, 0.25)

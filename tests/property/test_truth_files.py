@@ -17,7 +17,7 @@ from tests.support.labelled import samples
 
 LABELS = ("person", "fire truck", "1", "crane", "crane")
 PICTURES = samples("a.jpg", "x/b.jpg", "/data/x/c.jpg", "clip.mp4#12")
-MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 FILES = ["a.jpg", "b.jpg", "x/b.jpg", "c.jpg", "clip.mp4#12"]
 

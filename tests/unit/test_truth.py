@@ -98,6 +98,13 @@ def test_a_folder_may_hold_the_csv_beside_the_pictures(tmp_path: Path) -> None:
     assert classes(tmp_path, f"{tmp_path}/a.jpg") == {f"{tmp_path}/a.jpg": 0}
 
 
+def test_a_file_beside_folders_of_classes_is_not_taken_for_their_labels(tmp_path: Path) -> None:
+    (tmp_path / "tench").mkdir()
+    (tmp_path / "tench" / "1.jpg").touch()
+    file_of(tmp_path, "{}", "licence.json")
+    assert classes(tmp_path, "tench/1.jpg") == {"tench/1.jpg": 0}
+
+
 def test_a_coco_json_gives_the_objects_that_the_model_knows(tmp_path: Path) -> None:
     truth = objects(coco(tmp_path), "val/a.jpg", "val/empty.jpg")
     found = truth.of["val/a.jpg"]
@@ -222,6 +229,10 @@ def test_what_is_no_label_file_is_said_to_be_none(tmp_path: Path, content: bytes
     [
         ({"images": [{"id": 7}]}, "image 0: file_name is None, not a text"),
         ({"images": [{"id": [], "file_name": "a.jpg"}]}, "image 0: id is [], not a number"),
+        (
+            {"images": [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "a.jpg"}]},
+            "image 1: 'a.jpg' has the id 8 here and another above",
+        ),
         ({"categories": ["person"]}, "category 0: is 'person', not an object"),
         ({"annotations": [{"image_id": 7, "category_id": 2, "bbox": []}]}, "annotation 0: no category has the id 2"),
         (
