@@ -79,18 +79,20 @@ def test_a_picture_is_what_is_in_its_file(tmp_path: Path) -> None:
 
 
 def test_photos_come_as_the_agent_itself_reads_them(tmp_path: Path) -> None:
-    """EXIF's orientation is applied, transparency dropped, 16 bits become 8."""
+    """EXIF's orientation is applied, transparency dropped, 16 bits become 8; stored pictures keep their planes."""
     bgr = photo(7, 90, 60)
     (tmp_path / "1.jpg").write_bytes(exif(jpeg(bgr), orientation=6))
     cv2.imwrite(str(tmp_path / "2.png"), np.dstack([bgr, bgr[:, :, 0]]))
     cv2.imwrite(str(tmp_path / "3.png"), bgr[:, :, 1].astype(np.uint16) * 257)
+    (tmp_path / "4.planes.png").write_bytes(pack(image_from(bgr, "i420", "709", "limited")))
     with images.Config(path=tmp_path).open(threading.Event(), Intake()) as pictures:
         agents = [image for _, image in pictures]
-    ours = [sample.read() for sample in from_folder(tmp_path, "bgr")]
-    assert [image.size for image in ours] == [(60, 90), (90, 60), (90, 60)]
+    photos, stored = from_folder(tmp_path, "bgr")[:3], from_folder(tmp_path, "i420")[3]
+    ours = [sample.read() for sample in (*photos, stored)]
+    assert [image.size for image in ours] == [(60, 90), (90, 60), (90, 60), (90, 60)]
     for mine, theirs in zip(ours, agents, strict=True):
         assert (mine.format, mine.matrix, mine.range) == (theirs.format, theirs.matrix, theirs.range)
-        np.testing.assert_array_equal(mine.planes[0], theirs.planes[0])
+        assert all(np.array_equal(a, b) for a, b in zip(mine.planes, theirs.planes, strict=True))
 
 
 def test_chosen_files_of_a_folder_come_in_the_order_they_were_named(tmp_path: Path) -> None:
