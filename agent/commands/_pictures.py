@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _SILENT_S = 15.0
 """A camera that brings no picture for so long is given up; a key frame may take ten seconds."""
 
+_LONGEST_NAME = 100
+"""Letters: names of files end at 255 bytes."""
+
 
 @contextmanager
 def video_frames(path: Path, count: int) -> Iterator[Iterator[tuple[str, Image]]]:
@@ -33,9 +36,10 @@ def video_frames(path: Path, count: int) -> Iterator[Iterator[tuple[str, Image]]
     source = Config(path=path)
     total = max(1, source.frames())
     chosen = min(count, total)
+    name = path.stem.lstrip(".")[:_LONGEST_NAME]
     with source.open(threading.Event(), Intake()) as pictures:
         yield (
-            (f"{path.stem}-{index:06}", image)
+            (f"{name}-{index:06}", image)
             for index, (_, image) in enumerate(pictures)
             if (index + 1) * chosen // total > index * chosen // total
         )

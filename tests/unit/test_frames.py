@@ -48,6 +48,14 @@ def test_frames_of_a_video_are_stored_as_the_agent_gets_them(tmp_path: Path) -> 
         assert all(np.array_equal(a, b) for a, b in zip(stored.planes, same.planes, strict=True))
 
 
+def test_a_video_of_any_name_gives_frames_that_can_be_stored(tmp_path: Path) -> None:
+    """Hidden ones would not be found again, and names of files end at 255 bytes."""
+    video = tmp_path / f".{'x' * 240}.mp4"
+    video.symlink_to(SHORT.path())
+    with video_frames(video, 2) as frames:
+        assert len(from_frames(frames, tmp_path / "frames", "i420", 2)) == 2
+
+
 def test_a_video_that_is_none_says_so_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "notes.mp4").write_text("no video")
     for name, said in (("notes.mp4", "cannot be opened"), ("gone.mp4", "cannot be opened: No such file")):
