@@ -202,7 +202,7 @@ def _turns(compared: Compared) -> Speeds | None:
     if a.ms is None or b.ms is None:
         return None
     return Speeds(
-        _ratio(b.name, a.name, a.ms / b.ms), _times([(a.name, a.ms, "float"), (b.name, b.ms, "int8")]), compared.device
+        _ratio(b.name, a.name, a.ms / b.ms), _times([(a.name, a.ms, "int8"), (b.name, b.ms, "int8")]), compared.device
     )
 
 
