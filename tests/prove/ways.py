@@ -1,8 +1,8 @@
 """`scripts/prove ways [--write] [--every N]`: what the way of a picture to a network does to tensors and to accuracy.
 
 Needs `$SIGHTWIRE_SHARED` with `data/imagenet-sample`, `data/coco-mini` and `data/video`; gets efficientnet-lite0 and
-person-ssdlite. Ends with 1 where another pixel format than bgr costs more than half a point, or moves the tensors by more
-than two levels on average over all photos.
+person-ssdlite. Ends with 1 where another pixel format than bgr costs more than half a point, or moves the tensors by
+more than two levels on average over all photos.
 """
 
 from __future__ import annotations
