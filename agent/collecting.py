@@ -105,12 +105,12 @@ class Collector:
     def run(self, stop: threading.Event) -> None:  # noqa: ARG002  # ends when closed
         """Until `close`."""
         for camera in self.cameras.values():
-            self._touch(camera, self._look)
+            self._save(camera)
         while (taken := self._take()) is not None:
             self._consider(*taken)
             del taken  # its pixels are the decoder's
         for camera in self.cameras.values():
-            self._touch(camera, self._save)
+            self._save(camera)
 
     def close(self) -> None:
         """Begin nothing more; what waits is dropped and counted."""
@@ -151,7 +151,7 @@ class Collector:
         considered = False
         try:
             if self._has_room(camera, frame):
-                while not (considered := self._touch(camera, lambda _: self._draw(camera, frame, chance))):
+                while not (considered := self._touch(camera, lambda: self._draw(camera.reservoir, frame, chance))):
                     if self._closed.wait(waits.next_s()):
                         break
         except PictureError as error:
@@ -161,7 +161,7 @@ class Collector:
                 camera.considered += considered
                 camera.dropped += not considered
         if time.monotonic() >= camera.save_s:
-            self._touch(camera, self._save)
+            self._save(camera)
 
     def _has_room(self, camera: Candidates, frame: Frame) -> bool:
         """Lower the limit to as many pictures, of the size of this one or of those that are there, as have room."""
@@ -174,31 +174,30 @@ class Collector:
             reservoir.limit, camera.known = limit, False
         return limit > 0
 
-    def _draw(self, camera: Candidates, frame: Frame, chance: float) -> None:
-        if not camera.known:
-            self._look(camera)
-        place = camera.reservoir.place(chance)
+    def _draw(self, reservoir: Reservoir, frame: Frame, chance: float) -> None:
+        place = reservoir.place(chance)
         if place is None:
-            camera.reservoir.pass_over()
+            reservoir.pass_over()
         else:
-            camera.reservoir.put(place, pack(frame.image), frame.captured.wall_ns)
-
-    def _look(self, camera: Candidates) -> None:
-        camera.reservoir.look()
-        camera.known = True
+            reservoir.put(place, pack(frame.image), frame.captured.wall_ns)
 
     def _save(self, camera: Candidates) -> None:
         camera.save_s = time.monotonic() + SAVE_EVERY_S
-        camera.reservoir.save()
+        self._touch(camera, camera.reservoir.save)
 
-    def _touch(self, camera: Candidates, act: Callable[[Candidates], None]) -> bool:
+    def _touch(self, camera: Candidates, act: Callable[[], None]) -> bool:
         """Do something with the folder; False, and said once, where it fails."""
         try:
-            act(camera)
+            if not camera.known:
+                camera.reservoir.look()
+                camera.reservoir.save()  # shows that the folder can be written, too
+                camera.known = True
+            act()
         except OSError as error:
             for each in self.cameras.values():
                 each.known = False  # it may be another folder when it is back
-            self._say(f"{self.folder}: {(error.strerror or str(error)).lower()}")
+            what = "is not a folder" if isinstance(error, FileExistsError) else (error.strerror or str(error)).lower()
+            self._say(f"{self.folder}: {what}")
             return False
         finally:
             camera.standing = camera.reservoir.standing()
