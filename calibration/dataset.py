@@ -7,13 +7,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.errors import DatasetError
+from calibration.pictures.folder import sample_of
+from calibration.pictures.tensors import tensor
 from engines.card import Input, sha256_of
-from engines.pixels import Geometry, Image, Picture, TensorWriter, fit
+from engines.pixels import Geometry
 
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
@@ -43,21 +44,9 @@ def spread(paths: Sequence[Path], count: int) -> list[Path]:
     return [paths[i * len(paths) // count] for i in range(count)] if count < len(paths) else list(paths)
 
 
-def read_image(path: Path) -> Image:
-    """Decode a picture file. Raises DatasetError naming it."""
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise DatasetError(f"{path}: not a readable picture")
-    return Image((pixels,), "bgr", "601", "full", (pixels.shape[1], pixels.shape[0]))
-
-
 def prepare(path: Path, into: Input) -> tuple[NDArray[np.uint8], Geometry]:
     """Return the (1, 3, H, W) uint8 RGB tensor of a picture file, and its geometry."""
-    image = read_image(path)
-    geometry = fit(image.size, None, into)
-    tensor = np.empty((1, 3, into.height, into.width), np.uint8)
-    TensorWriter().write(Picture(image), geometry, tensor[0])
-    return tensor, geometry
+    return tensor(sample_of(path, path.name, "bgr"), into)
 
 
 def set_hash(paths: Sequence[Path]) -> str:

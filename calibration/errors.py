@@ -2,6 +2,7 @@
 
 CalibrationError
 ├── DatasetError       a picture or a list of labels that cannot be used
+│   └── TooFewPictures fewer than a method needs
 └── MissingExtra       a package of the `calibrate` extra is not installed
 """
 
@@ -12,6 +13,10 @@ class CalibrationError(Exception):
 
 class DatasetError(CalibrationError):
     """A picture, a folder or a list of labels cannot be used."""
+
+
+class TooFewPictures(DatasetError):
+    """A set has fewer pictures than what is to be done with them needs; the message says how many are missing."""
 
 
 class MissingExtra(CalibrationError):  # reads as what it is

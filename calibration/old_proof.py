@@ -8,12 +8,10 @@ Prints JSON: the `accuracy` of a catalogue entry. Both networks run on OpenVINO 
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,14 +23,15 @@ from rich.console import Console
 from rich.progress import track
 
 from calibration.dataset import pictures_in, pictures_of_coco, prepare, set_hash, spread
-from calibration.errors import CalibrationError, DatasetError, MissingExtra
+from calibration.errors import CalibrationError, DatasetError
+from calibration.measures.coco import average_precision
 from engines.batch import compile_model
 from engines.card import Card, model_file
 from engines.errors import EngineError
 from engines.graph import load
 from engines.model import task_config
 from engines.qdq import Table, apply
-from engines.results import Classification, Detections, Result
+from engines.results import Classification, Result
 from engines.store import ModelStore, default_root
 from engines.tasks import Options, Task
 
@@ -86,46 +85,6 @@ def top1(labels: Path, paths: Sequence[Path], fp32: Sequence[Result], int8: Sequ
         return round(sum(int(a.label[0]) == b for a, b in pairs if isinstance(a, Classification)) / len(wanted), 4)
 
     return {"metric": "top-1", "fp32": right(fp32), "int8": right(int8), "agreement": agreement(fp32, int8)["int8"]}
-
-
-_SIZES = {"all": 0, "small": 3, "medium": 4, "large": 5}
-"""Where COCOeval's summary has them."""
-
-
-def average_precision(annotations: Path, labels: Sequence[str], ids: Sequence[int], found: Sequence[Result]) -> float:
-    """COCO's AP at IoU .50 to .95 over the labels, by pycocotools (MissingExtra without it)."""
-    return precision_by_size(annotations, labels, ids, found)["all"]
-
-
-def precision_by_size(
-    annotations: Path, labels: Sequence[str], ids: Sequence[int], found: Sequence[Result]
-) -> dict[str, float]:
-    """As `average_precision`, of all objects, and of small (below 32x32 pixels), medium and large (96x96) ones."""
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError:
-        raise MissingExtra("average precision needs pycocotools: pip install 'sightwire[calibrate]'") from None
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(annotations))
-        categories = [truth.getCatIds(catNms=[label])[0] for label in labels]
-        rows = [row for image, result in zip(ids, found, strict=True) for row in _coco_rows(image, result, categories)]
-        if not rows:
-            return dict.fromkeys(_SIZES, 0.0)
-        evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
-        evaluation.params.catIds = categories
-        evaluation.params.imgIds = list(ids)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return {size: round(float(evaluation.stats[index]), 4) for size, index in _SIZES.items()}
-
-
-def _coco_rows(image: int, result: Result, categories: Sequence[int]) -> Iterator[dict[str, Any]]:
-    if isinstance(result, Detections):
-        for (left, top, right, bottom), score, label in zip(result.xyxy, result.score, result.label, strict=True):
-            box = [float(left), float(top), float(right - left), float(bottom - top)]
-            yield {"image_id": image, "category_id": categories[label], "bbox": box, "score": float(score)}
 
 
 def speed(models: dict[str, onnx.ModelProto], tensor: NDArray[np.uint8]) -> dict[str, float]:

@@ -6,11 +6,14 @@ that it starts. Where the telemetry package is absent it uses a stub, so it is m
 `import onnxruntime` (1.29 and later, Linux too) stores an identifier of this machine under `~/.cache` and uploads
 events about the process and its models to its maker. An environment variable that is set before the import prevents
 all of it; the call that the API has for this comes after the first event.
+
+And OpenCV without its chatter.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -53,6 +56,20 @@ def import_onnxruntime() -> Any:
     onnxruntime.disable_telemetry_events()  # for the case that somebody else imported it first
     onnxruntime.set_default_logger_severity(FATAL)
     return onnxruntime
+
+
+@functools.cache
+def quiet_opencv() -> Any:
+    """The module cv2, which from now on prints nothing on stderr: it would name addresses, passwords included."""
+    # Read once, when FFmpeg is first used; -8 is AV_LOG_QUIET.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    import cv2 as module
+
+    cv2: Any = module
+    # OpenCV 5 has moved it; 0 is LOG_LEVEL_SILENT.
+    set_level = cv2.utils.logging.setLogLevel if hasattr(cv2.utils, "logging") else cv2.setLogLevel
+    set_level(0)
+    return cv2
 
 
 def preload_cuda(onnxruntime: Any) -> None:

@@ -9,16 +9,17 @@ from typing import Any
 
 from agent.errors import SourceError
 from agent.sources import Intake, Pictures
-from agent.sources._cv2 import MOST_FAILURES, bgr_image, fourcc, quiet
+from agent.sources._cv2 import MOST_FAILURES, bgr_image, fourcc
 from agent.sources._recording import Pace, paced, played, recorded
 from engines.pixels import Image
+from engines.quiet import quiet_opencv
 
 
 class Recording:
     """A video file, over and over if it loops. `rate`: frames a second, where the file does not say."""
 
     def __init__(self, path: Path, rate: float, intake: Intake, *, pace: Pace, loop: bool) -> None:
-        self._cv2 = quiet()
+        self._cv2 = quiet_opencv()
         self._path, self._intake, self._pace, self._loop = path, intake, pace, loop
         self._capture = self._open()
         said = self._capture.get(self._cv2.CAP_PROP_FPS)

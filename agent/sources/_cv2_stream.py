@@ -9,9 +9,11 @@ from typing import cast
 from agent.errors import SourceError
 from agent.frame import Timestamp
 from agent.sources import Intake, Pictures
-from agent.sources._cv2 import MOST_FAILURES, bgr_image, decoded, fourcc, quiet
+from agent.sources._cv2 import MOST_FAILURES, bgr_image, fourcc
 from agent.sources._faults import SILENT, fault
+from engines.picture_files import decoded
 from engines.pixels import Plane
+from engines.quiet import quiet_opencv
 
 _HELD = ("h264", "avc1", "hevc", "hev1", "hvc1")
 """Codecs whose pictures FFmpeg releases only when the next one begins."""
@@ -21,7 +23,7 @@ class Stream:
     """A stream behind a URL: read as fast as it comes, so that nothing waits inside OpenCV."""
 
     def __init__(self, address: str, label: str, timeout_s: float, intake: Intake) -> None:
-        cv2 = self._cv2 = quiet()
+        cv2 = self._cv2 = quiet_opencv()
         self._label, self._timeout_s, self._intake = label, timeout_s, intake
         milliseconds = round(timeout_s * 1000)
         options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, milliseconds, cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds]

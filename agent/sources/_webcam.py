@@ -12,9 +12,10 @@ from typing import Any
 from agent.errors import SourceError
 from agent.frame import Timestamp
 from agent.sources import Intake, Pictures
-from agent.sources._cv2 import MOST_FAILURES, bgr_image, fourcc, quiet
+from agent.sources._cv2 import MOST_FAILURES, bgr_image, fourcc
 from agent.sources._faults import SILENT
 from engines.pixels import Image, Plane
+from engines.quiet import quiet_opencv
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Webcam:
         timeout_s: float,
         intake: Intake,
     ) -> None:
-        self._cv2 = quiet()
+        self._cv2 = quiet_opencv()
         self._path, self._label, self._timeout_s, self._intake = path, label, timeout_s, intake
         self._capture: Any = self._cv2.VideoCapture(str(path), self._cv2.CAP_V4L2)
         try:

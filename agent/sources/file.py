@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from threading import Event
@@ -38,6 +38,14 @@ class Config(SourceConfig):
         """The path."""
         return str(self.path)
 
+    def frames(self) -> int:
+        """How many frames the file has by its packets, damaged ones too; nothing is decoded. Raises SourceError."""
+        reader = _Reader(self, Intake())
+        try:
+            return reader.packets()
+        finally:
+            reader.close()
+
     @contextmanager
     def open(self, stop: Event, intake: Intake) -> Iterator[Pictures]:
         """See SourceConfig."""
@@ -60,6 +68,16 @@ class _Reader:
     def close(self) -> None:
         """Close the file; pictures already read stay valid."""
         self._container.close()
+
+    def packets(self) -> int:
+        """How many there are, up to where the file is damaged; reads to its end."""
+        import av
+
+        count = 0
+        with suppress(av.error.FFmpegError, OSError):
+            for packet in self._container.demux(video=0):
+                count += packet.size > 0
+        return count
 
     def recorded_ns(self) -> int:
         """When its first picture was taken, Unix ns: by what the file says of itself, else when it was last written."""

@@ -18,11 +18,11 @@ from pydantic import Field, model_validator
 from agent.errors import SourceError
 from agent.frame import Timestamp
 from agent.sources import Intake, Pictures, SourceConfig
-from agent.sources._cv2 import bgr_image, decoded
+from agent.sources._cv2 import bgr_image
 from agent.sources._exif import taken_ns
 from agent.sources._recording import Pace, paced
+from engines.picture_files import ENDINGS, decoded
 
-_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif", ".gif"}
 _POLL_S = 0.2
 _PATIENCE = 25
 """Looks (five seconds) at a watched file that cannot be decoded and does not change: then it is damaged."""
@@ -155,7 +155,7 @@ class _Folder:
         try:
             os.scandir(folder).close()  # globbing would pass over a folder that is gone or locked
             for path in folder.rglob(pattern) if self._config.recursive else folder.glob(pattern):
-                if pattern == "*" and path.suffix.lower() not in _ENDINGS:
+                if pattern == "*" and path.suffix.lower() not in ENDINGS:
                     continue
                 try:
                     state = path.stat()

@@ -22,10 +22,11 @@ from agent.errors import Refused, SourceError
 from agent.frame import Timestamp
 from agent.secrets import Credentials, redact
 from agent.sources import Intake, Pictures, SourceConfig
-from agent.sources._cv2 import bgr_image, decoded
+from agent.sources._cv2 import bgr_image
 from agent.sources._faults import REFUSES, SILENT
 from agent.sources._http import Patience, Stopped, opener, read_body
 from agent.sources._url import expect_url
+from engines.picture_files import decoded
 from engines.pixels import Image
 
 _MOST_BYTES = 32 << 20

@@ -1,24 +1,35 @@
-"""Pictures to calibrate and to prove with: in the pixels that cameras deliver, each once, in two disjoint parts."""
+"""Pictures to calibrate and to prove with: in the pixels that cameras deliver, each once, in two disjoint parts.
 
-from __future__ import annotations
+    found = distinct(from_folder(folder, "i420"))
+    parts = split(found.kept, held_out=0.5)
+    enough(parts, calibration=100, held_out=100)
+    tensor(parts.calibration[0], card.input)
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+Nothing here holds more than one decoded picture a thread, and nothing depends on names or on the order of files.
+"""
 
-from engines.pixels import Image
+from calibration.pictures.duplicates import Distinct, distinct
+from calibration.pictures.folder import from_files, from_folder
+from calibration.pictures.frames import from_frames
+from calibration.pictures.parts import Split, enough, limited, set_hash, split
+from calibration.pictures.sample import Progress, Sample, Way
+from calibration.pictures.tensors import tensor
+from calibration.pictures.ways import in_way
 
-Way = Literal["bgr", "i420"]
-"""Pixel format in which a picture goes into preparation: what OpenCV hands out, or what a video decoder does."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One picture of a set, read anew whenever it is wanted."""
-
-    name: str
-    """For people: a path, or the video and the number of its frame. Unique in its set."""
-    digest: str
-    """Hex sha256 of its content; names and order of files mean nothing."""
-    read: Callable[[], Image]
-    """Raises DatasetError naming the picture."""
+__all__ = [
+    "Distinct",
+    "Progress",
+    "Sample",
+    "Split",
+    "Way",
+    "distinct",
+    "enough",
+    "from_files",
+    "from_folder",
+    "from_frames",
+    "in_way",
+    "limited",
+    "set_hash",
+    "split",
+    "tensor",
+]

@@ -21,8 +21,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from calibration.dataset import pictures_of_coco, read_image
-from calibration.old_proof import average_precision
+from calibration.dataset import pictures_of_coco
+from calibration.measures.coco import average_precision
+from calibration.pictures.folder import read_picture
 from engines import graph
 from engines.backends.openvino import Config as OpenVINO
 from engines.card import Card, Input, ModelFile, Origin, sha256_of
@@ -108,7 +109,7 @@ def precision(name: str, data: Path, model: Model) -> Iterator[tuple[str, ...]]:
         pictures = pictures_of_coco(annotations, data / f"{split}2017")
         said = []
         for path in track(pictures, f"{name} {split}", console=Console(stderr=True), transient=True):
-            picture = Picture(read_image(path))
+            picture = Picture(read_picture(path))
             geometry = model.geometry(picture.image, None)
             said.append((model.engine([picture], [geometry]), geometry))
         measured = []

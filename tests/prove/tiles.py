@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.progress import track
 
 from agent.commands._fetch import pull_with_bar
-from calibration.dataset import pictures_of_coco, read_image
-from calibration.old_proof import precision_by_size
+from calibration.dataset import pictures_of_coco
+from calibration.measures.coco import precision_by_size
+from calibration.pictures.folder import read_picture
 from engines.backends.openvino import Config as OpenVINO
 from engines.model import open_model
 from engines.pixels import Image, Picture
@@ -64,7 +65,7 @@ def main() -> int:
         for name, tiles in WAYS.items():
             found, taken = [], []
             for path in track(pictures, name, console=Console(stderr=True), transient=True):
-                image = read_image(path)
+                image = read_picture(path)
                 started = time.perf_counter()
                 found.append(look(image, tiles))
                 taken.append((time.perf_counter() - started) * 1e3)
