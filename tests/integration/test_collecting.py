@@ -23,7 +23,8 @@ from agent.service import Service
 from agent.sinks.memory import MemorySink
 from agent.sources.synthetic import picture
 from agent.view import View
-from engines.pixels import Image
+from calibration.pictures import from_folder, in_way
+from engines.pixels import Image, PixelFormat
 from engines.stored import most_bytes, unpack
 from tests.support.agents import fake_model, fake_store, settings_of
 
@@ -82,19 +83,25 @@ class Agent:
         return found  # type: ignore[return-value]  # just asserted
 
 
-def test_kept_pictures_are_those_that_inference_sees_masks_and_all(tmp_path: Path) -> None:
-    source = {**CAMERA["source"], "format": "nv12"}
+def same(one: Image, other: Image) -> bool:
+    facts = [(image.format, image.matrix, image.range, image.size) for image in (one, other)]
+    return facts[0] == facts[1] and all(map(np.array_equal, one.planes, other.planes))
+
+
+@pytest.mark.parametrize("pixels", ["i420", "nv12"])
+def test_calibration_gets_what_inference_has_seen_masks_and_all(tmp_path: Path, pixels: PixelFormat) -> None:
+    source = {**CAMERA["source"], "format": pixels}
     agent = Agent(tmp_path, {"dock": {**CAMERA, "source": source, "masks": [MASK]}}, limit=3)
     with agent.running():
         until(lambda: agent.counts().get("dock", {}).get("considered", 0) >= 10)
-    frames = agent.service.cameras["dock"].frames
-    seen = [View(masks=[MASK]).of(picture(number, 320, 64, "nv12")) for number in range(frames)]
+    seen = [picture(number, 320, 64, pixels) for number in range(agent.service.cameras["dock"].frames)]
     kept = agent.pictures()
     assert sorted(kept) == [f"dock-{place:05}.planes.png" for place in (1, 2, 3)]
-    for image in kept.values():
-        assert (image.format, image.matrix, image.range, image.size) == ("nv12", "601", "full", (320, 64))
+    for sample in from_folder(agent.folder, "i420"):
+        image = kept[sample.name]
         assert not image.planes[0][:, :160].any()
-        assert any(all(np.array_equal(a, b) for a, b in zip(image.planes, one.planes, strict=True)) for one in seen)
+        assert any(same(image, View(masks=[MASK]).of(one)) for one in seen)
+        assert same(sample.read(), in_way(image, "i420"))
 
 
 def test_each_camera_has_its_own_sample_and_a_restarted_agent_goes_on_with_it(tmp_path: Path) -> None:
