@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 RETRY_S = (1.0, 60.0)
 """First and longest wait before a folder that could not be written is tried again."""
-SAVE_EVERY_S = 60.0
-"""A killed agent forgets at most so much of its count of candidates."""
+SAVE_EVERY_S = 300.0
+"""Of its count of candidates, a killed agent forgets at most so much; so soon it sees that pictures were deleted."""
 
 
 @dataclass(eq=False)
@@ -44,9 +44,9 @@ class Candidates:
     considered: int = 0
     dropped: int = 0
     known: bool = False
-    """Whether the reservoir has seen its folder as it is now."""
+    """Whether the reservoir has been opened since the folder last failed."""
     save_s: float = 0.0
-    """When the count is due to be written, `time.monotonic`."""
+    """When the folder is due to be looked at and the count to be written, `time.monotonic`."""
     said: str = ""
     standing: dict[str, int] = field(default_factory=lambda: {"kept": 0, "limit": 0, "bytes": 0, "candidates": 0})
     """Of the reservoir, for other threads; replaced, never changed."""
@@ -175,6 +175,8 @@ class Collector:
         return limit > 0
 
     def _draw(self, reservoir: Reservoir, frame: Frame, chance: float) -> None:
+        if reservoir.place(chance) is not None:
+            reservoir.look()  # whoever has emptied the folder since wants a new sample: this is its first picture
         place = reservoir.place(chance)
         if place is None:
             reservoir.pass_over()
@@ -183,13 +185,14 @@ class Collector:
 
     def _save(self, camera: Candidates) -> None:
         camera.save_s = time.monotonic() + SAVE_EVERY_S
+        self._touch(camera, camera.reservoir.look)
         self._touch(camera, camera.reservoir.save)
 
     def _touch(self, camera: Candidates, act: Callable[[], None]) -> bool:
         """Do something with the folder; False, and said once, where it fails."""
         try:
             if not camera.known:
-                camera.reservoir.look()
+                camera.reservoir.open()
                 camera.reservoir.save()  # shows that the folder can be written, too
                 camera.known = True
             act()

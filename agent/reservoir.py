@@ -23,6 +23,8 @@ from engines.stored import SUFFIX
 log = logging.getLogger(__name__)
 
 SCHEMA = "sightwire.collected/1"
+MOST = 2**53
+"""Candidates: up to here a float tells them apart, which at a thousand a second takes 285,000 years."""
 
 
 class Reservoir:
@@ -35,7 +37,7 @@ class Reservoir:
         self.camera = camera
         self._folder = folder
         self._count, self._part = folder / f".{camera}.json", folder / f".{camera}.part"
-        self._named = re.compile(rf"{re.escape(camera)}-(\d+){re.escape(SUFFIX)}")
+        self._named = re.compile(rf"{re.escape(camera)}-(\d*[1-9]\d*){re.escape(SUFFIX)}")
         self._kept: dict[int, int] = {}
         self._saved: int | None = None
 
@@ -53,21 +55,28 @@ class Reservoir:
             "candidates": self.considered,
         }
 
+    def open(self) -> None:
+        """Make the folder if it is not there, and look."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.look()
+
     def look(self) -> None:
-        """Make the folder if it is not there, and see what it holds; a picture too many, of a higher limit, is deleted.
+        """See what the folder holds. A picture too many, of a higher limit, is deleted.
 
         Where no picture is left, the count begins anew: whoever empties the folder wants other pictures.
         """
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._part.unlink(missing_ok=True)
         self._kept, self._saved = {}, None
-        with os.scandir(self._folder) as entries:
-            for entry in entries:
-                match = self._named.fullmatch(entry.name)
-                if match and entry.name == self._path(int(match[1])).name:
-                    self._kept[int(match[1])] = entry.stat().st_size
-        stated = self._stated()
-        self.considered = max(self.considered, stated, len(self._kept)) if self._kept else 0
+        for path in self._folder.iterdir():
+            match = self._named.fullmatch(path.name)
+            if match and path == self._path(int(match[1])):
+                with contextlib.suppress(FileNotFoundError):  # somebody deletes it just now
+                    self._kept[int(match[1])] = path.stat().st_size
+        if self._kept:
+            self.considered = max(self.considered, self._stated(), len(self._kept))
+        else:
+            self._count.unlink(missing_ok=True)
+            self.considered = 0
         self._shrink()
 
     def place(self, chance: float) -> int | None:
@@ -98,7 +107,8 @@ class Reservoir:
         """The count that was written; 0 where there is none, or none that can be read."""
         try:
             stated = json.loads(self._count.read_bytes())
-            if stated["schema"] != SCHEMA or type(stated["considered"]) is not int or stated["considered"] < 0:
+            count = stated["considered"]
+            if stated["schema"] != SCHEMA or type(count) is not int or not 0 <= count <= MOST:
                 raise ValueError("of another kind")
         except FileNotFoundError:
             return 0
@@ -107,7 +117,7 @@ class Reservoir:
                 "%s: damaged; the count of %s's candidates begins anew, its pictures stay", self._count, self.camera
             )
             return 0
-        return int(stated["considered"])
+        return count
 
     def _shrink(self) -> None:
         """Down to the limit. Which ones go is drawn: the places of a sample that was never full are in time order."""

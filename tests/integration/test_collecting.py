@@ -8,7 +8,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -187,7 +187,7 @@ def frame(width: int, height: int, number: int = 0) -> Frame:
     return Frame("dock", number, Timestamp(number, number, "file", None), picture(number, width, height, "i420"))
 
 
-def collected(collector: Collector, frames: list[Frame]) -> dict[str, int]:
+def collected(collector: Collector, frames: Iterable[Frame]) -> dict[str, int]:
     worker = threading.Thread(target=collector.run, args=(threading.Event(),))
     worker.start()
     try:
@@ -209,3 +209,21 @@ def test_all_pictures_together_stay_within_their_bytes_whatever_size_they_come_i
     assert sum(path.stat().st_size for path in tmp_path.glob("*.png")) == counts["bytes"] <= room / 2
     assert "dock: 4 pictures of 288x32 are kept, not 10: max_mb allows no more" in caplog.text
     assert "dock: 0 pictures of 640x320 are kept" in caplog.text
+
+
+def test_a_folder_that_is_emptied_while_the_agent_runs_gets_a_new_sample(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(collecting, "SAVE_EVERY_S", 0)
+    first = collected(Collector(tmp_path, ["dock"], limit=2, every_ns=0, max_bytes=10**9), [frame(288, 32)] * 6)
+    assert (first["kept"], first["candidates"]) == (2, 6)
+    collector = Collector(tmp_path, ["dock"], limit=2, every_ns=0, max_bytes=10**9)
+
+    def frames() -> Iterator[Frame]:
+        yield frame(288, 32)
+        for path in tmp_path.glob("*.png"):
+            path.unlink()
+        for _ in range(3):
+            yield frame(288, 32)
+
+    counts = collected(collector, frames())
+    assert counts["kept"] == 2
+    assert counts["candidates"] in (2, 3), "the first of them may still have been passed over with the old ones"
