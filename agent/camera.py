@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from agent.collecting import Candidates
 from agent.flow import Outcome, Request
 from agent.frame import Frame
 from agent.messages import CameraStatus, rfc3339
@@ -54,6 +55,7 @@ class Camera:
         outlets: Outlets,
         *,
         view: View | None = None,
+        candidates: Candidates | None = None,
         lossless: bool = False,
         on_state: Callable[[], None] = lambda: None,
     ) -> None:
@@ -62,7 +64,7 @@ class Camera:
         self.unreadable_frames = 0
         self.connects = 0
         self._agent, self._source, self._outlets, self._on_state = agent, source, outlets, on_state
-        self._view = view or View()
+        self._view, self._candidates = view or View(), candidates
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
         self._under_way = 0
@@ -81,9 +83,12 @@ class Camera:
                 wanted.append(use)
             else:
                 use.account.ended("not_due")
-        if not wanted:
+        candidate = self._candidates if self._candidates and self._candidates.due(frame.captured) else None
+        if not wanted and not candidate:
             return
         frame = replace(frame, image=self._view.of(frame.image))
+        if candidate:
+            candidate.offer(frame)
         for use in wanted:
             answer = _Answer(self._request(frame, use, use.regions(frame.image.size), self._ended), use)
             with self._lock:

@@ -184,6 +184,24 @@ class CameraSection(_Section):
     """Polygons, 0 to 1 of the picture, that are black before anything looks at it."""
 
 
+class CollectSection(_Section):
+    """`collect:` of `calibration:`: a sample of what each camera sees is kept."""
+
+    folder: Path
+    limit: Annotated[int, Field(gt=0, le=100_000)] = 500
+    """Pictures of each camera."""
+    every: Seconds = 10.0
+    """One frame of each camera is a candidate at most so often."""
+    max_mb: Annotated[int, Field(gt=0)] = 2000
+    """Of all pictures together."""
+
+
+class CalibrationSection(_Section):
+    """`calibration:` what the agent does for it."""
+
+    collect: CollectSection | None = None
+
+
 class Settings(_Section):
     """The whole file."""
 
@@ -192,6 +210,7 @@ class Settings(_Section):
     sinks: list[AnySink] = []
     models: dict[Name, ModelSection] = Field(min_length=1)
     cameras: dict[Name, CameraSection] = Field(min_length=1)
+    calibration: CalibrationSection = Field(default_factory=CalibrationSection)
     log: Literal["debug", "info", "warning", "error"] = "info"
 
     def connections(self) -> list[list[str]]:

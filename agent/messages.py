@@ -117,6 +117,8 @@ class AgentStatus(Payload):
     """Model entry -> backend, device, threads, precision."""
     sinks: dict[str, dict[str, Any]]
     """Sink -> how it is connected, and why not."""
+    collect: dict[str, Any] = {}
+    """Where pictures for calibration are kept: folder, state and reason; empty where none are."""
 
 
 class Metrics(Payload):
@@ -131,3 +133,5 @@ class Metrics(Payload):
     cameras: dict[str, dict[str, Any]]
     """Camera -> frames, unreadable, reconnects, and per use the accounting of law 7."""
     sinks: dict[str, dict[str, Any]]
+    collect: dict[str, dict[str, int]] = {}
+    """Camera -> pictures for calibration that are kept, of how many candidates."""

@@ -20,8 +20,10 @@ import psutil
 import agent
 from agent.camera import Camera
 from agent.capture import Capture
+from agent.collecting import Collector
 from agent.config import Settings, UseSection
 from agent.errors import ConfigError
+from agent.every import Every
 from agent.flow import Mailbox
 from agent.inference import Inference
 from agent.messages import AgentStatus, Metrics, rfc3339
@@ -69,6 +71,8 @@ class Service:
         self._status_wanted = threading.Event()
         self.engines: dict[str, _Engine] = {}
         self.cameras: dict[str, Camera] = {}
+        self._collector = self._collecting()
+        self._collecting_worker: Worker | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Start, serve until `stop` or every recording has ended, stop. Raises ConfigError before anything runs."""
@@ -96,6 +100,10 @@ class Service:
             self.engines[name] = _Engine(model, mailbox, Worker(f"engine-{name}", loop.run))
         for engine in self.engines.values():
             engine.worker.start()
+        if self._collector:
+            log.info("keeping pictures for calibration in %s", self._collector.folder)
+            self._collecting_worker = Worker("collect", self._collector.run)
+            self._collecting_worker.start()
         for name in self._settings.cameras:
             self._add_camera(name)
         for names in self._settings.connections():
@@ -129,6 +137,9 @@ class Service:
         for camera in self.cameras.values():
             camera.release()
         self._join(self.captures, deadline)
+        if self._collector and self._collecting_worker:
+            self._collecting_worker.stop.set()
+            self._collector.close()
         for camera in self.cameras.values():
             if not camera.wait_idle(deadline - time.monotonic()):
                 log.warning("%s: stopped with results still under way", camera.name)
@@ -138,6 +149,8 @@ class Service:
         for engine in self.engines.values():
             if not engine.worker.alive:
                 engine.model.close()
+        if self._collecting_worker:
+            self._join([self._collecting_worker], deadline)
         if self.engines:
             self._publish_last_metrics()
             self._publish_status("offline")
@@ -157,6 +170,7 @@ class Service:
             cameras={name: camera.counts() for name, camera in self.cameras.items()},
             # Both count what was sent; a sink also what it says again at each connect, so the sender's word stands.
             sinks={name: {**sender.sink.state(), **sender.counts()} for name, sender in self._senders.items()},
+            collect=self._collector.counts() if self._collector else {},
         )
 
     def _start_sinks(self) -> None:
@@ -200,10 +214,24 @@ class Service:
             [uses[entry.use] for entry in section.models if entry.on is None],
             self._outlets,
             view=View(section.crop, section.masks),
+            candidates=self._collector.cameras[name] if self._collector else None,
             lossless=section.source.lossless,
             on_state=self._status_wanted.set,
         )
         self.cameras[name] = camera
+
+    def _collecting(self) -> Collector | None:
+        wanted = self._settings.calibration.collect
+        if wanted is None:
+            return None
+        return Collector(
+            wanted.folder,
+            self._settings.cameras,
+            limit=wanted.limit,
+            every_ns=round(wanted.every * 1e9),
+            max_bytes=wanted.max_mb * 1_000_000,
+            on_state=self._status_wanted.set,
+        )
 
     def _use(self, entry: UseSection) -> Use:
         engine = self.engines[entry.use]
@@ -212,7 +240,7 @@ class Service:
             model=engine.model.name,
             labels=engine.model.card.labels,
             mailbox=engine.mailbox,
-            every_ns=round(entry.every * 1e9),
+            every=Every(round(entry.every * 1e9)),
             roi=entry.roi,
             tiles=entry.tiles,
             thresholds=thresholds_of(self._settings.models[entry.use], engine.model.card, entry),
@@ -243,6 +271,7 @@ class Service:
             cameras={name: camera.state for name, camera in self.cameras.items()},
             engines={name: dict(engine.model.engine.description) for name, engine in self.engines.items()},
             sinks=self._connections(),
+            collect=self._collector.state() if self._collector else {},
         )
 
     def _connections(self) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.every import Every
 from agent.flow import Account, Mailbox
 from agent.frame import Timestamp
 from agent.view import Region, pixels
@@ -24,7 +25,7 @@ class Use:
     """As it stands in payloads: `person-ssdlite@int8`."""
     labels: tuple[str, ...]
     mailbox: Mailbox
-    every_ns: int = 0
+    every: Every = field(default_factory=Every)
     roi: Region | None = None
     """Of the camera's picture."""
     tiles: Tiles | None = None
@@ -34,19 +35,10 @@ class Use:
     retain: bool = False
     cascades: list[Cascade] = field(default_factory=list)
     account: Account = field(default_factory=Account)
-    due_ns: int | None = None
 
     def due(self, captured: Timestamp) -> bool:
-        """Whether this frame is wanted; counted in capture time, so that a recording always gives the same frames."""
-        if not self.every_ns:
-            return True
-        now_ns = captured.monotonic_ns
-        if self.due_ns is not None and now_ns < self.due_ns and self.due_ns - now_ns <= self.every_ns:
-            return False
-        # On the grid of the first frame, unless the camera was away for longer than a step.
-        late = self.due_ns is None or abs(now_ns - self.due_ns) > self.every_ns
-        self.due_ns = (now_ns if late or self.due_ns is None else self.due_ns) + self.every_ns
-        return True
+        """Whether this frame is wanted."""
+        return self.every.due(captured)
 
     def regions(self, size: tuple[int, int]) -> tuple[Box | None, ...]:
         """What an engine is asked to look at in a picture of that size; None: all of it."""

@@ -48,11 +48,14 @@ def _holds(settings: Settings) -> list[str]:
     """What was checked, a line a kind: `2 cameras: dock, gate`."""
     models = [f"{name} ({section.model}, {section.precision})" for name, section in settings.models.items()]
     sinks = [str(getattr(sink, "type", "")) for sink in settings.all_sinks()]
-    return [
+    holds = [
         _counted("camera", list(settings.cameras)),
         _counted("model", models),
         _counted("sink", sinks) if sinks else "no sink: results go nowhere; add mqtt: or sinks:",
     ]
+    if collect := settings.calibration.collect:
+        holds.append(f"pictures are kept: at most {collect.limit} of each camera, in {collect.folder.absolute()}")
+    return holds
 
 
 def _counted(what: str, names: list[str]) -> str:

@@ -63,6 +63,7 @@ def _of_site(config: Path | None) -> list[Check]:
         Check("configuration", lambda: [ok("configuration", whole)]),
         Check(storage.MODELS, partial(storage.configured, settings, store), if_stuck=hint),
         Check(storage.TOPIC, partial(storage.sinks, settings), if_stuck="df -h"),
+        Check(storage.TOPIC, partial(storage.collected, settings), if_stuck="df -h"),
     ]
     for sink in settings.all_sinks():
         if isinstance(sink, Mqtt):

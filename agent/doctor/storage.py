@@ -103,6 +103,18 @@ def sinks(settings: Settings) -> Iterator[Finding]:
             yield from room(target, str(sink.path))
 
 
+def collected(settings: Settings) -> Iterator[Finding]:
+    """The folder that pictures for calibration are kept in."""
+    if (collect := settings.calibration.collect) is None:
+        return
+    there = _nearest(collect.folder)
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        mend = f"mkdir -p {collect.folder}; ls -ld {there}"
+        yield problem(TOPIC, f"{collect.folder}: pictures cannot be kept here", mend)
+    else:
+        yield from room(there, f"{collect.folder} (pictures, at most {collect.max_mb} MB)")
+
+
 def _nearest(path: Path) -> Path:
     """The folder itself, or the one above it that is there."""
     return next(p for p in (path, *path.absolute().parents) if p.exists())

@@ -123,6 +123,13 @@ def test_check_and_run_say_the_same_of_a_certificate_that_is_not_there(tmp_path:
     assert here("check", "--no-models", path)[0] == 0
 
 
+def test_check_says_where_pictures_are_kept(tmp_path: Path, fakes: Path) -> None:
+    collect = {"collect": {"folder": str(tmp_path / "kept"), "limit": 7}}
+    path = config(tmp_path, site({"c": fake_model("classes")}, "x.mp4", ["c"], calibration=collect))
+    assert f"  pictures are kept: at most 7 of each camera, in {tmp_path / 'kept'}\n" in here("check", path)[1]
+    assert not (tmp_path / "kept").exists(), "checking makes nothing"
+
+
 @pytest.mark.parametrize("before", ["", "\ufeff"], ids=["plain", "with a byte order mark"])
 def test_files_from_other_editors_are_read(tmp_path: Path, fakes: Path, before: str) -> None:
     good = yaml.safe_dump(site({"c": fake_model("classes")}, "x.mp4", ["c"]))

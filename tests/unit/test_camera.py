@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.camera import _crop
+from agent.every import Every
 from agent.flow import Mailbox
 from agent.frame import Timestamp
 from agent.uses import Use
@@ -18,7 +19,7 @@ def due(use: Use, at_ns: int) -> bool:
 
 
 def use(every_s: float) -> Use:
-    return Use("u", "m@int8", ("x",), Mailbox(), every_ns=round(every_s * 1e9))
+    return Use("u", "m@int8", ("x",), Mailbox(), every=Every(round(every_s * 1e9)))
 
 
 @pytest.mark.parametrize(("rate", "every_s"), [(30, 0.2), (30, 1.0), (25, 0.5), (10, 0.1), (29.97, 1.0)])

@@ -25,6 +25,7 @@ cameras:
       - {use: ppe, on: people, labels: [person], pad: 0.1, max: 8}
     masks: [[[0, 0], [0.2, 0], [0.2, 0.3], [0, 0.3]]]
   street: {source: {type: file, path: x.mp4, pace: live, loop: true}, models: [people]}
+calibration: {collect: {folder: /var/lib/sightwire/collected, limit: 300, every: 1m}}
 """
 
 
@@ -43,6 +44,12 @@ def test_the_example_of_the_contract_is_understood() -> None:
     assert dock.models[2].on == "people"
     assert settings.cameras["street"].source.lossless is False
     assert settings.models["people"].precision == "int8"
+    assert settings.calibration.collect is not None
+    assert (settings.calibration.collect.limit, settings.calibration.collect.every) == (300, 60.0)
+
+
+def test_no_picture_is_kept_unless_asked() -> None:
+    assert loads(GOOD[: GOOD.index("calibration:")], "site.yaml").calibration.collect is None
 
 
 def test_a_misspelt_key_is_named_with_line_and_nearest_key() -> None:
@@ -83,6 +90,11 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_lines() -> None:
         ("model: helmets, ", "model: helmets, threshold: 2, ", "models.ppe.threshold: input should be less than 1"),
         ("model: helmets, ", "model: helmets, threshold: {hat: 2}, ", "ppe.threshold.hat: input should be less"),
         ("pace: live", "pace: slow", "expected 'lossless' or 'live'"),
+        ("collect: {", "colect: {", "site.yaml:16: calibration.colect: unknown key, did you mean 'collect'?"),
+        ("limit: 300", "limits: 300", "calibration.collect.limits: unknown key, did you mean 'limit'?"),
+        ("limit: 300", "limit: 0", "calibration.collect.limit: input should be greater than 0"),
+        ("every: 1m", "every: often", "calibration.collect.every: expected a duration"),
+        ("folder: /var/lib/sightwire/collected, ", "", "calibration.collect.folder: is missing"),
     ],
 )
 def test_each_mistake_says_what_to_write_instead(old, new, expected) -> None:

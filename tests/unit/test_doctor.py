@@ -664,6 +664,19 @@ def test_results_that_cannot_be_written_are_a_problem(tmp_path: Path) -> None:
     assert found.state == "problem"
 
 
+def test_pictures_that_cannot_be_kept_are_a_problem(tmp_path: Path) -> None:
+    camera = {"source": {"type": "synthetic"}, "models": ["c"]}
+
+    def look(**calibration: Any) -> list[Any]:
+        site = settings_of(models={"c": fake_model("classes")}, cameras={"dock": camera}, calibration=calibration)
+        return list(storage.collected(site))
+
+    (tmp_path / "file").touch()
+    assert look() == []
+    assert states(look(collect={"folder": str(tmp_path / "new")})) == ["ok"]
+    assert states(look(collect={"folder": str(tmp_path / "file")})) == ["problem"]
+
+
 def test_findings_are_json(tmp_path: Path) -> None:
     from agent.commands.doctor import _as_json
 

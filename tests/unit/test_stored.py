@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.errors import PictureError
@@ -26,6 +26,7 @@ def padded(like: np.ndarray, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (rows, columns + 3, *channels), np.uint8)[:, :columns]
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     pixels=st.sampled_from(FORMATS),
     matrix=st.sampled_from(("601", "709")),
@@ -77,6 +78,7 @@ def test_one_whose_facts_were_stripped_is_not_taken_for_a_tall_grey_photo() -> N
         unpack(stripped, "/data/dock-0001.planes.png")
 
 
+@settings(max_examples=60, deadline=None)
 @given(at=st.integers(0, 2**31), how=st.sampled_from(("cut", "flip")), bit=st.integers(0, 7))
 def test_damage_anywhere_is_an_error_with_the_name_of_the_file(at, how, bit) -> None:
     data = bytearray(pack(made("i420", 33, 21)))
