@@ -59,10 +59,15 @@ class Comparison:
         """Whether a loss of the budget can be told from chance on these pictures."""
         return self.resolution <= budget
 
-    def pictures_needed(self, budget: float) -> int:
-        """About how many pictures, of this kind, would resolve a budget over 0: as many as there were, if they do."""
+    def pictures_needed(self, budget: float) -> int | None:
+        """About how many pictures, of this kind, would resolve a budget: as many as there were, if they do.
+
+        None: no number of them resolves a budget of 0.
+        """
         if self.resolves(budget):
             return self.given
+        if budget <= 0:
+            return None
         spread, unseen = self._half**2 * self.pictures, _unseen(self.at_stake)
         # The root of budget**2 = spread / n + (unseen / n)**2.
         needed = (spread + math.hypot(spread, 2 * budget * unseen)) / (2 * budget**2)

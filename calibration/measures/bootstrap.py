@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,13 +12,16 @@ Counts = NDArray[np.int32]
 _SEED = 20
 
 
+@functools.lru_cache(maxsize=2)
 def draws(pictures: int, resamples: int) -> Counts:
     """(pictures, resamples) how often each picture was drawn; the same for the same two numbers."""
     rng = np.random.default_rng(_SEED)
     drawn = np.empty((resamples, pictures), np.int32)
     for row in drawn:
         row[:] = np.bincount(rng.integers(pictures, size=pictures), minlength=pictures)
-    return np.ascontiguousarray(drawn.T)
+    counts = np.ascontiguousarray(drawn.T)
+    counts.flags.writeable = False
+    return counts
 
 
 def interval(losses: NDArray[np.float64]) -> tuple[float, float]:

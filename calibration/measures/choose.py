@@ -52,6 +52,10 @@ def measure_for(
     MissingExtra for AP without pycocotools; ValueError for neither truth nor reference.
     """
     config, labels = task_config(card), card.labels
+    if not samples:
+        raise DatasetError(f"{card.name}: there are no pictures to measure with")
+    if reference is not None and len(reference) != len(samples):
+        raise ValueError(f"{len(reference)} results of {len(samples)} pictures")
     if truth is None:
         if reference is None:
             raise ValueError("a measure needs the truth or a reference")

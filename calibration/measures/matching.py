@@ -59,9 +59,8 @@ def match(objects: Sequence[Boxes], found: Sequence[Detections]) -> list[Matched
         hits.append(hit)
         ignored.append(skip)
     said = np.concatenate([guess.label for guess in guesses])
-    order = np.lexsort(
-        (-np.concatenate([guess.score for guess in guesses]), said)
-    )  # stable: of equal scores the earlier picture's goes first
+    score = np.concatenate([guess.score for guess in guesses])
+    order = np.lexsort((-score, said))  # stable: of equal scores the earlier picture's goes first
     starts, ends = (np.searchsorted(said[order], labels, side) for side in ("left", "right"))
     picture, hit, skip = np.concatenate(pictures), np.concatenate(hits, axis=2), np.concatenate(ignored, axis=2)
     counts = _objects(objects, labels)

@@ -25,10 +25,11 @@ class Annotations:
         if not isinstance(content, Mapping) or not all(isinstance(content.get(part), list) for part in _PARTS):
             raise DatasetError(f"{source}: not a COCO json: wants lists called {', '.join(_PARTS)}")
         self._source, self._rows = source, content["annotations"]
-        self._ids = {
-            self._text("image", index, row, "file_name"): self._id("image", index, row)
-            for index, row in enumerate(content["images"])
-        }
+        self._ids: dict[str, int | str] = {}
+        for index, row in enumerate(content["images"]):
+            name, image = self._text("image", index, row, "file_name"), self._id("image", index, row)
+            if self._ids.setdefault(name, image) != image:
+                raise self._wrong("image", index, f"{quoted(name)} has the id {quoted(image)} here and another above")
         self._names = {
             self._id("category", index, row): self._text("category", index, row, "name")
             for index, row in enumerate(content["categories"])

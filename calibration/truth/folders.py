@@ -9,7 +9,7 @@ from pathlib import Path
 from calibration.errors import DatasetError
 from calibration.pictures import Sample
 from calibration.truth import Classes
-from calibration.truth.names import classes
+from calibration.truth.names import classes, is_label
 
 LABEL_FILES = (".csv", ".json", ".tsv")
 
@@ -20,15 +20,24 @@ def read_folders(root: Path, samples: Sequence[Sample], labels: Sequence[str], p
     return classes(written, samples, labels, str(root), partial)
 
 
+def has_classes(root: Path, labels: Sequence[str]) -> bool:
+    """Whether one of the folders in it has the name of a label. Raises DatasetError."""
+    return any(is_label(path.name, labels) for path in _entries(root) if path.is_dir())
+
+
 def label_file(root: Path) -> Path | None:
     """The one label file that lies in a folder, else None. Raises DatasetError if there are several."""
-    try:
-        found = sorted(p for p in root.iterdir() if p.suffix.lower() in LABEL_FILES and p.is_file())
-    except OSError as error:
-        raise DatasetError(f"{root}: cannot be read ({error.strerror})") from None
+    found = [path for path in _entries(root) if path.suffix.lower() in LABEL_FILES and path.is_file()]
     if len(found) > 1:
         raise DatasetError(f"{root}: has several label files ({', '.join(p.name for p in found)}): give one of them")
     return found[0] if found else None
+
+
+def _entries(root: Path) -> list[Path]:
+    try:
+        return sorted(root.iterdir())
+    except OSError as error:
+        raise DatasetError(f"{root}: cannot be read ({error.strerror})") from None
 
 
 def _files(root: Path) -> Iterator[str]:

@@ -109,6 +109,11 @@ def named(texts: Iterable[str], labels: Sequence[str], source: str) -> dict[str,
     return found
 
 
+def is_label(text: str, labels: Sequence[str]) -> bool:
+    """Whether that may be one of the labels, or the index of one."""
+    return _index(text, len(labels)) is not None or _loosely(text) in map(_loosely, labels)
+
+
 def _another_model(unknown: Sequence[str], some_known: bool, labels: Sequence[str], source: str) -> str:
     if not some_known:
         return f"{source}: labels of another model: it has {some(unknown)}, this model knows {some(labels)}"

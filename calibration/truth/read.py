@@ -11,7 +11,7 @@ from calibration.errors import DatasetError
 from calibration.pictures import Sample
 from calibration.truth import Truth
 from calibration.truth.coco import Annotations
-from calibration.truth.folders import label_file, read_folders
+from calibration.truth.folders import has_classes, label_file, read_folders
 from calibration.truth.table import WANTED, read_table
 
 _KINDS = f"wants a folder per class, a CSV with {WANTED}, or a COCO json"
@@ -28,7 +28,7 @@ def read_truth(
     it is all of them), boxes for a classifier or classes for a detector.
     """
     if path.is_dir():
-        inside = label_file(path)
+        inside = label_file(path) if finds_boxes or not has_classes(path, labels) else None
         if inside is None:
             if finds_boxes:
                 raise DatasetError(f"{path}: a folder per class has no boxes, which this model finds: give a COCO json")

@@ -36,6 +36,7 @@ def scenes(
     ties: bool = False,
     seed: int = 0,
     shake: float = 0.1,
+    kinds: int = len(LABELS),
 ) -> Scenes:
     """Up to `objects` objects a picture, found but for a `shake` of their size, and up to `guesses` wrong detections.
 
@@ -46,7 +47,7 @@ def scenes(
     for _ in range(pictures):
         count = rng.integers(objects + 1)
         truth = _some(rng, count)
-        label = rng.integers(len(LABELS), size=count)
+        label = rng.integers(kinds, size=count)
         if ties:
             truth = truth.round(-1)
         made.objects.append(boxes(truth, label, rng.uniform(size=count) < crowds))
@@ -54,7 +55,7 @@ def scenes(
             near = truth + rng.normal(0, shake, truth.shape) * np.tile(truth[:, 2:] - truth[:, :2], 2)
             wrong = rng.integers(guesses + 1)
             xyxy = np.concatenate([near, _some(rng, wrong)])
-            labels = np.concatenate([label, rng.integers(len(LABELS), size=wrong)])
+            labels = np.concatenate([label, rng.integers(kinds, size=wrong)])
             score = rng.uniform(0.02, 1, count + wrong)
             if ties:
                 xyxy, score = xyxy.round(-1), score.round(1)
