@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _SILENT_S = 15.0
 """A camera that brings no picture for so long is given up; a key frame may take ten seconds."""
 
+_LONGEST_NAME = 100
+"""Letters: names of files end at 255 bytes."""
+
 
 @contextmanager
 def video_frames(path: Path, count: int) -> Iterator[Iterator[tuple[str, Image]]]:
@@ -33,30 +36,32 @@ def video_frames(path: Path, count: int) -> Iterator[Iterator[tuple[str, Image]]
     source = Config(path=path)
     total = max(1, source.frames())
     chosen = min(count, total)
+    name = path.stem.lstrip(".")[:_LONGEST_NAME]
     with source.open(threading.Event(), Intake()) as pictures:
         yield (
-            (f"{path.stem}-{index:06}", image)
+            (f"{name}-{index:06}", image)
             for index, (_, image) in enumerate(pictures)
             if (index + 1) * chosen // total > index * chosen // total
         )
 
 
 @contextmanager
-def camera_frames(text: str, every_s: float, silent_s: float = _SILENT_S) -> Iterator[Iterator[tuple[str, Image]]]:
-    """Frames of a camera, at least `every_s` seconds apart, without end; `text` names it as in a configuration.
+def camera_frames(
+    source: SourceConfig, every_s: float, silent_s: float = _SILENT_S
+) -> Iterator[Iterator[tuple[str, Image]]]:
+    """Frames of a camera, at least `every_s` seconds apart, without end.
 
     Each comes with the time at which it was taken for a name. Raises SourceError where the camera cannot be opened or
     read, and where it brings no picture for `silent_s`; never with credentials.
     """
     from agent.sources import Intake
 
-    source = camera_source(text)
     with _Watch(silent_s) as watch, source.open(watch.stop, Intake()) as pictures:
         yield _each(pictures, every_s, source.label, watch)
 
 
 def camera_source(text: str) -> SourceConfig:
-    """The source that a text stands for. Raises SourceError where it stands for none."""
+    """The source that a text stands for in a configuration. Raises SourceError where it stands for none."""
     from pydantic import ValidationError
 
     from agent.secrets import redact
@@ -81,14 +86,15 @@ def _each(
     pictures: Iterator[tuple[Timestamp, Image]], every_s: float, label: str, watch: _Watch
 ) -> Iterator[tuple[str, Image]]:
     due_ns = None
+    watch.wait_for_it()
     for captured, image in pictures:
-        watch.seen()
         if due_ns is None or captured.monotonic_ns >= due_ns:
             due_ns = captured.monotonic_ns + round(every_s * 1e9)
+            watch.pause()
             yield _stamp(captured.wall_ns), image
-            watch.seen()
+        watch.wait_for_it()
     if watch.stop.is_set():
-        raise SourceError(f"{label}: brings no picture; nothing came for {watch.silent_s:g} s")
+        raise SourceError(f"{label}: the camera has sent no picture for {watch.silent_s:g} s; do others see one?")
 
 
 def _stamp(wall_ns: int) -> str:
@@ -96,12 +102,12 @@ def _stamp(wall_ns: int) -> str:
 
 
 class _Watch:
-    """Sets `stop` when nothing was seen for `silent_s`: sources without a timeout of their own would wait for ever."""
+    """Sets `stop` when a picture is waited for in vain: sources without a timeout of their own would wait for ever."""
 
     def __init__(self, silent_s: float) -> None:
         self.stop, self.silent_s = threading.Event(), silent_s
         self._done = threading.Event()
-        self._last_s = time.monotonic()
+        self._since_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="camera-watch", daemon=True)
 
     def __enter__(self) -> _Watch:
@@ -113,12 +119,17 @@ class _Watch:
         self._done.set()
         self._thread.join()
 
-    def seen(self) -> None:
-        """A picture came, or its reader comes back for the next."""
-        self._last_s = time.monotonic()
+    def wait_for_it(self) -> None:
+        """From now on, the next picture is waited for."""
+        self._since_s = time.monotonic()
+
+    def pause(self) -> None:
+        """A picture is being looked at, for as long as it takes."""
+        self._since_s = None
 
     def _run(self) -> None:
-        while not self._done.wait(max(0.0, self._last_s + self.silent_s - time.monotonic())):
-            if time.monotonic() - self._last_s >= self.silent_s:
+        while not self._done.wait(self.silent_s / 10):
+            since_s = self._since_s
+            if since_s is not None and time.monotonic() - since_s >= self.silent_s:
                 self.stop.set()
                 return

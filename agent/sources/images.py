@@ -11,17 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from agent.errors import SourceError
 from agent.frame import Timestamp
 from agent.sources import Intake, Pictures, SourceConfig
-from agent.sources._cv2 import bgr_image
 from agent.sources._exif import taken_ns
 from agent.sources._recording import Pace, paced
-from engines.picture_files import ENDINGS, decoded
+from engines.errors import PictureError
+from engines.picture_files import ENDINGS, read
+from engines.pixels import Image
 
 _POLL_S = 0.2
 _PATIENCE = 25
@@ -118,11 +119,11 @@ class _Folder:
         self._known = {path: entry for path, entry in self._known.items() if path in found}
         return sorted(ready, key=_natural)
 
-    def _numbered(self, stop: Event) -> Iterator[tuple[int, Any]]:
+    def _numbered(self, stop: Event) -> Iterator[tuple[int, tuple[int, Image]]]:
         for index, what in enumerate(self._read(stop)):
             yield index * self._step_ns, what
 
-    def _read(self, stop: Event) -> Iterator[tuple[int, Any]]:
+    def _read(self, stop: Event) -> Iterator[tuple[int, Image]]:
         """(when it was taken, Unix ns; image)"""
         config = self._config
         while not stop.is_set():
@@ -169,7 +170,7 @@ class _Folder:
             raise SourceError(f"{folder}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
         return found
 
-    def _image(self, path: Path) -> tuple[int, Any] | None:
+    def _image(self, path: Path) -> tuple[int, Image] | None:
         """None: not yet, or never."""
         entry = self._known[path]
         try:
@@ -179,14 +180,15 @@ class _Folder:
         except OSError as error:
             self._skip(path, entry, f"cannot be read: {error.strerror}")
             return None
-        plane = decoded(data)
-        if plane is None:
+        try:
+            image = read(data, str(path))
+        except PictureError:
             if not self._config.watch or entry.looks >= _PATIENCE:
                 self._skip(path, entry, "is damaged, or no image")
             return None
         entry.done = True
-        self._intake.facts["codec"] = path.suffix[1:].lower() or "unknown"
-        return taken_ns(data) or entry.version[0], bgr_image(plane, self._intake)
+        self._intake.facts.update(codec=path.suffix[1:].lower() or "unknown", size="{}x{}".format(*image.size))
+        return taken_ns(data) or entry.version[0], image
 
     def _skip(self, path: Path, entry: _Entry, why: str) -> None:
         entry.done = True

@@ -1,7 +1,7 @@
 """Near duplicates: pictures that show the same, whatever their files are called.
 
 Two pictures are compared as 16x16 means of luma. They are near duplicates if no cell of either is farther than
-`_APART` levels outside what the other has in the 3x3 cells around it: noise, compression, another size, a change of
+`APART` levels outside what the other has in the 3x3 cells around it: noise, compression, another size, a change of
 light by a few levels and movements of less than a sixteenth of the picture do not make a picture a new one. A global
 hash would call all frames of a camera that does not move the same, whoever walks through them.
 """
@@ -23,9 +23,9 @@ from calibration.pictures.sample import Progress, Sample, nobody
 from engines.pixels import Image
 
 _SIDE = 16
-_APART = 12
-"""Levels. Of 639 photographs no two are nearer than three times this, copies of them at half the size or as a poor JPEG
-are nearer than 8 (`scripts/prove ways`)."""
+APART = 12
+"""Levels. Copies of photographs at half the size, as a poor JPEG or with a sensor's noise are within 10, different
+photographs farther apart than 40 (`scripts/prove ways`)."""
 _FLAT = 4
 """Levels between the darkest and the brightest cell of a picture that shows nothing."""
 _KERNEL = np.ones((3, 3), np.uint8)
@@ -72,6 +72,12 @@ def distinct(samples: Sequence[Sample], progress: Progress = nobody) -> Distinct
     return Distinct(tuple(kept), dropped)
 
 
+def apart(one: Image, other: Image) -> int:
+    """How far two pictures are from being the same, in levels; see above."""
+    a, b = (_thumbnail(image) for image in (one, other))
+    return int(max(_outside(a, *_around(b)), _outside(b, *_around(a))))
+
+
 @dataclass
 class _Seen:
     """The thumbnails that were kept, and what they allow: for each cell the least and the most around it."""
@@ -87,33 +93,35 @@ class _Seen:
 
     def add(self, cells: _Cells) -> None:
         """Keep one more."""
-        low, high = _around(cells)
-        for rows, row in ((self.cells, cells), (self.low, low), (self.high, high)):
-            rows[self.count] = row.ravel()
+        for rows, row in zip((self.cells, self.low, self.high), (cells, *_around(cells)), strict=True):
+            rows[self.count] = row
         self.count += 1
 
     def nearest(self, cells: _Cells) -> int | None:
         """Index of the kept one that is nearest among near duplicates, the first of several; None if there is none."""
-        flat = cells.ravel()
-        low, high = (bound.ravel() for bound in _around(cells))
         kept = slice(self.count)
-        outside = np.maximum(flat - self.high[kept], self.low[kept] - flat).max(axis=1, initial=0)
-        candidates = np.flatnonzero(outside <= _APART)  # few: the other direction is looked at for them alone
-        if not len(candidates):
+        levels = _outside(cells, self.low[kept], self.high[kept])
+        near = np.flatnonzero(levels <= APART)  # few: the other direction is looked at for them alone
+        if not len(near):
             return None
-        theirs = self.cells[candidates]
-        back = np.maximum(theirs - high, low - theirs).max(axis=1)
-        apart = np.maximum(outside[candidates], back)
-        best = int(apart.argmin())
-        return int(candidates[best]) if apart[best] <= _APART else None
+        levels = np.maximum(levels[near], _outside(self.cells[near], *_around(cells)))
+        best = int(levels.argmin())
+        return int(near[best]) if levels[best] <= APART else None
+
+
+def _outside(cells: _Cells, low: _Cells, high: _Cells) -> _Cells:
+    """How far the farthest cell is from between `low` and `high`: rows against rows, or one against many."""
+    return cast(_Cells, np.maximum(cells - high, low - cells).max(axis=-1, initial=0))
 
 
 def _around(cells: _Cells) -> tuple[_Cells, _Cells]:
-    return cv2.erode(cells, _KERNEL), cv2.dilate(cells, _KERNEL)
+    """The least and the most of the 3x3 cells around each."""
+    square = cells.reshape(_SIDE, _SIDE)
+    return cv2.erode(square, _KERNEL).ravel(), cv2.dilate(square, _KERNEL).ravel()
 
 
 def _thumbnails(samples: Sequence[Sample], progress: Progress) -> list[_Cells]:
-    """(16, 16) of each. Decoding takes nearly all the time, and lets other threads run."""
+    """(256,) of each. Decoding takes nearly all the time, and lets other threads run."""
     found: list[_Cells] = []
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     try:
@@ -126,13 +134,14 @@ def _thumbnails(samples: Sequence[Sample], progress: Progress) -> list[_Cells]:
 
 
 def _thumbnail(image: Image) -> _Cells:
-    """Means of luma, of the full range."""
+    """(256,) means of luma, of the full range."""
     small = cv2.resize(image.planes[0], (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     if image.format in ("bgr", "rgb"):
         small = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY if image.format == "bgr" else cv2.COLOR_RGB2GRAY)
-    elif image.range == "limited":
-        small = cv2.convertScaleAbs(small, alpha=255 / 219, beta=-16 * 255 / 219)
-    return cast(_Cells, small.astype(np.int16))
+    levels = small.astype(np.float32).ravel()
+    if image.format not in ("bgr", "rgb") and image.range == "limited":
+        levels = (levels - 16) * (255 / 219)
+    return cast(_Cells, np.clip(np.rint(levels), 0, 255).astype(np.int16))
 
 
 def _all(samples: Sequence[Sample]) -> str:

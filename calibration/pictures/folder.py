@@ -18,7 +18,7 @@ from engines.pixels import Image
 
 
 def from_folder(folder: Path, way: Way, progress: Progress = nobody) -> list[Sample]:
-    """All pictures of a folder and of the folders in it, by name; hidden ones are left out.
+    """All pictures of a folder and of the folders in it, links too, by name; hidden ones are left out.
 
     Names are paths within the folder, with slashes. Nothing is decoded yet. Raises DatasetError where there is no such
     folder, no picture in it, or something of it may not be read.
@@ -45,7 +45,9 @@ def sample_of(path: Path, name: str, way: Way) -> Sample:
         digest = sha256_of(path)
     except (OSError, ValueError) as error:  # ValueError: a name that can be none
         raise DatasetError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return Sample(name, digest, partial(_read, path, digest, way))
+    # Bytes of a name that are no UTF-8 could stand neither in a card nor on a page.
+    shown = name.encode(errors="backslashreplace").decode()
+    return Sample(shown, digest, partial(_read, path, digest, way))
 
 
 def read_picture(path: Path) -> Image:
@@ -75,8 +77,13 @@ def _decoded(path: Path, data: bytes) -> Image:
 
 
 def _found(folder: Path) -> Iterable[str]:
-    for parent, folders, files in os.walk(folder, onerror=_refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    walked = set()
+    for parent, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        if (real := Path(parent).resolve()) in walked:
+            folders.clear()  # a link back to where we came from
+            continue
+        walked.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             path = Path(parent, name)
             if not name.startswith(".") and path.suffix.lower() in ENDINGS:

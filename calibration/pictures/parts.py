@@ -52,7 +52,7 @@ def enough(parts: Split, calibration: int, held_out: int) -> None:
     if not short:
         return
     more = max(math.ceil((need - have) / share) if share else need - have for _, have, need, share in short)
-    said = " and ".join(f"{have} {use}, {need} must: {need - have} are missing" for use, have, need, _ in short)
+    said = " and ".join(f"{have} {use} instead of {need}, {need - have} missing" for use, have, need, _ in short)
     raise TooFewPictures(f"too few different pictures: {said}; add about {more} that differ from these")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -52,6 +53,22 @@ def test_pictures_of_a_folder_and_of_the_folders_in_it_are_found_by_suffix(tmp_p
     assert named(from_folder(tmp_path, "bgr")) == ["000.jpg", "001.jpg", "LOUD.JPEG", "b/deep/000.jpg"]
 
 
+def test_linked_folders_are_looked_into_once(tmp_path: Path) -> None:
+    write_photos(tmp_path / "elsewhere", 1)
+    write_photos(tmp_path / "set" / "cat", 1, first=1)
+    (tmp_path / "set" / "dog").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "cat" / "again").symlink_to(tmp_path / "set")
+    assert named(from_folder(tmp_path / "set", "bgr")) == ["cat/001.jpg", "dog/000.jpg"]
+
+
+def test_a_name_that_is_no_text_becomes_one(tmp_path: Path) -> None:
+    (path,) = write_photos(tmp_path, 1)
+    path.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg"))
+    (sample,) = from_folder(tmp_path, "bgr")
+    assert sample.name == "caf\\udce9.jpg"
+    assert sample.read().size == (320, 240)
+
+
 def test_a_picture_is_what_is_in_its_file(tmp_path: Path) -> None:
     write_photos(tmp_path, 2)
     shutil.copy(tmp_path / "000.jpg", tmp_path / "zzz.jpg")
@@ -62,18 +79,20 @@ def test_a_picture_is_what_is_in_its_file(tmp_path: Path) -> None:
 
 
 def test_photos_come_as_the_agent_itself_reads_them(tmp_path: Path) -> None:
-    """EXIF's orientation is applied, transparency dropped, 16 bits become 8."""
+    """EXIF's orientation is applied, transparency dropped, 16 bits become 8; stored pictures keep their planes."""
     bgr = photo(7, 90, 60)
     (tmp_path / "1.jpg").write_bytes(exif(jpeg(bgr), orientation=6))
     cv2.imwrite(str(tmp_path / "2.png"), np.dstack([bgr, bgr[:, :, 0]]))
     cv2.imwrite(str(tmp_path / "3.png"), bgr[:, :, 1].astype(np.uint16) * 257)
+    (tmp_path / "4.planes.png").write_bytes(pack(image_from(bgr, "i420", "709", "limited")))
     with images.Config(path=tmp_path).open(threading.Event(), Intake()) as pictures:
         agents = [image for _, image in pictures]
-    ours = [sample.read() for sample in from_folder(tmp_path, "bgr")]
-    assert [image.size for image in ours] == [(60, 90), (90, 60), (90, 60)]
+    photos, stored = from_folder(tmp_path, "bgr")[:3], from_folder(tmp_path, "i420")[3]
+    ours = [sample.read() for sample in (*photos, stored)]
+    assert [image.size for image in ours] == [(60, 90), (90, 60), (90, 60), (90, 60)]
     for mine, theirs in zip(ours, agents, strict=True):
         assert (mine.format, mine.matrix, mine.range) == (theirs.format, theirs.matrix, theirs.range)
-        np.testing.assert_array_equal(mine.planes[0], theirs.planes[0])
+        assert all(np.array_equal(a, b) for a, b in zip(mine.planes, theirs.planes, strict=True))
 
 
 def test_chosen_files_of_a_folder_come_in_the_order_they_were_named(tmp_path: Path) -> None:
@@ -280,10 +299,10 @@ def test_too_few_pictures_is_an_error_with_their_number() -> None:
     with pytest.raises(TooFewPictures) as caught:
         enough(parts, calibration=100, held_out=100)
     assert str(caught.value) == (
-        "too few different pictures: 63 calibrate, 100 must: 37 are missing and 80 are held out, 100 must: "
-        "20 are missing; add about 74 that differ from these"
+        "too few different pictures: 63 calibrate instead of 100, 37 missing and 80 are held out instead of 100, "
+        "20 missing; add about 74 that differ from these"
     )
-    with pytest.raises(TooFewPictures, match=r": 63 calibrate, 64 must: 1 are missing; add about 2 "):
+    with pytest.raises(TooFewPictures, match=r": 63 calibrate instead of 64, 1 missing; add about 2 "):
         enough(parts, calibration=64, held_out=80)
 
 
