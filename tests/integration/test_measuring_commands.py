@@ -179,7 +179,9 @@ def test_one_model_on_two_backends(pictures: Path) -> None:
 
 def test_the_page_shows_the_worst_pictures(pictures: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    found = answer("compare", "tiny@fp32", "other", "--images", pictures, "--out", page)
+    status, out, err = sightwire("compare", "tiny@fp32", "other", "--images", pictures, "--out", page, "--json")
+    assert (status, err) == (0, f"page written to {page}\n")
+    found = json.loads(out)
     text = page.read_text(encoding="utf-8")
     assert found["worst"][0]["picture"] in text
     assert "data:image/jpeg" in text
@@ -201,12 +203,12 @@ def test_pixels_as_a_video_decoder_has_them_change_little(pictures: Path) -> Non
 
 def test_a_real_detector_on_frames_of_a_video(real_models: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTWIRE_MODELS", str(real_models.root))
-    asked = ("person-ssdlite@fp32", "person-ssdlite@int8", "--video", street_video(real_models), "--samples", "5")
+    asked = ("person-ssdlite@fp32", "person-ssdlite@int8", "--video", street_video(real_models), "--samples", "12")
     found = answer("compare", *asked)
     assert found["metric"] == "AP .50:.95 against person-ssdlite@fp32's own detections"
     assert found["a_points"] == pytest.approx(100, abs=0.01)
     assert 0 < found["b_points"] < 100
-    assert 0 < found["set"]["pictures"] <= 5
+    assert 0 < found["set"]["pictures"] <= 12
     assert found["worst"][0]["picture"].startswith("street-")
     assert "person" in found["worst"][0]["fp32"]
 
