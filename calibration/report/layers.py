@@ -140,7 +140,7 @@ def _words(index: int, layer: Layer) -> list[str]:
     kind = f"{'depthwise ' if layer.depthwise else ''}{layer.operator}"
     state = "INT8" if layer.precision == "int8" else f"float: {shortened(layer.reason or 'no reason given', 70)}"
     return [
-        f"{index + 1}. {shortened(layer.name, 76)} · {kind} · {macs(layer.macs)} MACs",
+        f"{index + 1}. {shortened(layer.name, 64)} · {kind} · {macs(layer.macs)} MACs",
         f"output {_exact(layer.signal_to_noise_db)} · alone in INT8 {_exact(layer.alone_db)} · {state}",
     ]
 

@@ -5,11 +5,11 @@ It loads nothing and runs nothing: its policy (CSP) forbids both, whatever names
 
 from __future__ import annotations
 
-import json
+import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calibration.errors import MissingExtra
 from calibration.proof import Layer, Point, Proof, Worst
@@ -19,6 +19,9 @@ from calibration.report.side_by_side import Shown, SideBySide, show
 from calibration.report.svg import Drawn, breakable
 from calibration.report.verdict import Culprit, Scores, Verdict, by_sensitivity, culprits, verdict
 from calibration.report.words import count, decibels, interval, macs, milliseconds, number, points, share
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _WIDE, _NARROW = 940.0, 360.0
 _PICTURES = 16
@@ -116,7 +119,6 @@ class Page:
     provenance: Sequence[tuple[str, str]]
     source: str
     json: str
-    nav: Sequence[tuple[str, str]] = field(default=())
 
 
 def page_of(made: Proof | Compared, pairs: Sequence[SideBySide]) -> Page:
@@ -129,7 +131,8 @@ def page_of(made: Proof | Compared, pairs: Sequence[SideBySide]) -> Page:
             gauge=_gauge(scores), refusal=_refusal(made), speed=_speed(made),
             details=_details(scores.details), candidates=_candidates(made), layers=_layers(made.layers),
             classes=_classes(scores.details), pictures=_pictures(pairs, made.worst, scores.names),
-            data=_data(made), provenance=_provenance(made), source=made.data.source, json=_json(made),
+            data=_data(made), provenance=_provenance(made), source=made.data.source,
+            json=made.model_dump_json(by_alias=True, indent=1),
         )  # fmt: skip
     return Page(
         title=f"{made.b.name} against {made.a.name}", subtitle="Comparison", names=scores.names, verdict=said,
@@ -142,12 +145,17 @@ def page_of(made: Proof | Compared, pairs: Sequence[SideBySide]) -> Page:
             *((f"{side.name}, sha256", side.sha256) for side in (made.a, made.b)),
             *made.versions.items(),
         ],
-        source=made.source, json=_json(made),
+        source=made.source, json=made.model_dump_json(by_alias=True, indent=1),
     )  # fmt: skip
 
 
 def render(page: Page) -> str:
     """HTML of the page. Raises MissingExtra without jinja2."""
+    return _template().render(page=page) + "\n"
+
+
+@functools.cache
+def _template() -> Template:
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError:
@@ -155,13 +163,8 @@ def render(page: Page) -> str:
     here = Path(__file__).parent
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["breakable"] = breakable
-    template = environment.from_string((here / "page.html").read_text(encoding="utf-8"))
-    style = Drawn((here / "page.css").read_text(encoding="utf-8"))
-    return template.render(page=page, style=style) + "\n"
-
-
-def _json(made: Proof | Compared) -> str:
-    return json.dumps(made.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False)
+    environment.globals["style"] = Drawn((here / "page.css").read_text(encoding="utf-8"))
+    return environment.from_string((here / "page.html").read_text(encoding="utf-8"))
 
 
 def _gauge(scores: Scores) -> Drawing | None:
@@ -199,7 +202,7 @@ def _turns(compared: Compared) -> Speeds | None:
     if a.ms is None or b.ms is None:
         return None
     return Speeds(
-        _ratio(b.name, a.name, a.ms / b.ms), _times([(a.name, a.ms, "float"), (b.name, b.ms, "int8")]), compared.device
+        _ratio(b.name, a.name, a.ms / b.ms), _times([(a.name, a.ms, "int8"), (b.name, b.ms, "int8")]), compared.device
     )
 
 

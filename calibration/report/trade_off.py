@@ -34,7 +34,9 @@ _SHAPES: tuple[tuple[tuple[float, float], ...], ...] = (
     ((-6, -2), (-2, -2), (-2, -6), (2, -6), (2, -2), (6, -2), (6, 2), (2, 2), (2, 6), (-2, 6), (-2, 2), (-6, 2)),
 )
 """Corners round the middle; methods beyond these share a circle of their own colour."""
-_LEFT, _RIGHT, _TOP = 52.0, 14.0, 56.0
+_LEFT, _RIGHT = 52.0, 14.0
+_PHONE = 500.0
+"""Drawings below this width are for phones: what a mark says takes three lines there, from the left."""
 _HIGH, _GAP = 170.0, 40.0
 _OFF_SCALE = 3
 """Losses above so many budgets are drawn at the edge: beside a loss of 28 a budget of .5 cannot be seen."""
@@ -76,11 +78,13 @@ class _Chart:
     def __init__(self, candidates: Sequence[Point], total_macs: int, budget: float, width: float) -> None:
         self._points, self._total, self._budget = candidates, total_macs, budget
         self._width, self._right = width, width - _RIGHT
+        self._narrow = width < _PHONE
+        self._top = 72.0 if self._narrow else 56.0
         self._styles = _styles(candidates)
         most = max((self._share(point) for point in candidates), default=0.0)
         self._x = Axis(0.0, max(most * 1.06, 1e-6) if most else 1.0, _LEFT + 8, self._right)
         self._loss = self._loss_axis()
-        top = _TOP if self._loss is None else _TOP + _HIGH + _GAP
+        top = self._top if self._loss is None else self._top + _HIGH + _GAP
         low, high = span([point.output_db for point in candidates])
         pad = (high - low) * 0.1
         self._db = Axis(low - pad, high + pad, top + _HIGH, top)
@@ -90,22 +94,22 @@ class _Chart:
         return 100 * point.float_macs / self._total if self._total > 0 else point.float_macs / 1e6
 
     def _loss_axis(self) -> Axis | None:
-        measured = [point for point in self._points if point.loss is not None]
+        measured = [point for point in self._points if _loss(point) is not None]
         if not measured:
             return None
-        ends = [end for point in measured for end in (point.interval or (point.loss or 0.0,)) if math.isfinite(end)]
-        chosen = [end for point in measured if point.chosen for end in (point.loss or 0.0, *(point.interval or ()))]
-        limit = max([_OFF_SCALE * self._budget, *(end for end in chosen if math.isfinite(end))])
-        low, high = span([min([0.0, *ends]), min(max([0.0, *ends]), limit)], self._budget)
+        ends = [end for point in measured for end in _ends(point)]
+        chosen = [end for point in measured if point.chosen for end in _ends(point)]
+        limit = max(_OFF_SCALE * self._budget, *chosen, 0.0) or max(ends)
+        low, high = span([min(0.0, max(min(ends), -limit)), min(max(ends), limit)], self._budget)
         pad = (high - low) * 0.08
-        return Axis(max(low, -limit) - pad, high + pad, _TOP + _HIGH, _TOP)
+        return Axis(low - pad, high + pad, self._top + _HIGH, self._top)
 
     def drawn(self) -> Drawn:
         parts = [hint(_LEFT), *self._frame()]
         order = sorted(self._points, key=lambda point: point.chosen)  # the chosen one on top
         parts += [self._mark(point) for point in order]
         bottom = self._db.start
-        for tick in ticks(self._x.low, self._x.high, 5 if self._width < 500 else 8):
+        for tick in ticks(self._x.low, self._x.high, 5 if self._narrow else 8):
             parts.append(text(self._x(tick), bottom + 17, tick_text(tick, self._x.low, self._x.high), "tick", "middle"))
         unit = "% of multiplications left in float" if self._total > 0 else "million multiplications left in float"
         parts.append(text(self._right, bottom + 35, unit, "axis", "end"))
@@ -144,12 +148,12 @@ class _Chart:
         x, style = self._x(self._share(point)), self._styles[point.method]
         parts: list[Drawn] = []
         places = []
-        if self._loss is not None and point.loss is not None:
-            y = self._loss(point.loss)
-            if point.interval is not None:
-                parts.append(line(x, self._loss(point.interval[0]), x, self._loss(point.interval[1]), "whisker"))
+        loss = _loss(point)
+        if self._loss is not None and loss is not None:
+            y, ends = self._loss(loss), _ends(point)
+            parts.append(line(x, self._loss(min(ends)), x, self._loss(max(ends)), "whisker"))
             places.append(y)
-            if point.loss > self._loss.high:
+            if loss > self._loss.high:
                 parts.append(text(x + 7, y + 5, "↑", "off"))
         if not math.isnan(point.output_db):
             places.append(self._db(point.output_db))
@@ -161,11 +165,11 @@ class _Chart:
         if point.chosen and places:
             side = "end" if x > self._width * 0.7 else "start"
             parts.append(text(x - 14 if side == "end" else x + 14, places[0] + 4, "chosen", "chosen-name", side))
-        parts.append(told(x, self._width, self._words(point)))
+        parts.append(told(8.0 if self._narrow else x, self._width, self._words(point)))
         return mark(*parts)
 
     def _words(self, point: Point) -> list[str]:
-        room = 100 if self._width > 500 else 50
+        room = 50 if self._narrow else 100
         loss = "loss not measured"
         if point.loss is not None:
             loss = f"loss {number(point.loss, 3)}"
@@ -176,7 +180,7 @@ class _Chart:
             f"{count(len(point.kept_float), 'layer')} in float, {self._told_share(point)} · "
             f"{decibels(point.output_db)} · {loss}",
         ]
-        return said if self._width > 500 else [said[0], *said[1].split(" · ", 1)]
+        return [said[0], *said[1].split(" · ", 1)] if self._narrow else said
 
     def _told_share(self, point: Point) -> str:
         if self._total <= 0:
@@ -192,6 +196,16 @@ class _Chart:
         if not any(point.chosen for point in self._points):
             said += " None was chosen."
         return said
+
+
+def _loss(point: Point) -> float | None:
+    """The loss where it was measured and is a number."""
+    return point.loss if point.loss is not None and math.isfinite(point.loss) else None
+
+
+def _ends(point: Point) -> list[float]:
+    """The loss and the ends of its interval: those that are numbers."""
+    return [value for value in (point.loss, *(point.interval or ())) if value is not None and math.isfinite(value)]
 
 
 def _shape(style: int, x: float, y: float) -> Drawn:

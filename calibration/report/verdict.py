@@ -89,8 +89,9 @@ def _change(loss: float) -> str:
 def _sentence(scores: Scores) -> str:
     first, second = scores.names
     budget = "" if scores.budget is None else f" The budget is {points(scores.budget)} points."
+    metric = scores.metric[:1].upper() + scores.metric[1:]
     return (
-        f"{scores.metric}: {first} {points(scores.a)}, {second} {points(scores.b)}. {second} {_change(scores.loss)} "
+        f"{metric}: {first} {points(scores.a)}, {second} {points(scores.b)}. {second} {_change(scores.loss)} "
         f"(95 % interval of the loss {interval(scores.interval)}), measured on {count(scores.pictures, scores.kind)}."
         f"{budget}"
     )
@@ -102,7 +103,9 @@ def _certainty(scores: Scores) -> str | None:
     half = (scores.interval[1] - scores.interval[0]) / 2
     chance = f"chance alone moves the loss by ±{points(half)} points"
     if scores.resolved:
-        return f"The set is large enough to tell a loss of the budget from chance: {chance}."
+        beyond = scores.inside and scores.interval[1] > scores.budget
+        more = " Yet the interval ends above the budget: the true loss may be outside." if beyond else ""
+        return f"The set is large enough to tell a loss of the budget from chance: {chance}.{more}"
     # The interval shrinks with the square root of the pictures.
     if half > scores.budget > 0 and math.isfinite(half):
         needed = math.ceil(scores.pictures * (half / scores.budget) ** 2 / 10) * 10

@@ -28,7 +28,7 @@ from onnx import numpy_helper
 from agent import __version__
 from calibration.proof import Data, Layer, Measured, Point, Proof, Set, Speed, Worst
 from calibration.report import SideBySide, write_report
-from calibration.report.side_by_side import matches
+from calibration.report.matching import matches
 from calibration.truth import Boxes
 from engines.backends.openvino import Config
 from engines.card import Card, model_file
@@ -264,10 +264,7 @@ def prove(subject: Subject, source: str, right: dict[str, Boxes | int], out: Pat
         for i in order
     ]  # fmt: skip
     digests = [sha256(image.planes[0].tobytes()).hexdigest() for image in subject.images]
-    sets = [
-        Set(pictures=len(part), hash=sha256("".join(sorted(part)).encode()).hexdigest())
-        for part in (digests[:PROBES], digests[PROBES:])
-    ]
+    held_out = digests[PROBES:]
     detects = isinstance(fp32_results[0], Detections)
     proof = Proof(
         model=subject.card.name,
@@ -277,11 +274,13 @@ def prove(subject: Subject, source: str, right: dict[str, Boxes | int], out: Pat
         method=subject.table.method,
         data=Data(
             source=source, way="bgr", found=len(digests), duplicates=len(digests) - len(set(digests)),
-            calibration=sets[0], held_out=sets[1], labelled=bool(right),
+            calibration=Set(pictures=subject.table.pictures, hash=subject.table.calibration_set),
+            held_out=Set(pictures=len(held_out), hash=sha256("".join(sorted(held_out)).encode()).hexdigest()),
+            labelled=bool(right),
         ),
         measured=Measured(
             metric="F1 of boxes against FP32's own" if detects else "agreement of the best class with FP32",
-            fp32=100.0, int8=100.0 - loss, loss=loss, interval=interval, pictures=sets[1].pictures, budget=BUDGET,
+            fp32=100.0, int8=100.0 - loss, loss=loss, interval=interval, pictures=len(held_out), budget=BUDGET,
             inside=loss <= BUDGET, resolved=(interval[1] - interval[0]) / 2 <= BUDGET,
         ),
         layers=tuple(layers),

@@ -16,7 +16,9 @@ import pytest
 from calibration.errors import CalibrationError, MissingExtra
 from calibration.proof import Data, Layer, Measured, Point, Proof, Set, Speed, Worst
 from calibration.report import Compared, Side, SideBySide, write_comparison, write_report
-from calibration.report.side_by_side import jpeg, matches, show
+from calibration.report.matching import matches
+from calibration.report.page import _template
+from calibration.report.side_by_side import jpeg, show
 from calibration.report.svg import ticks
 from calibration.report.verdict import Scores, culprits, verdict
 from calibration.truth import Boxes
@@ -256,6 +258,20 @@ def test_layers_that_were_not_measured(tmp_path: Path) -> None:
     assert "not measured" in Page(alone).text
 
 
+def test_candidates_whose_figures_are_no_numbers(tmp_path: Path) -> None:
+    """Of a network that overflowed; and no budget to speak of."""
+    common: dict[str, Any] = {"method": "mse", "kept_float": (), "float_macs": 0}
+    points = (
+        Point(**common, output_db=math.nan, loss=math.nan, interval=(math.nan, math.nan), chosen=True),
+        Point(**common, output_db=-math.inf, loss=math.inf),
+        Point(**common, output_db=math.inf, loss=2.0),
+    )
+    bad = measured(int8=math.nan, loss=math.nan, interval=(math.nan, math.nan), budget=0.0, inside=False)
+    for some in (points, points[:1]):
+        text = written(proof(trade_off=some, layers=(), measured=bad), [], tmp_path)
+        assert not re.search(r"\b(nan|inf|infinity)\b", text, re.IGNORECASE)
+
+
 def test_three_hundred_layers_and_candidates(tmp_path: Path) -> None:
     """Every one has a mark and a row, and the page stays under a megabyte."""
     layers = tuple(layer(index) for index in range(300))
@@ -309,6 +325,14 @@ def test_a_set_that_is_too_small_says_how_large_would_do() -> None:
     assert said.certainty is not None
     assert "chance alone moves the loss by ±4.50 points" in said.certainty
     assert "About 180 held-out pictures would do." in said.certainty
+
+
+def test_an_interval_that_ends_outside_the_budget_is_said_to(tmp_path: Path) -> None:
+    """The loss is inside, and the set resolves the budget, yet the true loss may be larger."""
+    said = verdict(Scores.of(proof(measured=measured(loss=1.0, interval=(0.2, 1.8)))))
+    assert said.state == "inside"
+    assert "the true loss may be outside" in str(said.certainty)
+    assert "outside" not in str(verdict(Scores.of(proof())).certainty)
 
 
 def test_a_gain_is_said_to_be_one() -> None:
@@ -450,6 +474,7 @@ def test_a_folder_that_is_not_there_is_a_line(tmp_path: Path) -> None:
 def test_without_jinja2_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is part of the calibrate extra."""
     monkeypatch.setitem(sys.modules, "jinja2", None)
+    _template.cache_clear()
     with pytest.raises(MissingExtra, match=r"sightwire\[calibrate\]"):
         write_report(proof(), [], tmp_path / "report.html")
 
