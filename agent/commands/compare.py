@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from agent.commands import fail
-from agent.commands._measuring import answered, bars, pictures
+from agent.commands._measuring import answered, bars, counted, pictures
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -103,8 +103,6 @@ def _figures(compared: Compared) -> Table:
     """Metric, its details, worst classes, time."""
     from rich.table import Table
 
-    from calibration.report.words import count
-
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     for column in ("A", "B", "B loses"):
@@ -118,8 +116,7 @@ def _figures(compared: Compared) -> Table:
         elif isinstance(value, int | float):
             table.add_row(name, "", f"{value:.2f}" if isinstance(value, float) else str(value))
     for row in compared.details.get("worst classes", ())[:_NAMED]:
-        counted = next((count(row[f"{thing}s"], thing) for thing in ("picture", "object") if f"{thing}s" in row), "")
-        _row(table, f"  {row['label']}", row["a"], row["b"], counted)
+        _row(table, f"  {row['label']}", row["a"], row["b"], counted(row))
     if compared.a.ms is not None and compared.b.ms is not None:
         faster = f"{compared.a.ms / compared.b.ms:.2f} times as fast, one thread, {compared.device}"
         table.add_row("ms a picture", f"{compared.a.ms:.2f}", f"{compared.b.ms:.2f}", "", faster)
