@@ -131,6 +131,7 @@ def test_real_photos_are_nearly_the_same_tensors_in_both_ways() -> None:
         assert all(apart(bgr.read(), i420.read(), into) <= 2 for into in FITS), path
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
     st.sampled_from(["i420", "nv12", "gray"]),
@@ -148,6 +149,7 @@ def test_what_a_decoder_delivers_keeps_every_byte_of_its_planes_as_i420(size, pi
         assert image is delivered
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.tuples(st.integers(1, 60), st.integers(1, 60)), st.sampled_from(["bgr", "rgb"]))
 def test_to_i420_a_photo_goes_by_the_standard(size, pixels) -> None:
     """BT.601, limited range, chroma by means of 2x2: within a level of the formula in floating point."""

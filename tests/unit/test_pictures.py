@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.sources import Intake, images
@@ -263,6 +263,7 @@ digests = st.lists(st.integers(0, 2**64).map(lambda n: hashlib.sha256(str(n).enc
 shares = st.floats(0, 1)
 
 
+@settings(max_examples=40, deadline=None)
 @given(digests, digests, shares, st.randoms())
 def test_a_picture_stays_on_its_side_whatever_comes_along(some, more, share, random) -> None:
     before = split(made(some), share)
