@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from engines.base import Ticket
 from engines.card import Card, Precision
 from engines.errors import EngineError
 from engines.model import Model, open_model, task_config
-from engines.pixels import Geometry, Picture
+from engines.pixels import Geometry, Image, Picture
 from engines.results import Result
 
 Stages = Callable[[str], Progress]
@@ -74,7 +76,7 @@ def open_to_measure(
 def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = nobody) -> list[Result]:
     """One result for each sample, in their order.
 
-    As many batches are under way as the engine allows: the next pictures are read and prepared meanwhile.
+    As many batches are under way as the engine allows; pictures are read ahead of it, on as many threads as there are.
     Raises DatasetError for a picture that cannot be read, EngineError, both naming the picture.
     """
     results: list[Result] = []
@@ -91,17 +93,18 @@ def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = nobod
         progress(len(results), len(samples))
 
     try:
-        for first in range(0, len(samples), model.engine.max_batch):
-            batch = samples[first : first + model.engine.max_batch]
-            pictures = [Picture(sample.read()) for sample in batch]
-            if len(flights) == model.engine.depth:
-                land()
-            try:
-                geometries = [model.geometry(picture.image, picture.region) for picture in pictures]
-                ticket = model.engine.submit(model.engine.prepare(pictures, geometries))
-            except EngineError as error:
-                raise type(error)(f"{batch[0].name}: {error}") from None
-            flights.append((ticket, geometries, batch[0].name))
+        with contextlib.closing(_read_ahead(samples)) as images:
+            for first in range(0, len(samples), model.engine.max_batch):
+                name = samples[first].name
+                pictures = [Picture(image) for image in islice(images, model.engine.max_batch)]
+                if len(flights) == model.engine.depth:
+                    land()
+                try:
+                    geometries = [model.geometry(picture.image, picture.region) for picture in pictures]
+                    ticket = model.engine.submit(model.engine.prepare(pictures, geometries))
+                except EngineError as error:
+                    raise type(error)(f"{name}: {error}") from None
+                flights.append((ticket, geometries, name))
         while flights:
             land()
     finally:  # after a failure: the engine's slots are free again for its next user
@@ -110,6 +113,19 @@ def evaluate(model: Model, samples: Sequence[Sample], progress: Progress = nobod
                 ticket.result()
             ticket.release()
     return results
+
+
+def _read_ahead(samples: Sequence[Sample]) -> Generator[Image, None, None]:
+    """The samples' pictures in order, no more of them in memory than the threads need to be busy."""
+    threads = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
+        waiting: deque[Future[Image]] = deque()
+        for sample in samples:
+            waiting.append(pool.submit(sample.read))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def engine_in_words(model: Model) -> str:

@@ -13,7 +13,7 @@ from calibration.pictures.sample import nobody
 from engines.model import Model
 from engines.pixels import Picture
 
-ROUNDS = 100
+ROUNDS = 60
 _WARM_UP = 5
 _FEWEST = 15
 

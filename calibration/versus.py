@@ -144,7 +144,8 @@ def versus(
 
 def labels_of_both(a: Choice, b: Choice) -> tuple[str, ...]:
     """Raise CalibrationError for two that are the same, that do different things, or that have no label in common."""
-    if (a.card.files[a.precision].sha256, a.backend) == (b.card.files[b.precision].sha256, b.backend):
+    same = [(of.card.files[of.precision].sha256, of.card.input, of.card.task, of.backend) for of in (a, b)]
+    if same[0] == same[1]:
         raise CalibrationError(f"{a.name} and {b.name} are the same file on the same backend: nothing to compare")
     does = ["finds boxes" if task_config(choice.card).finds_boxes else "tells classes" for choice in (a, b)]
     if does[0] != does[1]:

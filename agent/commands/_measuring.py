@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.commands import fail
 from agent.errors import AgentError
@@ -30,8 +30,6 @@ def answered() -> Iterator[None]:
         yield
     except (AgentError, CalibrationError, EngineError) as error:
         fail(error)
-    except OSError as error:  # no room for the frames of a video, say
-        fail(f"{error.filename or 'the disk'}: {error.strerror or error}")
     except KeyboardInterrupt:
         fail("interrupted", EX_INTERRUPTED)
 
@@ -81,7 +79,25 @@ def pictures(
         from agent.commands._pictures import video_frames
 
         limit = frames or FRAMES
-        with tempfile.TemporaryDirectory(prefix="sightwire-") as folder:
+        with _room() as folder:
             with video_frames(video, limit) as found:
-                stored = from_frames(found, Path(folder), way, limit, stages("reading frames"))
+                stored = from_frames(found, folder, way, limit, stages("reading frames"))
             yield list(distinct(stored, stages("looking for repeated frames")).kept)
+
+
+@contextmanager
+def _room() -> Iterator[Path]:
+    """A folder for frames, for a while. Raises CalibrationError."""
+    try:
+        room = tempfile.TemporaryDirectory(prefix="sightwire-")
+    except OSError as error:
+        raise CalibrationError(f"no room for frames: {error.strerror}; set TMPDIR to a folder that has some") from None
+    with room as folder:
+        yield Path(folder)
+
+
+def counted(row: Mapping[str, Any]) -> str:
+    """How many pictures or objects a class has, of a row of `worst classes`."""
+    from calibration.report.words import count
+
+    return next((count(row[f"{thing}s"], thing) for thing in ("picture", "object") if f"{thing}s" in row), "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from agent.commands import fail
-from agent.commands._measuring import answered, bars, pictures
+from agent.commands._measuring import answered, bars, counted, pictures
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,6 +51,7 @@ def compare(
     """
     with answered():
         from agent.commands._engine import choose
+        from calibration.report import write_comparison
         from calibration.versus import labels_of_both, versus
         from engines.store import ModelStore, default_root
 
@@ -62,20 +63,20 @@ def compare(
         with bars() as stages, pictures(images, video, samples, way, stages) as found:
             source = str(images or video)
             seen = versus(*choices, found, source, truth=labels, most=samples, budget=budget, stages=stages)
-            if out is not None:
-                from calibration.report import write_comparison
-
-                write_comparison(seen.compared, seen.side_by_side(), out)
-    compared = seen.compared
-    if as_json:
-        typer.echo(compared.model_dump_json(by_alias=True, indent=2))
-    else:
-        _print(seen, out)
+            worst = [] if out is None else seen.side_by_side()
+        compared = seen.compared
+        if as_json:
+            typer.echo(compared.model_dump_json(by_alias=True, indent=2))
+        else:
+            _print(seen)
+        if out is not None:  # last: a page that cannot be written costs no figure
+            write_comparison(compared, worst, out)
+            typer.echo(f"page written to {out}", err=True)
     if compared.inside is False:
         fail(f"{b} loses {compared.loss:.2f} points of {compared.metric} against {a}, more than --budget {budget:g}")
 
 
-def _print(seen: Versus, out: Path | None) -> None:
+def _print(seen: Versus) -> None:
     from rich.console import Console
 
     from calibration.report.verdict import Scores, verdict
@@ -96,15 +97,11 @@ def _print(seen: Versus, out: Path | None) -> None:
             console.print(line, soft_wrap=True)
     for worst in compared.worst[:_NAMED]:
         console.print(f"  {worst.picture}  A: {worst.fp32}  B: {worst.int8}", soft_wrap=True)
-    if out is not None:
-        console.print(f"page written to {out}", soft_wrap=True)
 
 
 def _figures(compared: Compared) -> Table:
     """Metric, its details, worst classes, time."""
     from rich.table import Table
-
-    from calibration.report.words import count
 
     table = Table(box=None, pad_edge=False)
     table.add_column("")
@@ -119,8 +116,7 @@ def _figures(compared: Compared) -> Table:
         elif isinstance(value, int | float):
             table.add_row(name, "", f"{value:.2f}" if isinstance(value, float) else str(value))
     for row in compared.details.get("worst classes", ())[:_NAMED]:
-        counted = next((count(row[f"{thing}s"], thing) for thing in ("picture", "object") if f"{thing}s" in row), "")
-        _row(table, f"  {row['label']}", row["a"], row["b"], counted)
+        _row(table, f"  {row['label']}", row["a"], row["b"], counted(row))
     if compared.a.ms is not None and compared.b.ms is not None:
         faster = f"{compared.a.ms / compared.b.ms:.2f} times as fast, one thread, {compared.device}"
         table.add_row("ms a picture", f"{compared.a.ms:.2f}", f"{compared.b.ms:.2f}", "", faster)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from agent.commands._measuring import answered, bars, pictures
+from agent.commands._measuring import answered, bars, counted, pictures
 
 if TYPE_CHECKING:
     from calibration.scoring import Scored
@@ -71,7 +71,6 @@ def _print(result: Scored) -> None:
     for name, points in result.details.items():
         table.add_row(name, f"{points:.2f}")
     for row in result.worst_classes[:_NAMED]:
-        counted = next((count(row[f"{thing}s"], thing) for thing in ("picture", "object") if f"{thing}s" in row), "")
-        table.add_row(f"  {row['label']}", f"{row['points']:.2f}", counted)
+        table.add_row(f"  {row['label']}", f"{row['points']:.2f}", counted(row))
     table.add_row("pictures a second", f"{result.per_second:.1f}", "from file to result, all threads")
     console.print(table)

@@ -152,27 +152,22 @@ def test_a_budget_decides_the_exit_status(pictures: Path, right: dict[str, str],
     assert "top-1" in out
     assert err.startswith("sightwire: other loses ")
     assert err.endswith("points of top-1 against tiny@fp32, more than --budget 1\n")
-    status, out, _ = sightwire(*asked, "--budget", "1", "--json")
-    assert (status, json.loads(out)["inside"]) == (1, False)
-    assert sightwire(*asked, "--budget", "100")[0] == 0
+    assert answer(*asked, "--budget", "100")["inside"] is True
 
 
 def test_too_few_pictures_for_the_budget_are_said(pictures: Path) -> None:
-    found = answer("compare", "tiny@fp32", "tiny@int8", "--images", pictures, "--budget", "0.5")
-    assert found["resolved"] is False
-    assert answer("compare", "tiny@fp32", "tiny@int8", "--images", pictures, "--budget", "100")["resolved"] is True
-    assert "too small" in sightwire("compare", "tiny@fp32", "tiny@int8", "--images", pictures, "--budget", "0.5")[1]
+    asked = ("compare", "tiny@fp32", "tiny@int8", "--images", pictures, "--budget")
+    assert "too small to resolve the budget" in sightwire(*asked, "0.5")[1]
+    assert answer(*asked, "100")["resolved"] is True
 
 
 def test_detectors_are_compared_by_the_labels_that_both_have(pictures: Path, boxes: Path) -> None:
     status, out, err = sightwire("compare", "boxes", "fewer", "--images", pictures, "--labels", boxes)
     assert (status, err) == (0, "")
     assert "2 labels that both have are looked at, 1 that only one has are not" in out
-    assert "AP .50" in out
+    for expected in ("AP .50:.95  ", "AP medium", "AP .50:.95 against boxes's own detections", "dog"):
+        assert expected in out, expected
     assert "car" not in out
-    found = answer("compare", "boxes", "fewer", "--images", pictures, "--labels", boxes)
-    assert found["metric"] == "AP .50:.95"
-    assert any("own detections" in name for name in found["details"])
 
 
 def test_one_model_on_two_backends(pictures: Path) -> None:
@@ -184,12 +179,11 @@ def test_one_model_on_two_backends(pictures: Path) -> None:
 
 def test_the_page_shows_the_worst_pictures(pictures: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    status, out, err = sightwire("compare", "tiny@fp32", "other", "--images", pictures, "--out", page)
-    assert (status, err) == (0, "")
-    assert f"page written to {page}" in out
+    status, out, err = sightwire("compare", "tiny@fp32", "other", "--images", pictures, "--out", page, "--json")
+    assert (status, err) == (0, f"page written to {page}\n")
+    found = json.loads(out)
     text = page.read_text(encoding="utf-8")
-    worst = answer("compare", "tiny@fp32", "other", "--images", pictures)["worst"][0]["picture"]
-    assert worst in text
+    assert found["worst"][0]["picture"] in text
     assert "data:image/jpeg" in text
 
 
@@ -333,7 +327,7 @@ def test_ctrl_c_is_a_line_and_130_and_leaves_no_page(made: ModelStore, tmp_path:
     root = tmp_path / "models"
     shutil.copytree(made.root, root, ignore=shutil.ignore_patterns(".openvino"))
     (tmp_path / "many").mkdir()
-    noise = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "many" / "0.png"), noise)
     for index in range(1, 200):
         (tmp_path / "many" / f"{index}.png").hardlink_to(tmp_path / "many" / "0.png")
