@@ -82,7 +82,8 @@ def branching_network(seed: int = 0) -> onnx.ModelProto:
     grouped = node("PRelu", "prelu", conv("grouped", swish, 12, 8, 3, 3, group=2), weights("slope", 12, 1, 1))
     left = node("Clip", "left.relu6", conv("left", grouped, 12, 12, 1, 1), "", "six")
     both = node("Add", "both", left, node("Relu", "right.relu", conv("right", grouped, 12, 12, 3, 3)))
-    last = conv("last", node("Relu", "again", conv("middle", both, 12, 12, 1, 1)), 12, 12, 1, 1)
+    bounded = node("Clip", "bounded.relu6", conv("bounded", both, 12, 12, 1, 1), "", "six")
+    last = conv("last", node("Relu", "again", conv("middle", bounded, 12, 12, 1, 1)), 12, 12, 1, 1)
     row = node("Reshape", "row", node("GlobalAveragePool", "pool", last), "column")
     hidden = node(
         "Relu", "hidden.relu", node("Gemm", "hidden", row, weights("hidden.w", 12, 9), weights("hidden.b", 9))

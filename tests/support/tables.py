@@ -58,6 +58,13 @@ def measured_table(fp32: onnx.ModelProto, **fields: object) -> Table:
     return Table.model_validate(table.model_dump(by_alias=True) | {"scales": scales})
 
 
+def unmeasured_table(fp32: onnx.ModelProto, **fields: object) -> Table:
+    """A table whose scales are made up, so that nothing but the writer decides about its bytes."""
+    table = blank_table(fp32, **fields)
+    names = activations(quantised_nodes(fp32, table.kept_float))
+    return Table.model_validate(table.model_dump(by_alias=True) | {"scales": dict.fromkeys(names, 0.0625)})
+
+
 def everything(
     fp32: onnx.ModelProto, seed: int = 0, most: int = 3, kept_float: tuple[str, ...] = ()
 ) -> dict[str, object]:

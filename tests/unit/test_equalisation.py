@@ -40,6 +40,7 @@ def test_where_channels_can_be_equalised() -> None:
         "swish": (16, None),  # x * sigmoid(x) does not let them through
         "prelu": (12, "grouped"),
         "both": (12, None),  # a sum
+        "bounded.relu6": (12, None),  # a bound does not either
         "again": (12, "middle"),
         "row": (12, None),
         "hidden.relu": (9, "hidden"),
