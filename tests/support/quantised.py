@@ -14,11 +14,11 @@ from engines.numerics import runner
 from engines.qdq import Table, activations, apply, lint, quantised_nodes, scale_of
 
 CHANNELS, SIDE = 8, 12
-_KINDS = ("concat", "concat", "conv", "conv", "depthwise", "add", "resize", "maxpool", "avgpool", "split", "gemm")
+_KINDS = (*["conv"] * 5, *["concat"] * 4, "depthwise", "add", "resize", "maxpool", "avgpool", "split", "gemm")
 _ACTIVATIONS = ("none", "Relu", "relu6", "LeakyRelu", "silu", "HardSwish", "Sigmoid")
 
 
-def draw(seed: int, steps: int = 6) -> tuple[onnx.ModelProto, onnx.ModelProto, NDArray[np.float32]]:
+def draw(seed: int, steps: int = 8) -> tuple[onnx.ModelProto, onnx.ModelProto, NDArray[np.float32]]:
     """Return a network of all kinds of operations, its INT8 form, and an input for both.
 
     Some of its operations are kept in float. Its outputs are what no operation reads.
@@ -59,7 +59,7 @@ class _Drawing:
     def network(self, steps: int) -> onnx.ModelProto:
         for step in range(steps):
             kind = _KINDS[self._rng.integers(len(_KINDS))]
-            recent = self._live[-4:]
+            recent = self._live[-3:]
             getattr(self, f"_{kind}")(f"t{step}", *recent[self._rng.integers(len(recent))])
         read = {name for node in self._nodes for name in node.input}
         graph = onnx.GraphProto(name="drawn", node=self._nodes)
@@ -99,18 +99,20 @@ class _Drawing:
     def _conv(self, name: str, source: str, channels: int, side: int) -> None:
         size, stride, made = (int(self._rng.choice(choices)) for choices in ((1, 1, 3), (1, 1, 2), (4, 8, 16)))
         weights = self._weights(name, made, channels, size, size)
-        self._convolve(name, source, weights, (size, stride), 1)
+        self._convolve(name, source, weights, (made, size, stride), 1)
         self._keep(name, made, -(-side // stride))
 
     def _depthwise(self, name: str, source: str, channels: int, side: int) -> None:
         size, stride = int(self._rng.choice((3, 5))), int(self._rng.choice((1, 1, 2)))
-        self._convolve(name, source, self._weights(name, channels, 1, size, size), (size, stride), channels)
+        weights = self._weights(name, channels, 1, size, size)
+        self._convolve(name, source, weights, (channels, size, stride), channels)
         self._keep(name, channels, -(-side // stride))
 
-    def _convolve(self, name: str, source: str, weights: str, size_stride: tuple[int, int], group: int) -> None:
-        size, stride = size_stride
+    def _convolve(self, name: str, source: str, weights: str, form: tuple[int, int, int], group: int) -> None:
+        made, size, stride = form
         shape = {"kernel_shape": [size] * 2, "pads": [size // 2] * 4, "strides": [stride] * 2, "group": group}
-        self._add_node("Conv", [source, weights], name, **shape)
+        biases = self._constant(f"{name}.b", self._rng.normal(0, 0.3, made).astype(np.float32))
+        self._add_node("Conv", [source, weights, biases], name, **shape)
 
     def _add(self, name: str, source: str, channels: int, side: int) -> None:
         others = [made for made in self._live if made[1:] == (channels, side) and made[0] != source]
