@@ -38,7 +38,7 @@ class Place:
     channels: int
     rank: int
     readers: tuple[str, ...]
-    """Names of the quantised Conv and Gemm nodes that take the factors into their weights."""
+    """Names of the Conv and Gemm nodes that take the factors into their weights."""
     producer: str | None
     """Name of the Conv or Gemm whose weights and bias take them as well; None: it costs a Mul."""
 
@@ -99,7 +99,8 @@ class _Graph:
         self.nodes = list(graph.node)
         int8 = quantised_nodes(model, kept_float)
         self.quantised = activations(int8)
-        self._absorbing = {node.output[0] for node in int8 if node.op_type in ("Conv", "Gemm")}
+        # Also those that stay in float: powers of two change nothing there.
+        self._absorbing = {node.output[0] for node in quantised_nodes(model) if node.op_type in ("Conv", "Gemm")}
         self._outputs = {value.name for value in graph.output}
         self._makers = {name: index for index, node in enumerate(self.nodes) for name in node.output if name}
         self._reads: dict[str, list[tuple[int, int]]] = {}
@@ -137,7 +138,7 @@ class _Graph:
         node = self.nodes[index]
         if slot or node.output[0] not in self._absorbing or attribute(node, "transA", 0):
             raise ModelFileError(
-                f"{tensor} cannot be equalised: {node.name or node.op_type} reads it, no Conv or Gemm that runs in INT8"
+                f"{tensor} cannot be equalised: {node.name or node.op_type} reads it, no Conv or Gemm with constant weights"
             )
         weights = self.arrays[node.input[1]]
         if node.op_type == "Gemm":
