@@ -57,7 +57,7 @@ def _check_scale(tensor: str, scale: float | None) -> None:
     if scale is None:
         raise ModelFileError(f"the calibration table has no scale for {tensor}; calibrate again")
     limits = np.finfo(np.float32)
-    if not limits.tiny <= scale <= limits.max:
+    if not float(limits.tiny) <= scale <= float(limits.max):
         raise ModelFileError(f"the calibration table's scale for {tensor} is {scale}, no size of a level")
 
 

@@ -165,8 +165,8 @@ def test_a_model_that_is_already_quantised_is_known(fp32: onnx.ModelProto, full:
 
 
 VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(-(10**12), 10**12), st.floats(), st.text(max_size=8), st.just([]),
-    st.just({}), st.binary(max_size=12).map(lambda data: base64.b64encode(data).decode()),
+    st.none(), st.booleans(), st.integers(-(10**12), 10**12), st.floats(), st.text(max_size=8), st.builds(list),
+    st.builds(dict), st.binary(max_size=12).map(lambda data: base64.b64encode(data).decode()),
     st.sampled_from(["stem", "embedding", "normalised", "fc", "images", "logits", "full", 1e300, 1e-300]),
 )  # fmt: skip
 FP32 = tiny_fp32()
