@@ -28,7 +28,7 @@ WORST = 16
 """Pictures that are named."""
 _NAMED = 3
 """Classes or objects that a line about a picture names."""
-_SHOWN = 0.3
+SHOWN = 0.3
 """Least score of a box that is shown, of a card without a threshold of its own."""
 
 
@@ -99,7 +99,7 @@ def versus(
             details[alike.name] = round(alike.score(found[1]), 3)
     badness = measure.badness(found[0], found[1])
     order = [int(row) for row in np.argsort(-badness, kind="stable")[:WORST] if badness[row] > 0]
-    threshold = config.threshold or _SHOWN
+    threshold = config.threshold or SHOWN
     timed = _timed(a, b, samples[0], stages("timing both by turns, one thread"))
     sides = [
         Side(

@@ -22,6 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engines.errors import CardError, ModelFileError
 
 CARD_FILE = "card.yaml"
+# libyaml reads a card with its whole proof ten times as fast; wheels have it, a build from source may not.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Precision = Literal["fp32", "int8"]
 
 
@@ -72,6 +74,8 @@ class Quantisation(_Strict):
     """Nodes left in float."""
     accuracy: dict[str, Any] | None = None
     """Metric, FP32 and INT8 values, and what they were measured on; None: not proved."""
+    proof: dict[str, Any] | None = None
+    """Everything that `sightwire calibrate` measured (`calibration.proof.Proof`); None: made elsewhere."""
 
 
 class ModelFile(_Strict):
@@ -125,7 +129,7 @@ def read_card(path: Path) -> Card:
     if path.is_dir():
         path = path / CARD_FILE
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _LOADER)  # noqa: S506  # one of the two safe ones
         return Card.model_validate(content)
     except FileNotFoundError:
         raise CardError(f"{path}: no such model card") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from agent import __version__
-from agent.commands import bench, check, compare, demo, doctor, evaluate, models, run, watch
+from agent.commands import bench, calibrate, check, compare, demo, doctor, evaluate, models, run, watch
 
 app = typer.Typer(
     name="sightwire",
@@ -22,6 +22,7 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("watch")(watch.watch)
 app.command("bench")(bench.bench)
+app.command("calibrate")(calibrate.calibrate)
 app.command("compare")(compare.compare)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(models.app, name="models")

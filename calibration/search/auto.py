@@ -69,7 +69,8 @@ class Search:
         self._fp32, self._journal, self._stages = fp32, journal, stages
         self._pictures = pictures
         step = max(1, len(pictures) // TUNING)
-        self._tuning = [make() for make in pictures[::step][:TUNING]]
+        self.tuning = [make() for make in pictures[::step][:TUNING]]
+        """(1, 3, H, W) pictures on which candidates are compared."""
         self._nodes = [str(node.name) for node in quantised_nodes(fp32)]
         if not self._nodes:
             raise CalibrationError("the model has no convolution, matrix product or addition that INT8 could do")
@@ -87,7 +88,7 @@ class Search:
             self._seen = replace(
                 self._seen, equalised=self._observe(graph, "equalised.npz", "observing what is equalised")
             )
-        self._noise = Noise(fp32, self._tuning)
+        self._noise = Noise(fp32, self.tuning)
         self._corrections: dict[bool, dict[str, NDArray[np.float64]]] = {}
 
     def run(self, method: str = AUTO, keep: Sequence[str] = ()) -> Found:
@@ -163,7 +164,7 @@ class Search:
         """Return bias corrections of all nodes: each depends on its own input's scale only, not on what is in float."""
         if recipe.equalised not in self._corrections:
             plain = replace(recipe, corrected=False, kept_float=())
-            self._corrections[recipe.equalised] = corrections(self._fp32, self._seen.table(plain), self._tuning)
+            self._corrections[recipe.equalised] = corrections(self._fp32, self._seen.table(plain), self.tuning)
         return self._corrections[recipe.equalised]
 
     def _observe(self, graph: onnx.ModelProto, name: str, stage: str) -> dict[str, Observed]:

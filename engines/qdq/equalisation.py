@@ -138,7 +138,8 @@ class _Graph:
         node = self.nodes[index]
         if slot or node.output[0] not in self._absorbing or attribute(node, "transA", 0):
             raise ModelFileError(
-                f"{tensor} cannot be equalised: {node.name or node.op_type} reads it, no Conv or Gemm with constant weights"
+                f"{tensor} cannot be equalised: {node.name or node.op_type} reads it, no Conv or Gemm with constant "
+                "weights"
             )
         weights = self.arrays[node.input[1]]
         if node.op_type == "Gemm":

@@ -1,0 +1,348 @@
+"""From pictures to an INT8 model with its proof, or to a refusal with the same proof.
+
+    outcome = calibrate(Order(card, folder, samples, source="photos/"), work, stages)
+    install(outcome, folder)
+
+What was measured is written down in `work` as it is found, so that a run that was interrupted goes on there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from calibration.errors import CalibrationError
+from calibration.evaluation import Stages, evaluate, open_to_measure, unnamed
+from calibration.forward import Tensor
+from calibration.journal import Journal, key_of
+from calibration.layers import layers_of
+from calibration.measures import Comparison, Measure
+from calibration.measures.choose import measure_for
+from calibration.pictures import Sample, Split, Way, distinct, enough, limited, set_hash, split, tensor
+from calibration.proof import Data, Measured, Point, Proof, Set, Speed, Worst
+from calibration.report import SideBySide, write_report
+from calibration.search.auto import AUTO, Candidate, Found, Search
+from calibration.search.choice import choose
+from calibration.search.recipe import Recipe
+from calibration.speeds import speeds
+from calibration.truth import Truth
+from calibration.truth.read import read_truth
+from calibration.versions import versions
+from calibration.versus import SHOWN, WORST, in_words
+from engines.assembly import check_card, write_model
+from engines.backends.openvino import Config
+from engines.card import Card, Quantisation, model_file, sha256_of, write_card
+from engines.graph import load, serialise
+from engines.model import task_config
+from engines.qdq import LARGEST_SHARE, Table, already_quantised, lint
+from engines.results import Result
+from engines.store import ModelStore
+
+CALIBRATING = 32
+HELD_OUT = 32
+"""Different pictures that a run needs at least, of each kind."""
+REPORT = "report.html"
+_INT8 = "model.int8.onnx"
+_MANY = 1_000
+"""Pictures that may be asked about at once."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be calibrated, and with what."""
+
+    card: Card
+    folder: Path
+    samples: Sequence[Sample]
+    source: str
+    """Where the samples came from, for people; no credentials."""
+    way: Way = "i420"
+    labels: Path | None = None
+    """What `calibration.truth.read` reads; None: FP32 itself is what INT8 is measured against."""
+    most: int | None = None
+    """Look at no more pictures than that."""
+    budget: float | None = None
+    """Points that may be lost; None: what the measure has for its own."""
+    method: str = AUTO
+    keep: tuple[str, ...] = ()
+    """Operations that stay in float whatever is found."""
+    held_out: float = 0.5
+    """Share of the pictures that prove."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """An INT8 model and its proof; whether it may be installed is `proof.measured.inside`."""
+
+    order: Order
+    proof: Proof
+    table: Table
+    int8: onnx.ModelProto
+    worst: tuple[SideBySide, ...]
+
+
+def calibrate(order: Order, work: Path, stages: Stages = unnamed) -> Outcome:
+    """Search for a table and prove it on pictures that took no part in the search.
+
+    The same order on the same machine gives the same table and the same INT8 bytes. `work`: a folder for what is found
+    on the way, kept by the caller until a run has ended well. Raises CalibrationError, EngineError.
+    """
+    return _Run(order, work, stages).outcome()
+
+
+class _Run:
+    def __init__(self, order: Order, work: Path, stages: Stages) -> None:
+        self._order, self._stages = order, stages
+        self._card = order.card
+        path = model_file(order.card, order.folder, "fp32")
+        self._fp32 = load(path)
+        if node := already_quantised(self._fp32):
+            raise CalibrationError(f"{path}: is quantised already ({node}); calibrate the float model it was made from")
+        self._found = distinct(order.samples, stages("looking for pictures that show the same"))
+        self._parts, self._truth = self._divided()
+        known = key_of(
+            self._card.files["fp32"].sha256,
+            self._card.input.model_dump(),
+            order.way,
+            [sample.digest for sample in self._parts.calibration],
+            [sample.digest for sample in self._parts.held_out],
+            None if order.labels is None or order.labels.is_dir() else sha256_of(order.labels),
+            order.method,
+            order.keep,
+            versions(),
+        )
+        self._journal = Journal(work / known[:16])
+
+    def _divided(self) -> tuple[Split, Truth | None]:
+        """Divide the pictures in those that calibrate and those, labelled if there are labels, that prove."""
+        order = self._order
+        kept = list(self._found.kept)
+        if order.most is not None:
+            kept = limited(kept, order.most)
+        parts, truth = split(kept, order.held_out), None
+        if order.labels is not None:
+            finds_boxes = task_config(self._card).finds_boxes
+            truth = read_truth(order.labels, kept, self._card.labels, finds_boxes, partial=True)
+            labelled = tuple(sample for sample in parts.held_out if sample.name in truth.of)
+            parts = Split(parts.calibration, labelled, parts.share)
+        enough(parts, CALIBRATING, HELD_OUT)
+        return parts, truth
+
+    def outcome(self) -> Outcome:
+        held_out = self._parts.held_out
+        fp32 = self._results(self._card, self._order.folder, "fp32", "FP32 on the held-out pictures")
+        # Before the search, which takes long: labels that are wrong show here.
+        measure = measure_for(self._card, held_out, self._truth, fp32)
+        budget = measure.budget if self._order.budget is None else self._order.budget
+        search = Search(self._fp32, self._tensors(), set_hash(self._parts.calibration), self._journal, self._stages)
+        found = search.run(self._order.method, self._order.keep)
+        losses = self._losses(search, found, measure, fp32)
+        place = choose([loss for loss, _ in losses], budget)
+        inside = place is not None
+        if place is None:
+            place = min(range(len(losses)), key=lambda index: losses[index][0])
+        recipe = found.ladder[place].recipe
+        table, int8 = search.table(recipe), search.int8(recipe)
+        lint(int8)
+        self._check_share(table)
+        results = self._candidate(int8, "INT8 on the held-out pictures")
+        comparison = measure.compare(fp32, results)
+        badness = measure.badness(fp32, results)
+        worst = [int(row) for row in np.argsort(-badness, kind="stable")[:WORST] if badness[row] > 0]
+        proof = Proof(
+            model=self._card.name,
+            fp32_sha256=self._card.files["fp32"].sha256,
+            int8_sha256=_sha256(serialise(int8)),
+            table_sha256=_sha256(table.text().encode()),
+            method=recipe.words,
+            data=self._data(),
+            measured=_measured(comparison, budget, inside=inside and comparison.loss <= budget),
+            layers=layers_of(self._fp32, int8, table, found, search.tuning, self._stages),
+            trade_off=_points(found, losses, place),
+            speed=self._speed(int8),
+            worst=tuple(
+                Worst(
+                    picture=held_out[row].name,
+                    badness=round(float(badness[row]), 4),
+                    fp32=in_words(fp32[row], self._card.labels, self._threshold),
+                    int8=in_words(results[row], self._card.labels, self._threshold),
+                )
+                for row in worst
+            ),
+            versions=versions(),
+        )
+        pairs = tuple(self._pair(held_out[row], fp32[row], results[row]) for row in worst)
+        return Outcome(self._order, proof, table, int8, pairs)
+
+    @property
+    def _threshold(self) -> float:
+        return task_config(self._card).threshold or SHOWN
+
+    def _tensors(self) -> list[Callable[[], Tensor]]:
+        def made(sample: Sample) -> Tensor:
+            return tensor(sample, self._card.input)[0]
+
+        return [partial(made, sample) for sample in self._parts.calibration]
+
+    def _losses(
+        self, search: Search, found: Found, measure: Measure, fp32: Sequence[Result]
+    ) -> list[tuple[float, tuple[float, float]]]:
+        """What each rung of the ladder loses on the held-out pictures, and its interval."""
+        losses = []
+        progress = self._stages("proving how many operations must stay in float")
+        for done, candidate in enumerate(found.ladder, 1):
+            recipe = candidate.recipe
+
+            def lost(recipe: Recipe = recipe) -> tuple[float, tuple[float, float]]:
+                comparison = measure.compare(fp32, self._candidate(search.int8(recipe)))
+                return comparison.loss, comparison.interval
+
+            key = key_of("loss", measure.name, recipe.words, recipe.kept_float)
+            loss, (low, high) = self._journal.answer(key, lost)
+            losses.append((float(loss), (float(low), float(high))))
+            progress(done, len(found.ladder))
+        return losses
+
+    def _candidate(self, int8: onnx.ModelProto, stage: str | None = None) -> list[Result]:
+        """Results of a network on the held-out pictures, by the engine that the agent would run it on."""
+        folder = self._journal.folder / "candidate"
+        try:
+            folder.mkdir(exist_ok=True)
+            entry = write_model(int8, folder / _INT8)
+        except OSError as error:
+            raise CalibrationError(f"{folder}: cannot be written ({error.strerror}): make room there") from None
+        card = self._card.model_copy(update={"files": {"int8": entry}})
+        return self._results(card, folder, "int8", stage)
+
+    def _results(self, card: Card, folder: Path, precision: Any, stage: str | None) -> list[Result]:
+        model = open_to_measure(card, folder, precision, Config().shared(len(os.sched_getaffinity(0)), _MANY))
+        try:
+            progress = unnamed("") if stage is None else self._stages(stage)
+            return evaluate(model, self._parts.held_out, progress)
+        finally:
+            model.close()
+
+    def _speed(self, int8: onnx.ModelProto) -> Speed:
+        card = self._card.model_copy(
+            update={"files": {**self._card.files, "int8": write_model(int8, self._journal.folder / _INT8)}}
+        )
+        folders = {"fp32": self._order.folder, "int8": self._journal.folder}
+        return speeds(card, folders, self._parts.held_out[0], self._stages("timing both by turns, one thread"))
+
+    def _pair(self, sample: Sample, a: Result, b: Result) -> SideBySide:
+        truth = None if self._truth is None else self._truth.of.get(sample.name)
+        return SideBySide(sample.name, sample.read(), a, b, self._card.labels, truth, self._threshold)
+
+    def _check_share(self, table: Table) -> None:
+        share = table.share(len(serialise(self._fp32)))
+        if share > LARGEST_SHARE:
+            raise CalibrationError(
+                f"{self._card.name}: the table would be {share:.1%} of the model's size, at most "
+                f"{LARGEST_SHARE:.0%} are allowed"
+            )
+
+    def _data(self) -> Data:
+        return Data(
+            source=self._order.source,
+            way=self._order.way,
+            found=len(self._order.samples),
+            duplicates=len(self._found.dropped),
+            calibration=_set(self._parts.calibration),
+            held_out=_set(self._parts.held_out),
+            labelled=self._truth is not None,
+        )
+
+
+def install(outcome: Outcome, target: Path) -> Path:
+    """Make `target` the folder of the model with its INT8 file, proof and report; returns its card's path.
+
+    It is replaced as a whole or stays as it was. Raises CalibrationError where the proof is not inside its budget or
+    the disk is full, CardError where `target` is something else than a model.
+    """
+    order, proof = outcome.order, outcome.proof
+    if not proof.measured.inside:
+        raise CalibrationError(f"{proof.model}: not installed, its INT8 form is outside the budget")
+    source = model_file(order.card, order.folder, "fp32")
+    try:
+        with ModelStore(target.parent).install(target.name) as folder:
+            shutil.copyfile(source, folder / order.card.files["fp32"].path)
+            (folder / "table.json").write_text(outcome.table.text(), encoding="utf-8")
+            entry = write_model(outcome.int8, folder / _INT8)
+            files = {**order.card.files, "int8": entry.model_copy(update={"quantisation": _quantisation(outcome)})}
+            card = order.card.model_copy(update={"files": files})
+            check_card(card, outcome.int8)
+            write_report(proof, outcome.worst, folder / REPORT)
+            write_card(card, folder)
+    except OSError as error:
+        raise CalibrationError(f"{target}: cannot be written ({error.strerror}); what was there is as it was") from None
+    return target / "card.yaml"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _set(samples: Sequence[Sample]) -> Set:
+    return Set(pictures=len(samples), hash=set_hash(samples))
+
+
+def _measured(comparison: Comparison, budget: float, *, inside: bool) -> Measured:
+    return Measured(
+        metric=comparison.metric,
+        fp32=comparison.a,
+        int8=comparison.b,
+        loss=comparison.loss,
+        interval=comparison.interval,
+        pictures=comparison.pictures,
+        budget=budget,
+        inside=inside,
+        resolved=comparison.resolves(budget),
+        details=comparison.details,
+    )
+
+
+def _points(found: Found, losses: Sequence[tuple[float, tuple[float, float]]], place: int) -> tuple[Point, ...]:
+    def point(candidate: Candidate, **more: Any) -> Point:
+        return Point(
+            method=candidate.recipe.words,
+            kept_float=candidate.recipe.kept_float,
+            float_macs=candidate.float_macs,
+            output_db=candidate.output_db,
+            **more,
+        )
+
+    climbed = [
+        point(candidate, loss=loss, interval=interval, chosen=index == place)
+        for index, (candidate, (loss, interval)) in enumerate(zip(found.ladder, losses, strict=True))
+    ]
+    return (*(point(candidate) for candidate in found.tried), *climbed)
+
+
+def _quantisation(outcome: Outcome) -> Quantisation:
+    proof, table = outcome.proof, outcome.table
+    measured = proof.measured
+    return Quantisation(
+        table=proof.table_sha256,
+        method=table.method,
+        calibration_set=table.calibration_set,
+        pictures=table.pictures,
+        kept_float=table.kept_float,
+        accuracy={
+            "metric": measured.metric,
+            "fp32": round(measured.fp32 / 100, 4),
+            "int8": round(measured.int8 / 100, 4),
+            "interval": [round(edge / 100, 4) for edge in measured.interval],
+            "pictures": measured.pictures,
+            "set": proof.data.held_out.hash,
+        },
+        proof=proof.model_dump(mode="json", by_alias=True),
+    )
