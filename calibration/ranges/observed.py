@@ -65,8 +65,7 @@ class Observed:
         values = np.asarray(values, np.float32)
         channels = values.shape[1] if values.ndim > 1 else 1
         rows = values.reshape(channels, -1)
-        sizes = np.abs(rows)
-        channel_largest = sizes.max(axis=1)
+        channel_largest = np.maximum(rows.max(axis=1), -rows.min(axis=1))  # no copy of the whole, which np.abs is
         largest = float(channel_largest.max())
         if not isfinite(largest):
             raise CalibrationError(
@@ -74,7 +73,8 @@ class Observed:
             )
         exponent = max(frexp(largest)[1], _LEAST_EXPONENT)
         step = _step(values.size, values.shape[-1] if values.ndim else 1)
-        bins = (sizes.reshape(-1)[turn % step :: step] * np.float32(ldexp(BINS, -exponent))).astype(np.intp)
+        sample = np.abs(rows.reshape(-1)[turn % step :: step])
+        bins = (sample * np.float32(ldexp(BINS, -exponent))).astype(np.intp)
         return cls(
             largest=largest,
             exponent=exponent,
@@ -98,6 +98,8 @@ class Observed:
 
     def _counts_over(self, exponent: int) -> NDArray[np.int64]:
         """(BINS,) the same values in a histogram that spans 0 to 2**exponent, which is at least this one's."""
+        if exponent == self.exponent:
+            return self.counts
         joined = 1 << min(exponent - self.exponent, BINS.bit_length() - 1)
         counts = np.zeros(BINS, np.int64)
         counts[: BINS // joined] = self.counts.reshape(-1, joined).sum(axis=1)
