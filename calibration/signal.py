@@ -46,11 +46,11 @@ def outputs(
 def output_signal_to_noise(reference: Outputs, other: Outputs) -> float:
     """Signal-to-noise in dB of `other` against `reference`, the same tensors over the same pictures.
 
-    Noise is the variance of the difference in units of the channel's own variance, both over positions by their weight,
-    then the mean of channels and of tensors, so that neither large boxes nor many classes outvote the rest. Tensors of
+    Noise is the difference's variance over positions by their weight, in units of the channel's own variance; of that
+    the mean of channels, then of tensors, so that neither large boxes nor many classes outvote the rest. Tensors of
     one size share their weights: boxes count where scores stand out. A difference that is the same wherever there is
     something is no noise: it puts no detection before another. A tensor without positions (a classifier's) is one
-    channel without weights.
+    channel without weights. Values that are not finite are nothing but noise.
     """
     shares = []
     for names in _of_one_size(reference):
@@ -58,9 +58,10 @@ def output_signal_to_noise(reference: Outputs, other: Outputs) -> float:
         variances = [_variance(value) for value in values]
         weight = _weight(values, variances, _PEAK if reference[names[0]].ndim > 2 else 0)
         for name, value, variance in zip(names, values, variances, strict=True):
-            difference = value - _by_channel(other[name])
-            difference -= (difference @ weight)[:, None]
-            shares.append(float((np.square(difference) @ weight / variance).mean()))
+            with np.errstate(over="ignore", invalid="ignore"):  # of an INT8 network that overflows
+                difference = value - _by_channel(other[name])
+                difference -= (difference @ weight)[:, None]
+                shares.append(float((np.square(difference) @ weight / variance).mean()))
     return decibels(1.0, float(np.mean(shares)))
 
 
@@ -89,7 +90,9 @@ def layer_signal_to_noise(
 
 
 def decibels(signal: float, noise: float) -> float:
-    """10 log10(signal / noise), between the ceiling and its negative."""
+    """10 log10(signal / noise), between the ceiling and its negative, which is also that of noise without bounds."""
+    if not np.isfinite(noise):
+        return -CEILING_DB
     if noise <= 0:
         return CEILING_DB
     return float(np.clip(10 * np.log10(max(signal / noise, 1e-30)), -CEILING_DB, CEILING_DB))

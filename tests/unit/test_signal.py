@@ -139,3 +139,10 @@ def test_a_single_picture_and_outputs_that_never_change_have_a_figure() -> None:
     assert output_signal_to_noise(flat, flat) == CEILING_DB
     rising = np.arange(32, dtype=np.float32).reshape(1, 2, 4, 4)
     assert output_signal_to_noise(flat, {"map": rising}) < 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_int8_network_that_overflows_is_all_noise(value: float) -> None:
+    other = detector()
+    other["scores"][0, 0, 0] = value
+    assert output_signal_to_noise(detector(), other) == -CEILING_DB
