@@ -19,7 +19,7 @@ from calibration.roles import prediction_layers
 CEILING_DB = 120.0
 """Given where nothing differs; float32 itself is no better."""
 _PEAK = 8
-"""Weight of a position: how many standard deviations its most unusual channel is above the mean, to this power."""
+"""Weight of a position: how many standard deviations its highest channel is above the channel's mean, to this power."""
 _LEAST_VARIANCE = 0.01
 """Of a channel, against its tensor's mean: one that hardly changes says nothing, whatever its relative noise."""
 Outputs = dict[str, NDArray[np.float32]]
@@ -46,19 +46,22 @@ def outputs(
 def output_signal_to_noise(reference: Outputs, other: Outputs) -> float:
     """Signal-to-noise in dB of `other` against `reference`, the same tensors over the same pictures.
 
-    Noise is measured in units of each channel's variance, averaged over positions by their weight, then evenly over
-    channels and over tensors, so that neither large boxes nor many classes outvote the rest. Tensors of one size share
-    their weights: boxes count where scores stand out. A tensor without positions (a classifier's) has one variance and
-    no weights.
+    Noise is the difference's variance over positions by their weight, in units of the channel's own variance; of that
+    the mean of channels, then of tensors, so that neither large boxes nor many classes outvote the rest. Tensors of
+    one size share their weights: boxes count where scores stand out. A difference that is the same wherever there is
+    something is no noise: it puts no detection before another. A tensor without positions (a classifier's) is one
+    channel without weights. Values that are not finite are nothing but noise.
     """
     shares = []
     for names in _of_one_size(reference):
         values = [_by_channel(reference[name]) for name in names]
         variances = [_variance(value) for value in values]
-        weight = _weight(values, variances) if reference[names[0]].ndim > 2 else np.ones(values[0].shape[1])
+        weight = _weight(values, variances, _PEAK if reference[names[0]].ndim > 2 else 0)
         for name, value, variance in zip(names, values, variances, strict=True):
-            noise = np.square(value - _by_channel(other[name])) / variance
-            shares.append(float((noise @ weight).mean() / weight.sum()))
+            with np.errstate(over="ignore", invalid="ignore"):  # of an INT8 network that overflows
+                difference = value - _by_channel(other[name])
+                difference -= (difference @ weight)[:, None]
+                shares.append(float((np.square(difference) @ weight / variance).mean()))
     return decibels(1.0, float(np.mean(shares)))
 
 
@@ -87,7 +90,9 @@ def layer_signal_to_noise(
 
 
 def decibels(signal: float, noise: float) -> float:
-    """10 log10(signal / noise), between the ceiling and its negative."""
+    """10 log10(signal / noise), between the ceiling and its negative, which is also that of noise without bounds."""
+    if not np.isfinite(noise):
+        return -CEILING_DB
     if noise <= 0:
         return CEILING_DB
     return float(np.clip(10 * np.log10(max(signal / noise, 1e-30)), -CEILING_DB, CEILING_DB))
@@ -108,19 +113,20 @@ def _by_channel(values: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _variance(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(C, 1) of each channel, none of them next to nothing."""
-    found: NDArray[np.float64] = values.var(axis=1, keepdims=True)
+    """(C,) of each channel, none of them next to nothing."""
+    found: NDArray[np.float64] = values.var(axis=1)
     return found.clip(max(_LEAST_VARIANCE * float(found.mean()), 1e-12))
 
 
-def _weight(values: list[NDArray[np.float64]], variances: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """(positions,) how far the channels of all these tensors (C, positions) stand out in each."""
+def _weight(values: list[NDArray[np.float64]], variances: list[NDArray[np.float64]], power: int) -> NDArray[np.float64]:
+    """(positions,) how far the channels of all these tensors (C, positions) stand out in each, to `power`; sum 1."""
     peaks = [
-        ((value - value.mean(axis=1, keepdims=True)) / np.sqrt(variance)).max(axis=0)
+        ((value - value.mean(axis=1, keepdims=True)) / np.sqrt(variance)[:, None]).max(axis=0)
         for value, variance in zip(values, variances, strict=True)
     ]
-    weight = np.maximum(np.max(peaks, axis=0), 0) ** _PEAK
-    return weight if weight.any() else np.ones_like(weight)
+    weight = np.maximum(np.max(peaks, axis=0), 0) ** power
+    total = float(weight.sum())
+    return weight / total if total > 0 else np.full(len(weight), 1 / len(weight))
 
 
 def _power(values: NDArray[np.float32]) -> float:

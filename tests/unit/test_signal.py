@@ -110,11 +110,18 @@ def test_the_scale_of_a_tensor_does_not_matter() -> None:
 def test_noise_where_objects_are_counts_more_than_in_the_background() -> None:
     """The same amount of it, in the scores as in the boxes."""
     reference = detector()
+    sign = np.where(np.arange(reference["scores"].shape[2]) // 80 % 2, 1, -1)
     for name, amount in (("scores", 1.0), ("boxes", 1000.0)):
         objects, background = detector(), detector()
-        objects[name][:, :, ::80] += amount
-        background[name][:, :, 1::80] += amount
+        objects[name][:, :, ::80] += amount * sign[::80]
+        background[name][:, :, 1::80] += amount * sign[1::80]
         assert output_signal_to_noise(reference, objects) < output_signal_to_noise(reference, background) - 10
+
+
+def test_what_shifts_all_scores_alike_is_no_noise() -> None:
+    """It changes no order, nor the shares of a softmax."""
+    for reference, name in ((detector(), "scores"), ({"logits": np.eye(3, dtype=np.float32)}, "logits")):
+        assert output_signal_to_noise(reference, {**reference, name: reference[name] + 0.5}) > 100
 
 
 def test_a_channel_that_says_nothing_does_not_drown_the_rest() -> None:
@@ -127,7 +134,15 @@ def test_a_channel_that_says_nothing_does_not_drown_the_rest() -> None:
 
 def test_a_single_picture_and_outputs_that_never_change_have_a_figure() -> None:
     one = {"logits": np.array([[1.0, 2.0, 9.0]], np.float32)}
-    assert 20 < output_signal_to_noise(one, {"logits": one["logits"] + np.float32(0.1)}) < 40
+    assert 20 < output_signal_to_noise(one, {"logits": one["logits"] * np.float32(1.05)}) < 40
     flat = {"map": np.ones((1, 2, 4, 4), np.float32)}
     assert output_signal_to_noise(flat, flat) == CEILING_DB
-    assert output_signal_to_noise(flat, {"map": flat["map"] * 2}) < 0
+    rising = np.arange(32, dtype=np.float32).reshape(1, 2, 4, 4)
+    assert output_signal_to_noise(flat, {"map": rising}) < 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_int8_network_that_overflows_is_all_noise(value: float) -> None:
+    other = detector()
+    other["scores"][0, 0, 0] = value
+    assert output_signal_to_noise(detector(), other) == -CEILING_DB
