@@ -4,6 +4,9 @@ OpenVINO reads a pair of Q and DQ as four operations: FakeQuantize to the levels
 Multiply by the scale. Where such a Q reads a Concat, the pass `MoveFakeQuantize` moves the first two before it
 and loses the scale: values come out rounded to whole numbers (docs/adr/0025). One FakeQuantize from floats to floats
 says the same, and is the form that OpenVINO's own quantiser writes.
+
+Its INT8 kernels take unsigned activations; signed ones are shifted by 128, which is made good for in every sum. A
+tensor that is never negative needs no shift: its levels 0 to 127 are taken as the lower half of 0 to 255.
 """
 
 from __future__ import annotations
@@ -18,8 +21,11 @@ from numpy.typing import NDArray
 
 from engines.quiet import import_openvino
 
-FORM = 1
+FORM = 2
 """Raised whenever a network is compiled from another graph than before: compiled copies that are kept depend on it."""
+
+_SAME_RANGE = ("MaxPool", "AvgPool", "ReduceMean", "Reshape", "Transpose", "Split", "VariadicSplit", "Slice")
+"""Operations that give no value outside of what they get (padding apart, which is 0 or left out)."""
 
 
 def read_graph(source: Path | bytes) -> Any:
@@ -51,13 +57,48 @@ def _join(ov: Any, quantise: Any, zero: NDArray[Any], scale: NDArray[Any], scale
     ends = [_value(quantise.input_value(port)) for port in (3, 4)]
     if any(end is None for end in ends):
         return
-    ranges = [ov.opset1.constant(((end - zero) * scale).astype(np.float32)) for end in ends if end is not None]
-    data, low, high = (quantise.input_value(port) for port in range(3))
-    joined = ov.opset1.fake_quantize(data, low, high, *ranges, quantise.get_attributes()["levels"])
+    data, *ranges = (quantise.input_value(port) for port in range(3))
+    values = [((end - zero) * scale).astype(np.float32) for end in ends if end is not None]
+    if not zero.any() and scale.size == 1 and values[0].min() < 0 and _lowest(data) >= 0:
+        most = float(values[1].max())
+        if _highest(data) > most + 0.49 * scale.item():  # else it is rounded to 127 levels at most as it is
+            data = ov.opset1.minimum(data, ov.opset1.constant(np.float32(most))).output(0)
+        values = [np.float32(0), np.float32(2 * most + scale.item())]  # 255 levels: twice 127, and one
+        ranges = [ov.opset1.constant(value).output(0) for value in values]
+    made = [ov.opset1.constant(value).output(0) for value in values]
+    joined = ov.opset1.fake_quantize(data, *ranges, *made, quantise.get_attributes()["levels"])
     joined.set_friendly_name(scaled.get_friendly_name())
     joined.output(0).set_names(scaled.output(0).get_names())
     for reader in scaled.output(0).get_target_inputs():
         reader.replace_source_output(joined.output(0))
+
+
+def _lowest(output: Any) -> float:
+    """Return a bound that no value of a tensor is below, as far as the operations next to it tell."""
+    node = output.get_node()
+    kind = node.get_type_name()
+    if kind == "Constant":
+        return float(node.data.min())
+    if kind in ("Relu", "Sigmoid"):
+        return 0.0
+    if kind in _SAME_RANGE:
+        return _lowest(node.input_value(0))
+    if kind in ("Maximum", "Minimum", "Concat"):
+        return (max if kind == "Maximum" else min)(_lowest(source) for source in node.input_values())
+    return -np.inf
+
+
+def _highest(output: Any) -> float:
+    """Return a bound that no value of a tensor is above, if it is cut off there or comes of such a one."""
+    node = output.get_node()
+    kind = node.get_type_name()
+    if kind == "Constant":
+        return float(node.data.max())
+    if kind == "Sigmoid":
+        return 1.0
+    if kind in _SAME_RANGE:
+        return _highest(node.input_value(0))
+    return min(_highest(source) for source in node.input_values()) if kind == "Minimum" else np.inf
 
 
 def _readers(node: Any, kind: str) -> list[Any]:
