@@ -18,7 +18,7 @@ SAMPLED = 1 << 16
 """Values of one tensor and picture that enter its histogram, at least; what larger tensors have more is passed over."""
 _LEAST_EXPONENT = -96
 """Of the histogram's span; activations that small are 0 for every purpose, and 2**96 is still a float32."""
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,8 @@ class Observed:
 
     largest: float
     """Largest magnitude of any value."""
+    lowest: float
+    """Lowest of any value."""
     exponent: int
     """The histogram spans 0 to 2**exponent."""
     counts: NDArray[np.int64]
@@ -71,7 +73,8 @@ class Observed:
         values = np.asarray(values, np.float32)
         channels = values.shape[1] if values.ndim > 1 else 1
         rows = values.reshape(channels, -1)
-        channel_largest = np.maximum(rows.max(axis=1), -rows.min(axis=1))  # no copy of the whole, which np.abs is
+        lowest = rows.min(axis=1)
+        channel_largest = np.maximum(rows.max(axis=1), -lowest)  # no copy of the whole, which np.abs is
         largest = float(channel_largest.max())
         if not isfinite(largest):
             raise CalibrationError(
@@ -83,6 +86,7 @@ class Observed:
         bins = (sample * np.float32(ldexp(BINS, -exponent))).astype(np.intp)
         return cls(
             largest=largest,
+            lowest=float(lowest.min()),
             exponent=exponent,
             counts=np.bincount(bins, minlength=BINS),
             channel_largest=channel_largest,
@@ -96,6 +100,7 @@ class Observed:
         exponent = max(self.exponent, other.exponent)
         return Observed(
             largest=max(self.largest, other.largest),
+            lowest=min(self.lowest, other.lowest),
             exponent=exponent,
             counts=self._counts_over(exponent) + other._counts_over(exponent),
             channel_largest=np.maximum(self.channel_largest, other.channel_largest),
@@ -128,6 +133,7 @@ def save(observed: dict[str, Observed], path: Path) -> None:
         "format": np.array([_FORMAT, BINS], np.int64),
         "names": np.array(list(observed), dtype=np.str_),
         "largest": np.array([one.largest for one in observed.values()], np.float64),
+        "lowest": np.array([one.lowest for one in observed.values()], np.float64),
         "exponent": np.array([one.exponent for one in observed.values()], np.int64),
         "count": np.array([one.count for one in observed.values()], np.int64),
     }
@@ -164,6 +170,7 @@ def load(path: Path) -> dict[str, Observed]:
 def _read(arrays: Any, index: int) -> Observed:
     one = Observed(
         largest=float(arrays["largest"][index]),
+        lowest=float(arrays["lowest"][index]),
         exponent=int(arrays["exponent"][index]),
         counts=arrays[f"counts.{index}"],
         channel_largest=arrays[f"channel_largest.{index}"],
@@ -186,6 +193,7 @@ def _read(arrays: Any, index: int) -> Observed:
         and 0 <= one.largest < ldexp(1, one.exponent)
         and one.exponent >= _LEAST_EXPONENT
         and one.largest == one.channel_largest.max()
+        and abs(one.lowest) <= one.largest
         and bool(np.isfinite(one.channel_sum).all())
         and bool(np.isfinite(one.channel_square_sum).all())
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -21,8 +20,8 @@ from calibration.search.corrections import corrections
 from calibration.search.equalise import exponents
 from calibration.search.ladder import order, rungs
 from calibration.search.noise import Noise
-from calibration.search.recipe import Recipe, Seen
-from engines.qdq import Table, activations, apply, equalised, pack_exponents, quantised_nodes
+from calibration.search.recipe import Recipe, Seen, Step
+from engines.qdq import Table, activations, apply, equalised, pack_exponents, quantised_nodes, shiftable
 
 AUTO = "auto"
 TUNING = 24
@@ -89,7 +88,7 @@ class Search:
                 self._seen, equalised=self._observe(graph, "equalised.npz", "observing what is equalised")
             )
         self._noise = Noise(fp32, self.tuning)
-        self._corrections: dict[bool, dict[str, NDArray[np.float64]]] = {}
+        self._corrections: dict[Recipe, dict[str, NDArray[np.float64]]] = {}
 
     def run(self, method: str = AUTO, keep: Sequence[str] = ()) -> Found:
         """Search with one method of finding ranges or with all; `keep` names operations that stay in float anyway."""
@@ -116,8 +115,13 @@ class Search:
         """Compare recipes with all in INT8, and with what INT8 hurts first in float: one of both is what comes out."""
         careful = {*fixed, *depthwise(self._fp32), *prediction_layers(self._fp32)}
         sets = dict.fromkeys([fixed, self._in_order(careful)])
+        steps: list[Step] = ["feedback"]
+        if self._seen.exponents:
+            steps.append("equalised")
+        if shiftable(self._fp32, careful):
+            steps.append("shifted")
+        steps.append("corrected")
         tried: list[Candidate] = []
-        planned = len(methods) + 2 + bool(self._seen.exponents)
         progress = self._stages("comparing ways to find ranges and to round")
         done = 0
 
@@ -126,16 +130,13 @@ class Search:
             found = [self._candidate(recipe.keeping(kept)) for kept in sets]
             tried.extend(found)
             done += 1
-            progress(done, planned)
+            progress(done, len(methods) + len(steps))
             return float(np.mean([candidate.output_db for candidate in found]))
 
         scores = {method: mean(Recipe(method)) for method in methods}
         best = Recipe(max(methods, key=lambda method: scores[method]))
         score = scores[best.method]
-        steps: tuple[Literal["feedback", "corrected", "equalised"], ...] = ("feedback", "corrected", "equalised")
         for change in steps:
-            if change == "equalised" and not self._seen.exponents:
-                continue
             other = best.changed(change)
             found = mean(other)
             if found > score + _BETTER_DB:
@@ -145,6 +146,7 @@ class Search:
     def _alone(self, recipe: Recipe, fixed: tuple[str, ...]) -> dict[str, float]:
         """Operation -> noise in dB when it alone is INT8."""
         free = [name for name in self._nodes if name not in fixed]
+        recipe = replace(recipe, corrected=False)  # it changes little here, and would be found anew for each
         progress = self._stages("measuring what each operation costs")
         found = {}
         for done, name in enumerate(free, 1):
@@ -161,11 +163,14 @@ class Search:
         return float(self._journal.answer(key, lambda: self._noise.of(self.int8(recipe), most)))
 
     def _shifts(self, recipe: Recipe) -> dict[str, NDArray[np.float64]]:
-        """Return bias corrections of all nodes: each depends on its own input's scale only, not on what is in float."""
-        if recipe.equalised not in self._corrections:
-            plain = replace(recipe, corrected=False, kept_float=())
-            self._corrections[recipe.equalised] = corrections(self._fp32, self._seen.table(plain), self.tuning)
-        return self._corrections[recipe.equalised]
+        """Return bias corrections, each of which depends on what becomes of its own node's input only.
+
+        That is the same whatever stays in float, unless tensors can be shifted.
+        """
+        plain = replace(recipe, corrected=False, kept_float=recipe.kept_float if recipe.shifted else ())
+        if plain not in self._corrections:
+            self._corrections = {plain: corrections(self._fp32, self._seen.table(plain), self.tuning)}
+        return self._corrections[plain]
 
     def _observe(self, graph: onnx.ModelProto, name: str, stage: str) -> dict[str, Observed]:
         """Observe the network, or read what an interrupted run observed."""

@@ -25,8 +25,9 @@ def corrections(fp32: onnx.ModelProto, table: Table, pictures: Sequence[Tensor])
         found = {}
         for name, array in values.items():
             scale = np.float32(table.scales[name])
-            levels = np.clip(np.rint(array / scale), -LEVELS, LEVELS) * scale
-            rows = np.moveaxis(levels - array, 1, 0).reshape(array.shape[1], -1)
+            shift = table.shifts.get(name, 0)
+            levels = np.clip(np.rint(array / scale - shift), -LEVELS, LEVELS) + shift
+            rows = np.moveaxis(levels * scale - array, 1, 0).reshape(array.shape[1], -1)
             found[name] = rows.mean(axis=1, dtype=np.float64)
         return found
 

@@ -12,7 +12,20 @@ from numpy.typing import NDArray
 
 from calibration.ranges import METHODS, Observed
 from engines.graph import serialise
-from engines.qdq import Table, activations, pack_correction, pack_exponents, pack_moments, quantised_nodes, scale_of
+from engines.qdq import (
+    Table,
+    activations,
+    pack_correction,
+    pack_exponents,
+    pack_moments,
+    quantised_nodes,
+    scale_of,
+    shiftable,
+)
+
+_LOPSIDED = 0.5
+"""Of the largest value: tensors that reach farther below zero are not worth a shift."""
+Step = Literal["feedback", "equalised", "shifted", "corrected"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +38,8 @@ class Recipe:
     """Whether weights are rounded so that errors cancel on the inputs seen (`engines.qdq.rounding`)."""
     equalised: bool = False
     corrected: bool = False
+    shifted: bool = False
+    """Whether what lies to one side of zero is moved to use all levels (`engines.qdq.shifts`)."""
     kept_float: tuple[str, ...] = ()
 
     @property
@@ -36,17 +51,20 @@ class Recipe:
                 ("feedback rounding", self.feedback),
                 ("equalisation", self.equalised),
                 ("bias correction", self.corrected),
+                ("shifts", self.shifted),
             )
             if done
         ]
         return " + ".join([self.method, *extra])
 
-    def changed(self, step: Literal["feedback", "corrected", "equalised"]) -> Recipe:
+    def changed(self, step: Step) -> Recipe:
         """Return the same with one step done that was not, or not done that was."""
         if step == "feedback":
             return replace(self, feedback=not self.feedback)
         if step == "corrected":
             return replace(self, corrected=not self.corrected)
+        if step == "shifted":
+            return replace(self, shifted=not self.shifted)
         return replace(self, equalised=not self.equalised)
 
     def keeping(self, nodes: tuple[str, ...]) -> Recipe:
@@ -75,6 +93,15 @@ class Seen:
         seen = self.equalised if recipe.equalised else self.observed
         read = {str(node.input[0]) for node in nodes if node.op_type in ("Conv", "Gemm")}
         running = {str(node.name) for node in nodes}
+        magnitudes = {name: METHODS[recipe.method](seen[name]) for name in needed}
+        shifts: dict[str, int] = {}
+        if recipe.shifted:
+            for name in shiftable(self.fp32, recipe.kept_float):
+                if recipe.equalised and name in self.exponents:
+                    continue
+                half, shift = _centred(magnitudes[name], seen[name].lowest)
+                if shift:
+                    magnitudes[name], shifts[name] = half, shift
         return Table(
             model=hashlib.sha256(serialise(self.fp32)).hexdigest(),
             method=recipe.words,
@@ -94,5 +121,18 @@ class Seen:
                 for name in needed
                 if recipe.feedback and name in read
             },
-            scales={name: scale_of(METHODS[recipe.method](seen[name])) for name in needed},
+            shifts=shifts,
+            scales={name: scale_of(magnitude) for name, magnitude in magnitudes.items()},
         )
+
+
+def _centred(magnitude: float, lowest: float) -> tuple[float, int]:
+    """Return half the range from `lowest` to `magnitude`, and the levels of that scale from zero to its middle.
+
+    A tensor that is clipped at `magnitude` below zero as well gains nothing: its shift is 0.
+    """
+    low = max(lowest, -magnitude)
+    half = (magnitude - low) / 2
+    if not half > 0 or low <= -_LOPSIDED * magnitude:
+        return magnitude, 0
+    return half, int(np.rint((magnitude + low) / 2 / scale_of(half)))

@@ -10,6 +10,7 @@ from engines.qdq.equalisation import Place, equalisable, equalised
 from engines.qdq.half import half
 from engines.qdq.lint import lint, lint_file
 from engines.qdq.nodes import activations, already_quantised, quantised_nodes
+from engines.qdq.shifts import shiftable
 from engines.qdq.stored import (
     pack_correction,
     pack_exponents,
@@ -42,6 +43,7 @@ __all__ = [
     "quantise_weights",
     "quantised_nodes",
     "scale_of",
+    "shiftable",
     "unpack_correction",
     "unpack_exponents",
     "unpack_moments",

@@ -62,6 +62,9 @@ class Table(BaseModel):
     """Activation tensor -> exponent k of each channel, which is divided by 2**k: see `pack_exponents`, `equalised`."""
     bias_corrections: dict[str, Annotated[str, AfterValidator(_correction)]] = {}
     """Conv or Gemm -> what is added to the bias of each output channel, after equalisation: see `pack_correction`."""
+    shifts: dict[str, Annotated[int, Field(ge=-127, le=127)]] = {}
+    """Activation tensor -> whole levels that are subtracted before it is quantised, and given back in the biases of
+    what reads it: `engines.qdq.shifts`."""
     inputs: dict[str, Annotated[str, AfterValidator(_moments)]] = {}
     """Activation tensor, equalised -> mean and deviation of each channel: weights of Conv and Gemm that read it are
     rounded so that errors cancel on them (`engines.qdq.rounding`); see `pack_moments`."""
@@ -97,4 +100,4 @@ class Table(BaseModel):
         return len(self.text().encode()) / fp32_bytes
 
 
-_LATER = ("equalisation", "bias_corrections", "inputs")
+_LATER = ("equalisation", "bias_corrections", "shifts", "inputs")

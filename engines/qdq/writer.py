@@ -15,6 +15,7 @@ from engines.graph import constant, constants, serialise
 from engines.qdq.corrections import corrected
 from engines.qdq.equalisation import equalised
 from engines.qdq.nodes import activations, attribute, drop_unread, output_axis, quantised_nodes
+from engines.qdq.shifts import given_back, shiftable
 from engines.qdq.stored import unpack_moments
 from engines.qdq.table import WRITER, Table
 from engines.qdq.weights import Inputs, quantise_weights
@@ -33,6 +34,9 @@ def apply(fp32: onnx.ModelProto, table: Table) -> onnx.ModelProto:
     nodes = quantised_nodes(model, table.kept_float)
     for name in activations(nodes):
         _check_scale(name, table.scales.get(name))
+    able = set(shiftable(model, table.kept_float))
+    if wrong := sorted(name for name, shift in table.shifts.items() if shift and name not in able):
+        raise ModelFileError(f"the calibration table shifts {wrong[0]!r}, which cannot be shifted: calibrate again")
     _Writer(model, table).write({node.output[0] for node in nodes})
     return model
 
@@ -69,7 +73,10 @@ class _Writer:
         self._scales, self._moments = table.scales, table.inputs
         self._pair_safe = table.weights == "pair-safe"
         self._arrays = constants(model)
+        self._shifts = table.shifts
         self._done: dict[str, str] = {}
+        self._weights: dict[str, tuple[NDArray[np.int8], NDArray[np.float32]]] = {}
+        """Levels, output channels first, and scales of the weights that are written."""
         self._nodes: list[onnx.NodeProto] = []
         self._added = [constant(_ZERO, np.zeros((), np.int8))]
 
@@ -78,7 +85,7 @@ class _Writer:
         for node in self._graph.node:
             if node.output[0] in quantised:
                 if node.op_type in ("Conv", "Gemm"):
-                    node.input[1] = self._weights(node)
+                    self._weigh(node)
                 node.input[0] = self._activation(node.input[0])
                 if node.op_type == "Add":
                     node.input[1] = self._activation(node.input[1])
@@ -97,16 +104,22 @@ class _Writer:
         if tensor not in self._done:
             scale = self._constant(f"{tensor}.scale", np.float32(self._scales[tensor]).reshape(()))
             level, output = f"{tensor}.int8", f"{tensor}.dequantised"
-            self._nodes.append(helper.make_node("QuantizeLinear", [tensor, scale, _ZERO], [level], name=f"{tensor}.q"))
+            source = tensor
+            if shift := self._shifts.get(tensor):
+                by = self._constant(f"{tensor}.shift", np.float32(shift * self._scales[tensor]).reshape(()))
+                source = f"{tensor}.shifted"
+                self._nodes.append(helper.make_node("Sub", [tensor, by], [source], name=source))
+            self._nodes.append(helper.make_node("QuantizeLinear", [source, scale, _ZERO], [level], name=f"{tensor}.q"))
             self._nodes.append(
                 helper.make_node("DequantizeLinear", [level, scale, _ZERO], [output], name=f"{tensor}.dq")
             )
             self._done[tensor] = output
         return self._done[tensor]
 
-    def _weights(self, node: onnx.NodeProto) -> str:
+    def _weigh(self, node: onnx.NodeProto) -> None:
+        """Give a Conv or Gemm its weights in INT8, and its bias what a shift of its input takes away."""
         tensor, axis = node.input[1], output_axis(node)
-        if tensor not in self._done:
+        if tensor not in self._weights:
             inputs = self._inputs(node)
             levels, scale = quantise_weights(self._arrays[tensor], axis, pair_safe=self._pair_safe, inputs=inputs)
             constants = [
@@ -118,8 +131,18 @@ class _Writer:
             self._nodes.append(
                 helper.make_node("DequantizeLinear", constants, [output], name=f"{tensor}.dq", axis=axis)
             )
-            self._done[tensor] = output
-        return self._done[tensor]
+            self._weights[tensor] = np.moveaxis(levels, axis, 0), scale
+        node.input[1] = f"{tensor}.dequantised"
+        if shift := self._shifts.get(node.input[0]):
+            given = given_back(*self._weights[tensor], shift, self._scales[node.input[0]])
+            old = node.input[2] if len(node.input) > 2 else ""
+            if old and (old not in self._arrays or self._arrays[old].size not in (1, len(given))):
+                raise ModelFileError(
+                    f"the calibration table shifts the input of {node.name}, whose bias is no constant"
+                )
+            bias = self._arrays[old].reshape(-1).astype(np.float64) if old else 0.0
+            del node.input[2:]
+            node.input.append(self._constant(f"{node.output[0]}.shifted.bias", (bias + given).astype(np.float32)))
 
     def _inputs(self, node: onnx.NodeProto) -> Inputs | None:
         """What each weight of a Conv or Gemm meets, where the table says it; weights that two share: of the first."""
