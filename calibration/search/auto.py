@@ -112,9 +112,11 @@ class Search:
         return apply(self._fp32, self.table(recipe))
 
     def _best(self, methods: Sequence[str], fixed: tuple[str, ...]) -> tuple[list[Candidate], Recipe]:
-        """Compare recipes with all in INT8, and with what INT8 hurts first in float: one of both is what comes out."""
-        careful = {*fixed, *depthwise(self._fp32), *prediction_layers(self._fp32)}
-        sets = dict.fromkeys([fixed, self._in_order(careful)])
+        """Compare recipes where depthwise convolutions and prediction layers stay in float.
+
+        With all in INT8 the few operations that will stay in float anyway would outshout all the others.
+        """
+        careful = self._in_order({*fixed, *depthwise(self._fp32), *prediction_layers(self._fp32)})
         steps: list[Step] = ["feedback"]
         if self._seen.exponents:
             steps.append("equalised")
@@ -123,22 +125,18 @@ class Search:
         steps.append("corrected")
         tried: list[Candidate] = []
         progress = self._stages("comparing ways to find ranges and to round")
-        done = 0
 
-        def mean(recipe: Recipe) -> float:
-            nonlocal done
-            found = [self._candidate(recipe.keeping(kept)) for kept in sets]
-            tried.extend(found)
-            done += 1
-            progress(done, len(methods) + len(steps))
-            return float(np.mean([candidate.output_db for candidate in found]))
+        def measured(recipe: Recipe) -> float:
+            tried.append(self._candidate(recipe.keeping(careful)))
+            progress(len(tried), len(methods) + len(steps))
+            return tried[-1].output_db
 
-        scores = {method: mean(Recipe(method)) for method in methods}
+        scores = {method: measured(Recipe(method)) for method in methods}
         best = Recipe(max(methods, key=lambda method: scores[method]))
         score = scores[best.method]
         for change in steps:
             other = best.changed(change)
-            found = mean(other)
+            found = measured(other)
             if found > score + _BETTER_DB:
                 best, score = other, found
         return tried, best
