@@ -306,6 +306,8 @@ def _measured(comparison: Comparison, budget: float, *, inside: bool) -> Measure
         budget=budget,
         inside=inside,
         resolved=comparison.resolves(budget),
+        resolution=comparison.resolution,
+        pictures_needed=comparison.pictures_needed(budget),
         details=comparison.details,
     )
 

@@ -48,6 +48,10 @@ class Measured(_Strict):
     inside: bool
     resolved: bool
     """False: the held-out set is too small to tell a loss of the budget from chance."""
+    resolution: float | None = None
+    """Points: smaller losses cannot be told from chance on these pictures."""
+    pictures_needed: int | None = None
+    """About how many pictures of this kind would resolve the budget."""
     details: dict[str, Any] = {}
 
 

@@ -126,6 +126,8 @@ def versus(
         budget=budget,
         inside=None if budget is None else comparison.loss <= budget,
         resolved=None if budget is None else comparison.resolves(budget),
+        resolution=comparison.resolution,
+        pictures_needed=None if budget is None else comparison.pictures_needed(budget),
         device=", ".join(devices),
         worst=tuple(
             Worst(

@@ -49,6 +49,10 @@ class Compared(_Strict):
     inside: bool | None = None
     resolved: bool | None = None
     """False: too few pictures to tell a loss of the budget from chance."""
+    resolution: float | None = None
+    """Points: smaller losses cannot be told from chance on these pictures."""
+    pictures_needed: int | None = None
+    """About how many pictures of this kind would resolve the budget."""
     device: str | None = None
     """The processor that both were timed on."""
     layers: tuple[Layer, ...] = ()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from calibration.proof import Layer, Proof
+from calibration.proof import Layer, Measured, Proof
 from calibration.report.compared import Compared
 from calibration.report.words import count, decibels, interval, noise, number, points
 
@@ -30,6 +30,10 @@ class Scores:
     budget: float | None
     inside: bool | None
     resolved: bool | None
+    resolution: float
+    """Points: smaller losses cannot be told from chance."""
+    needed: int | None
+    """Pictures that would resolve the budget, if that is known."""
     details: Mapping[str, Any]
 
     @classmethod
@@ -38,13 +42,14 @@ class Scores:
         if isinstance(made, Compared):
             return cls(
                 (made.a.name, made.b.name), made.metric, made.a_points, made.b_points, made.loss, made.interval,
-                made.pictures, "picture", made.budget, made.inside, made.resolved, made.details,
+                made.pictures, "picture", made.budget, made.inside, made.resolved,
+                _resolution(made), made.pictures_needed, made.details,
             )  # fmt: skip
         measured = made.measured
         return cls(
             ("FP32", "INT8"), measured.metric, measured.fp32, measured.int8, measured.loss, measured.interval,
             measured.pictures, "held-out picture", measured.budget, measured.inside, measured.resolved,
-            measured.details,
+            _resolution(measured), measured.pictures_needed, measured.details,
         )  # fmt: skip
 
 
@@ -100,17 +105,18 @@ def _sentence(scores: Scores) -> str:
 def _certainty(scores: Scores) -> str | None:
     if scores.budget is None or scores.resolved is None:
         return None
-    half = (scores.interval[1] - scores.interval[0]) / 2
-    chance = f"chance alone moves the loss by ±{points(half)} points"
+    chance = f"chance alone moves the loss by ±{points(scores.resolution)} points"
     if scores.resolved:
         beyond = scores.inside and scores.interval[1] > scores.budget
         more = " Yet the interval ends above the budget: the true loss may be outside." if beyond else ""
         return f"The set is large enough to tell a loss of the budget from chance: {chance}.{more}"
-    # The interval shrinks with the square root of the pictures.
-    if half > scores.budget > 0 and math.isfinite(half):
-        needed = math.ceil(scores.pictures * (half / scores.budget) ** 2 / 10) * 10
-        return f"The set is too small to resolve the budget: {chance}. About {needed} {scores.kind}s would do."
-    return f"The set is too small to resolve the budget: {chance}. More {scores.kind}s would tell."
+    enough = f"About {scores.needed} {scores.kind}s would do." if scores.needed else f"More {scores.kind}s would tell."
+    return f"The set is too small to resolve the budget: {chance}. {enough}"
+
+
+def _resolution(of: Measured | Compared) -> float:
+    """What it says, or half its interval."""
+    return (of.interval[1] - of.interval[0]) / 2 if of.resolution is None else of.resolution
 
 
 def by_sensitivity(layers: Sequence[Layer]) -> list[Layer]:

@@ -318,8 +318,7 @@ def test_a_refusal_names_the_layers_and_why(tmp_path: Path) -> None:
 
 
 def test_a_set_that_is_too_small_says_how_large_would_do() -> None:
-    """The interval shrinks with the square root of the pictures: three times too wide needs nine times as many."""
-    small = measured(interval=(-4.0, 5.0), resolved=False, pictures=20, budget=1.5)
+    small = measured(interval=(-4.0, 5.0), resolved=False, resolution=4.5, pictures_needed=180, pictures=20, budget=1.5)
     said = verdict(Scores.of(proof(measured=small)))
     assert said.state == "unsure"
     assert said.certainty is not None
