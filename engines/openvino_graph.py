@@ -12,7 +12,6 @@ tensor that is never negative needs no shift: its levels 0 to 127 are taken as t
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from engines.quiet import import_openvino
 
-FORM = 2
+FORM = 3
 """Raised whenever a network is compiled from another graph than before: compiled copies that are kept depend on it."""
 
 _SAME_RANGE = ("MaxPool", "AvgPool", "ReduceMean", "Reshape", "Transpose", "Split", "VariadicSplit", "Slice")
@@ -29,15 +28,31 @@ _SAME_RANGE = ("MaxPool", "AvgPool", "ReduceMean", "Reshape", "Transpose", "Spli
 
 
 def read_graph(source: Path | bytes) -> Any:
-    """Return an ONNX file, or its content, as an `openvino.Model`. Raises RuntimeError or ValueError, as OpenVINO does.
+    """Return an ONNX file, or its content, as an `openvino.Model`. Raises OSError, RuntimeError or ValueError.
 
-    Not `Core.read_model`: of a file that is no ONNX it asks every other reader, which print what they think of it.
+    Not by `Core.read_model`: of a file that is no ONNX it asks every other reader, which print what they think of it.
     """
     ov = import_openvino()
     reader = ov.frontend.FrontEndManager().load_by_framework("onnx")
-    graph = reader.convert(reader.load(io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)))
+    content = source if isinstance(source, bytes) else source.read_bytes()
+    graph = reader.convert(reader.load(io.BytesIO(_rewritten(content))))
     _join_pairs(ov, graph)
     return graph
+
+
+def _rewritten(content: bytes) -> bytes:
+    """Return the network with fewer passes over its tensors; what is no network is left for OpenVINO to complain of."""
+    # Only here, since a compiled copy is read without: it takes 20 MB.
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    from engines.rewrites import rewritten
+
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except DecodeError:
+        return content
+    return bytes(rewritten(model).SerializeToString())
 
 
 def _join_pairs(ov: Any, graph: Any) -> None:

@@ -71,7 +71,7 @@ class OpenVINOEngine(Engine):
             "backend": f"openvino {ov.__version__.split('-')[0]}",
             "device": network.device,
             "precision": precision,
-            "float_precision": floats,
+            "float_precision": _floats(network.compiled, floats),
             **{said: network.options[name] for said, name in _SAID.items() if name in network.options},
             "batch": self.max_batch,
         }
@@ -174,6 +174,14 @@ def _network(
             said = full_name if running == "CPU" else f"{full_name} ({running})"
             return _Network(compiled, names, "; ".join([said, *(f"not {error}" for error in failures)]), options)
     raise failures[-1]
+
+
+def _floats(compiled: Any, asked: str) -> str:
+    """What it computes in, in place of INT8: a CPU that has no bf16 takes f32 and says nothing."""
+    if "INFERENCE_PRECISION_HINT" not in compiled.get_property("SUPPORTED_PROPERTIES"):
+        return asked
+    found = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+    return asked if found == asked else f"{found}, since this device has no {asked}"
 
 
 def _versions(core: Any, device: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -87,6 +88,19 @@ def test_a_device_that_does_not_exist_or_takes_no_such_option_is_a_mistake_of_th
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         openvino.Config(**options)
+
+
+def test_status_says_what_a_cpu_without_bf16_computes_in_and_answers_as_in_f32(card, model) -> None:
+    """OpenVINO takes f32 then and says nothing. On CPUs with bf16 the answer is near."""
+    answers, said = [], []
+    for floats in ("f32", "bf16"):
+        engine = openvino.Config(threads=1, float_precision=floats).build(card, model, "fp32")
+        answers.append(engine(*asked(1))["scores"].copy())
+        said.append(engine.description["float_precision"])
+        engine.close()
+    has = "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert said == ["f32", "bf16" if has else "f32, since this device has no bf16"]
+    assert np.abs(answers[1] - answers[0]).max() <= (0.02 * np.abs(answers[0]).max() if has else 0)
 
 
 class GpuThatFails:
