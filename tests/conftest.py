@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -12,16 +13,25 @@ import pytest
 from tests.support.models import real_models  # noqa: F401  # a fixture
 
 
+def _children() -> list[psutil.Process]:
+    """Child processes, dead or alive. The kernel knows at once if there are none; psutil looks at every process."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return []
+    return psutil.Process().children()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind() -> Iterator[None]:
     """Threads and child processes that a test starts are gone a moment after it."""
     threads = set(threading.enumerate())
-    children = set(psutil.Process().children())
+    children = set(_children())
     yield
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         left = [t for t in threading.enumerate() if t not in threads and t.is_alive()]
-        running = [c for c in psutil.Process().children() if c not in children and c.status() != psutil.STATUS_ZOMBIE]
+        running = [c for c in _children() if c not in children and c.status() != psutil.STATUS_ZOMBIE]
         if not left and not running:
             return
         for thread in left:

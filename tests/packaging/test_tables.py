@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from packaging.requirements import Requirement
 from engines import catalogue
 from engines.store import ModelStore
 from tests.packaging.test_floors import REQUIREMENTS, at_floor
+from tests.support.cache import cache
 from tests.support.models import REAL
 from tests.support.needs import missing
 from tests.support.rebuild import install, sums, sums_with
@@ -26,18 +26,17 @@ def oldest() -> Path:
     """A folder with the oldest onnx and numpy, kept between runs."""
     if sys.version_info >= (3, 13):
         pytest.skip("the oldest onnx and numpy are older than Python 3.13")
-    cache = Path(os.environ.get("SIGHTWIRE_TEST_CACHE") or Path.home() / ".cache" / "sightwire-tests")
-    folder = cache / "-".join([*OLDEST, f"{sys.version_info.major}.{sys.version_info.minor}"]).replace("*", "x")
-    if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as half:
-            try:
-                install(Path(half) / "packages", *OLDEST)
-            except subprocess.CalledProcessError as error:
-                if "Retrying" in error.stderr:
-                    missing("a package index that answers")
-                pytest.fail(error.stderr)
-            (Path(half) / "packages").rename(folder)
+    with cache() as kept:
+        folder = kept / "-".join([*OLDEST, f"{sys.version_info.major}.{sys.version_info.minor}"]).replace("*", "x")
+        if not folder.is_dir():
+            with tempfile.TemporaryDirectory(dir=kept) as half:
+                try:
+                    install(Path(half) / "packages", *OLDEST)
+                except subprocess.CalledProcessError as error:
+                    if "Retrying" in error.stderr:
+                        missing("a package index that answers")
+                    pytest.fail(error.stderr)
+                (Path(half) / "packages").rename(folder)
     return folder
 
 

