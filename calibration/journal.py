@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,26 @@ class Journal:
             except OSError as error:
                 raise CalibrationError(f"{self._path}: cannot be written ({error.strerror}): make room there") from None
         return self._known[key]
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Have a folder to oneself, made if it is not there: two runs would take each other's files for their own.
+
+    Raises CalibrationError where another process has it, and where it cannot be used.
+    """
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
+    except OSError as error:
+        raise CalibrationError(f"{folder}: cannot keep a run's work there ({error.strerror})") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CalibrationError(f"{folder}: another run is at work there; wait until it has ended") from None
+        yield
 
 
 def _entries(path: Path) -> list[tuple[str, Any]]:

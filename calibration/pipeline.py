@@ -8,6 +8,7 @@ What was measured is written down in `work` as it is found, so that a run that w
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import shutil
@@ -30,20 +31,23 @@ from calibration.measures.choose import measure_for
 from calibration.pictures import Sample, Split, Way, distinct, enough, limited, set_hash, split, tensor
 from calibration.proof import Data, Measured, Point, Proof, Set, Speed, Worst
 from calibration.report import SideBySide, write_report
+from calibration.report.page import require_jinja2
 from calibration.search.auto import AUTO, Candidate, Found, Search
 from calibration.search.choice import choose
 from calibration.search.recipe import Recipe
 from calibration.speeds import speeds
-from calibration.truth import Truth
+from calibration.truth import Boxes, Truth
 from calibration.truth.read import read_truth
 from calibration.versions import versions
 from calibration.versus import SHOWN, WORST, in_words
 from engines.assembly import check_card, write_model
 from engines.backends.openvino import Config
-from engines.card import Card, Quantisation, model_file, sha256_of, write_card
+from engines.card import CARD_FILE, Card, ModelFile, Quantisation, model_file, read_card, write_card
+from engines.errors import CardError
 from engines.graph import load, serialise
 from engines.model import task_config
-from engines.qdq import LARGEST_SHARE, Table, already_quantised, lint
+from engines.qdq import LARGEST_SHARE, Table, already_quantised, lint, quantised_nodes
+from engines.quiet import import_onnxruntime
 from engines.results import Result
 from engines.store import ModelStore
 
@@ -103,19 +107,25 @@ class _Run:
     def __init__(self, order: Order, work: Path, stages: Stages) -> None:
         self._order, self._stages = order, stages
         self._card = order.card
+        # What would end the run after hours ends it now.
+        import_onnxruntime()
+        require_jinja2()
         path = model_file(order.card, order.folder, "fp32")
         self._fp32 = load(path)
         if node := already_quantised(self._fp32):
             raise CalibrationError(f"{path}: is quantised already ({node}); calibrate the float model it was made from")
+        _check_kept(order.keep, self._fp32)
         self._found = distinct(order.samples, stages("looking for pictures that show the same"))
         self._parts, self._truth = self._divided()
         known = key_of(
             self._card.files["fp32"].sha256,
             self._card.input.model_dump(),
+            self._card.task,
+            self._card.labels,
             order.way,
             [sample.digest for sample in self._parts.calibration],
             [sample.digest for sample in self._parts.held_out],
-            None if order.labels is None or order.labels.is_dir() else sha256_of(order.labels),
+            None if self._truth is None else [key_of(_told(self._truth, one.name)) for one in self._parts.held_out],
             order.method,
             order.keep,
             versions(),
@@ -214,14 +224,18 @@ class _Run:
 
     def _candidate(self, int8: onnx.ModelProto, stage: str | None = None) -> list[Result]:
         """Results of a network on the held-out pictures, by the engine that the agent would run it on."""
+        folder, entry = self._written(int8)
+        card = self._card.model_copy(update={"files": {"int8": entry}})
+        return self._results(card, folder, "int8", stage)
+
+    def _written(self, int8: onnx.ModelProto) -> tuple[Path, ModelFile]:
+        """Write a network into the run's folder, in place of the one before: where, and its entry of a card."""
         folder = self._journal.folder / "candidate"
         try:
             folder.mkdir(exist_ok=True)
-            entry = write_model(int8, folder / _INT8)
+            return folder, write_model(int8, folder / _INT8)
         except OSError as error:
             raise CalibrationError(f"{folder}: cannot be written ({error.strerror}): make room there") from None
-        card = self._card.model_copy(update={"files": {"int8": entry}})
-        return self._results(card, folder, "int8", stage)
 
     def _results(self, card: Card, folder: Path, precision: Any, stage: str | None) -> list[Result]:
         model = open_to_measure(card, folder, precision, Config().shared(len(os.sched_getaffinity(0)), _MANY))
@@ -232,10 +246,9 @@ class _Run:
             model.close()
 
     def _speed(self, int8: onnx.ModelProto) -> Speed:
-        card = self._card.model_copy(
-            update={"files": {**self._card.files, "int8": write_model(int8, self._journal.folder / _INT8)}}
-        )
-        folders = {"fp32": self._order.folder, "int8": self._journal.folder}
+        folder, entry = self._written(int8)
+        card = self._card.model_copy(update={"files": {**self._card.files, "int8": entry}})
+        folders = {"fp32": self._order.folder, "int8": folder}
         return speeds(card, folders, self._parts.held_out[0], self._stages("timing both by turns, one thread"))
 
     def _pair(self, sample: Sample, a: Result, b: Result) -> SideBySide:
@@ -246,7 +259,7 @@ class _Run:
         share = table.share(len(serialise(self._fp32)))
         if share > LARGEST_SHARE:
             raise CalibrationError(
-                f"{self._card.name}: the table would be {share:.1%} of the model's size, at most "
+                f"{self._card.name}: the table would be {share:.2%} of the model's size, at most "
                 f"{LARGEST_SHARE:.0%} are allowed"
             )
 
@@ -285,6 +298,39 @@ def install(outcome: Outcome, target: Path) -> Path:
     except OSError as error:
         raise CalibrationError(f"{target}: cannot be written ({error.strerror}); what was there is as it was") from None
     return target / "card.yaml"
+
+
+def check_target(target: Path, name: str) -> None:
+    """Raise CardError, CalibrationError where the model of that name may not or cannot become the folder `target`.
+
+    What `install` would refuse, asked before a search that takes long.
+    """
+    if (target / CARD_FILE).is_file():
+        if (there := read_card(target).name) != name:
+            raise CalibrationError(f"{target}: is the folder of another model, {there}; name another one")
+    elif target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise CardError(f"{target}: is there already, and is no model (it has no {CARD_FILE}); move it away")
+    nearest = next(folder for folder in target.parents if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise CalibrationError(f"{target}: cannot be written: {nearest} is no folder that you may write to")
+
+
+def _check_kept(keep: Sequence[str], fp32: onnx.ModelProto) -> None:
+    """Raise CalibrationError for an operation that INT8 would not take anyway, and where nothing is left for INT8."""
+    known = [str(node.name) for node in quantised_nodes(fp32)]
+    for name in keep:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, known[:5]))}, …"
+            raise CalibrationError(f"--keep {name}: the model has no such operation that INT8 could do; {hint}")
+    if known and set(known) <= set(keep):
+        raise CalibrationError(f"--keep names all {len(known)} operations that INT8 could do: nothing is left to do")
+
+
+def _told(truth: Truth, name: str) -> Any:
+    """What is true of a picture, as JSON."""
+    told = truth.of[name]
+    return [part.tolist() for part in vars(told).values()] if isinstance(told, Boxes) else int(told)
 
 
 def _sha256(data: bytes) -> str:

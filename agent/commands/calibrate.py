@@ -68,7 +68,8 @@ def calibrate(
     Example: sightwire calibrate person-ssdlite --images photos/ --labels photos/instances.json
     """
     with answered():
-        from calibration.pipeline import Order, calibrate, install
+        from calibration.journal import alone
+        from calibration.pipeline import Order, calibrate, check_target, install
         from calibration.search.methods import checked
         from engines.store import ModelStore, default_root
 
@@ -76,19 +77,21 @@ def calibrate(
         method = checked(method)
         work = _work(card.name)
         target = folder if out is None else out.resolve()
-        with bars() as stages:
-            found, source = _samples(images, video, camera, samples, way, work, stages)
-            order = Order(
-                card, folder, found, source,
-                way=way, labels=labels, most=samples, budget=budget, method=method, keep=tuple(keep or ()),
-                held_out=held_out,
-            )  # fmt: skip
-            outcome = calibrate(order, work, stages)
-        _print(outcome)
-        if not outcome.proof.measured.inside:
-            fail(_refusal(outcome, work), _REFUSED)
-        card_path = install(outcome, target)
-        shutil.rmtree(work, ignore_errors=True)
+        check_target(target, card.name)
+        with alone(work):
+            with bars() as stages:
+                found, source = _samples(images, video, camera, samples, way, work, stages)
+                order = Order(
+                    card, folder, found, source,
+                    way=way, labels=labels, most=samples, budget=budget, method=method, keep=tuple(keep or ()),
+                    held_out=held_out,
+                )  # fmt: skip
+                outcome = calibrate(order, work, stages)
+            _print(outcome)
+            if not outcome.proof.measured.inside:
+                fail(_refusal(outcome, work), _REFUSED)
+            card_path = install(outcome, target)
+            shutil.rmtree(work, ignore_errors=True)
         typer.echo(f"installed {card_path}; the proof: {target / 'report.html'}")
 
 
@@ -120,7 +123,10 @@ def _samples(
     # Frames repeat themselves: twice as many are taken as are wanted, and near duplicates left out.
     limit = 2 * (most or _PICTURES)
     if video is not None:
-        stat = video.stat()
+        try:
+            stat = video.stat()
+        except OSError as error:
+            raise CalibrationError(f"{video}: cannot be opened: {error.strerror}") from None
         into = work / f"frames-{key_of(str(video.resolve()), stat.st_size, stat.st_mtime_ns, limit)[:16]}"
         with video_frames(video, limit) as frames:
             return from_frames(frames, into, way, limit, stages("reading frames")), str(video)

@@ -154,12 +154,19 @@ def render(page: Page) -> str:
     return _template().render(page=page) + "\n"
 
 
-@functools.cache
-def _template() -> Template:
+def require_jinja2() -> None:
+    """Raise MissingExtra without it."""
     try:
-        from jinja2 import Environment, StrictUndefined
+        import jinja2  # noqa: F401  # is it there?
     except ImportError:
         raise MissingExtra("the report needs jinja2: pip install 'sightwire[calibrate]'") from None
+
+
+@functools.cache
+def _template() -> Template:
+    require_jinja2()
+    from jinja2 import Environment, StrictUndefined
+
     here = Path(__file__).parent
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["breakable"] = breakable

@@ -15,14 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from agent.commands._app import app
-from calibration.evaluation import Choice, evaluate
-from calibration.pictures import from_folder
-from engines.backends.openvino import Config
-from engines.results import Result
 from engines.store import ModelStore
-from tests.support.measured import KINDS, LABELS, made_pictures, made_store
+from tests.support.measured import LABELS, made_pictures, made_store
 from tests.support.process import Sightwire
 from tests.support.street import street_video
+from tests.support.truths import boxes_seen, classes_seen
 
 PICTURES = 12
 
@@ -55,41 +52,16 @@ def answer(*arguments: str | Path) -> dict[str, Any]:
     return json.loads(out)
 
 
-def said_by(store: ModelStore, model: str, folder: Path) -> dict[str, Result]:
-    """What the FP32 model says of each picture: the truth by which it is right."""
-    card, home = store.find(model)
-    opened = Choice(model, card, home, "fp32", Config(threads=1)).open()
-    samples = from_folder(folder, "bgr")
-    results = evaluate(opened, samples)
-    opened.close()
-    return {sample.name: result for sample, result in zip(samples, results, strict=True)}
-
-
-def classes_of(store: ModelStore, model: str, folder: Path) -> dict[str, str]:
-    """Picture -> class, as the FP32 model sees it."""
-    return {name: LABELS[result.label[0]] for name, result in said_by(store, model, folder).items()}
-
-
 @pytest.fixture(scope="module")
 def right(made: ModelStore, pictures: Path) -> dict[str, str]:
-    return classes_of(made, "tiny", pictures)
+    return classes_seen(made, "tiny", pictures)
 
 
 @pytest.fixture(scope="module")
 def boxes(made: ModelStore, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A COCO json of the three best objects that `boxes` sees in each picture."""
-    said = {name: result[:3] for name, result in said_by(made, "boxes", pictures).items()}
-    assert {int(label) for result in said.values() for label in result.label} >= {0, 1}
-    content = {
-        "images": [{"id": i, "file_name": name, "width": 96, "height": 80} for i, name in enumerate(said)],
-        "categories": [{"id": i, "name": label} for i, label in enumerate(KINDS)],
-        "annotations": [
-            {"id": 3 * i + k, "image_id": i, "category_id": int(label), "bbox": [x, y, right - x, low - y],
-             "area": (right - x) * (low - y), "iscrowd": 0}
-            for i, result in enumerate(said.values())
-            for k, (label, (x, y, right, low)) in enumerate(zip(result.label, result.xyxy.tolist(), strict=True))
-        ],
-    }  # fmt: skip
+    content = boxes_seen(made, "boxes", pictures)
+    assert {annotation["category_id"] for annotation in content["annotations"]} >= {0, 1}
     path = tmp_path_factory.mktemp("labels") / "boxes.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
@@ -125,7 +97,7 @@ def test_json_says_the_same_for_machines(pictures: Path, made: ModelStore) -> No
 
 
 def test_labels_judge_both(pictures: Path, right: dict[str, str], made: ModelStore, tmp_path: Path) -> None:
-    other = classes_of(made, "other", pictures)
+    other = classes_seen(made, "other", pictures)
     labels = table(tmp_path / "labels.csv", right | {name: other[name] for name in ("0.png", "1.png")})
     found = answer("compare", "tiny@fp32", "other@fp32", "--images", pictures, "--labels", labels)
     assert (found["metric"], found["pictures"]) == ("top-1", PICTURES)

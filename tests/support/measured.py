@@ -33,12 +33,12 @@ def made_store(folder: Path) -> ModelStore:
     for name, seed in (("tiny", 0), ("other", 1)):
         fp32 = free_batch(bake(tiny_network(seed=seed), Normalisation(mean=(127,), std=(128,)), name))
         files = {"fp32": fp32} | ({"int8": apply(fp32, _table(fp32))} if name == "tiny" else {})
-        _install(store, name, SIZE, classify, LABELS, files)
+        install(store, name, SIZE, classify, LABELS, files)
     reading = {"type": "yolo", "output": "out", "layout": "columns", "objectness": False, "boxes": "unit"}
     for name, labels, seed in (("boxes", KINDS, 2), ("fewer", KINDS[1::-1], 3)):
         network = export({"out": (4 + len(labels), 84)}, size=(SIDE, SIDE), end="Sigmoid", seed=seed)
         fp32 = free_batch(bake(network, Normalisation(std=(255,)), name))
-        _install(store, name, SIDE, reading, labels, {"fp32": fp32})
+        install(store, name, SIDE, reading, labels, {"fp32": fp32})
     return store
 
 
@@ -53,9 +53,10 @@ def _table(fp32: onnx.ModelProto) -> Table:
     )
 
 
-def _install(
+def install(
     store: ModelStore, name: str, side: int, task: dict[str, Any], labels: Sequence[str], files: dict[str, Any]
 ) -> None:
+    """Make a model in the store of networks by their precision."""
     folder = store.root / name
     folder.mkdir(parents=True)
     content = {

@@ -1,0 +1,106 @@
+"""Models that are quick to calibrate and large enough for a table: made networks in a store, and many pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from engines.graph import Normalisation, bake, constant, constants, free_batch, model_of
+from engines.store import ModelStore
+from tests.support.measured import KINDS, LABELS, install
+from tests.support.models import run_onnx
+from tests.support.pictures import smooth_bgr
+
+SIDE = 16
+WIDTH = 96
+_BOXES = (4 + len(KINDS), 12)
+_LOGITS = 3.0
+"""What the network's last numbers deviate by."""
+
+
+def calibrated_store(folder: Path) -> ModelStore:
+    """A classifier `good`, a detector `finds`, and a classifier `broken` that no INT8 form can be right of."""
+    store = ModelStore(folder)
+    classify = {"type": "classify", "scores": "out"}
+    yolo = {"type": "yolo", "output": "out", "layout": "columns", "objectness": False, "boxes": "unit"}
+    for name, task, labels, network in (
+        ("good", classify, LABELS, small_network()),
+        ("broken", classify, LABELS, small_network(drowned=True)),
+        ("finds", yolo, KINDS, small_network(boxes=True)),
+    ):
+        fp32 = free_batch(bake(network, Normalisation(mean=(127,), std=(32,)), name))
+        _spread(fp32, "head" if task is yolo else "out")
+        install(store, name, SIDE, task, labels, {"fp32": fp32})
+    return store
+
+
+def small_network(*, boxes: bool = False, drowned: bool = False, seed: int = 0) -> onnx.ModelProto:
+    """Convolutions, one of them depthwise and one with nearly all of the weights, an addition, a matrix product.
+
+    `drowned`: that one reads a channel of a million beside those that matter, at another level for every picture: no
+    scale holds both, and in float it would be nearly all of the network.
+    """
+    rng = np.random.default_rng(seed)
+    constants = [constant("rows", np.array([-1, WIDTH], np.int64)), constant("low", np.zeros((), np.float32))]
+    nodes: list[onnx.NodeProto] = []
+
+    def weights(name: str, *shape: int) -> np.ndarray:
+        fan = int(np.prod(shape[1:])) or 1
+        return rng.normal(0, np.sqrt(2 / fan), shape).astype(np.float32)
+
+    def kept(name: str, array: np.ndarray) -> str:
+        constants.append(constant(name, array))
+        return name
+
+    def node(operator: str, name: str, *inputs: str, **attributes: object) -> str:
+        nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def conv(name: str, source: str, matrix: np.ndarray, **attributes: object) -> str:
+        bias = kept(f"{name}.b", rng.normal(0, 0.1, len(matrix)).astype(np.float32))
+        pads = [matrix.shape[2] // 2] * 4
+        return node("Conv", name, source, kept(f"{name}.w", matrix), bias, pads=pads, **attributes)
+
+    stem = node("Relu", "stem.relu", conv("stem", "input", weights("stem", 16, 3, 3, 3), strides=[2, 2]))
+    deep = node("Relu", "deep.relu", conv("deep", stem, weights("deep", 16, 1, 3, 3), group=16))
+    widened, large = weights("wide", WIDTH, 16, 1, 1), weights("large", WIDTH, WIDTH, 3, 3)
+    if drowned:
+        widened[0], large[:, 0] = 1e6, 1e-9
+    wide = node("Relu", "wide.relu", conv("wide", node("Add", "both", deep, stem), widened))
+    body = node("Relu", "large.relu", conv("large", wide, large))
+    row = node("Reshape", "row", node("GlobalAveragePool", "pool", body), "rows")
+    outputs = int(np.prod(_BOXES)) if boxes else len(LABELS)
+    matrix = kept("head.w", weights("head", outputs, WIDTH))
+    head = "head" if boxes else "out"
+    last = node("Gemm", head, row, matrix, kept("head.b", np.zeros(outputs, np.float32)), transB=1)
+    shape: list[object] = ["N", outputs]
+    if boxes:
+        shape = ["N", *_BOXES]
+        columns = kept("columns", np.array([-1, *_BOXES], np.int64))
+        node("Reshape", "out", node("Sigmoid", "scores", last), columns)
+    graph = onnx.GraphProto(name="small", node=nodes, initializer=constants)
+    graph.input.append(helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, SIDE, SIDE]))
+    graph.output.append(helper.make_tensor_value_info("out", TensorProto.FLOAT, shape))
+    return model_of(graph)
+
+
+def _spread(fp32: onnx.ModelProto, last: str) -> None:
+    """Centre and scale the last product's outputs, so that different pictures give different answers, and sure ones.
+
+    Boxes hardly move: what is to be seen is whether they are found, not how random coordinates round.
+    """
+    pictures = np.stack([cv2.resize(smooth_bgr(96, 80, seed), (SIDE, SIDE)) for seed in range(1000, 1032)])
+    (seen,) = run_onnx(fp32, pictures.transpose(0, 3, 1, 2), last)
+    wanted, centre = np.full(seen.shape[1], _LOGITS), np.zeros(seen.shape[1])
+    if seen.shape[1] == np.prod(_BOXES):
+        corners = 4 * _BOXES[1]
+        wanted[:corners], centre[:corners] = 0.05, np.random.default_rng(0).normal(0, 1.5, corners)
+    scale = wanted / np.maximum(seen.std(axis=0), 1e-6)
+    head = constants(fp32)["head.w"]
+    for name, array in (("head.w", head * scale[:, None]), ("head.b", centre - seen.mean(axis=0) * scale)):
+        tensor = next(one for one in fp32.graph.initializer if one.name == name)
+        tensor.CopyFrom(constant(name, array.astype(np.float32)))
