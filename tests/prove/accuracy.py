@@ -328,12 +328,14 @@ def main() -> int:
     parser.add_argument("--as", dest="way", choices=("bgr", "i420"), default="i420", help="pixels of the models")
     parser.add_argument("--quick", action="store_true", help=f"one direction, {_QUICK} alone: does it run at all?")
     parser.add_argument("--write", action="store_true", help="record in docs/measurements.md")
+    # The script works in the project's root; folders are meant where it was called.
+    parser.add_argument("--here", type=Path, default=Path(), help=argparse.SUPPRESS)
     options = parser.parse_args()
     shared = os.environ.get("SIGHTWIRE_SHARED")
-    models = options.models or (Path(shared) / "models" if shared else None)
+    models = options.here / options.models if options.models else (Path(shared) / "models" if shared else None)
     with tempfile.TemporaryDirectory(prefix="accuracy-") as temporary:
         settings = Settings(
-            work=options.work or Path(temporary),
+            work=options.here / options.work if options.work else Path(temporary),
             way=options.way,
             method=_QUICK if options.quick else options.method,
             budget=options.budget,
@@ -341,7 +343,7 @@ def main() -> int:
             quick=options.quick,
         )
         try:
-            found = list(lines(options.only or list(TARGETS), options.data, models, settings))
+            found = list(lines(options.only or list(TARGETS), options.here / options.data, models, settings))
         except KeyboardInterrupt:
             goes_on = f"; the same with --work {options.work} goes on" if options.work else "; --work DIR would keep it"
             print(f"interrupted{goes_on}", file=sys.stderr)
@@ -349,7 +351,7 @@ def main() -> int:
     body = report(found)
     print(body)
     if options.write:
-        section("accuracy", "Accuracy of INT8, across splits", f"scripts/accuracy {_arguments()}", body)
+        section("accuracy", "Accuracy of INT8, across splits", f"scripts/accuracy {_arguments(options)}", body)
     checks = [check for line in found if line.figures for check in verdict(TARGETS[line.model], line.figures)]
     return exit_status(checks, complete=all(line.figures is not None for line in found))
 
@@ -361,10 +363,13 @@ def _method(name: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _arguments() -> str:
-    """As they were given, without folders of this machine."""
-    given = ["DIR" if Path(word).is_absolute() else word for word in sys.argv[1:]]
-    return " ".join(["DATA", *given[1:]]) if given else "DATA"
+def _arguments(options: argparse.Namespace) -> str:
+    """What matters of how it was called, without folders of this machine."""
+    said = ["DATA", *(f"--only {name}" for name in options.only or ())]
+    said += [f"--{name} {value}" for name in ("samples", "budget") if (value := getattr(options, name)) is not None]
+    said += [f"--method '{options.method}'"] if options.method != AUTO else []
+    said += ["--as bgr"] if options.way == "bgr" else []
+    return " ".join([*said, *(["--quick"] if options.quick else [])])
 
 
 if __name__ == "__main__":
