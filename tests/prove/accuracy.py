@@ -351,7 +351,14 @@ def main() -> int:
     body = report(found)
     print(body)
     if options.write:
-        section("accuracy", "Accuracy of INT8, across splits", f"scripts/accuracy {_arguments(options)}", body)
+        # A run of some models leaves the section of all as it is.
+        name = "-".join(["accuracy", *(options.only or ())])
+        section(
+            name,
+            ", ".join(["Accuracy of INT8 across splits", *(options.only or ())]),
+            f"scripts/accuracy {_arguments(options)}",
+            body,
+        )
     checks = [check for line in found if line.figures for check in verdict(TARGETS[line.model], line.figures)]
     return exit_status(checks, complete=all(line.figures is not None for line in found))
 
