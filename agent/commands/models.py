@@ -14,7 +14,7 @@ from agent.commands._try import try_model
 from agent.exits import EX_INTERRUPTED
 
 if TYPE_CHECKING:
-    from engines.card import Card
+    from engines.card import Card, Quantisation
     from engines.store import ModelStore
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 app.command("import")(import_model)
 app.command("try")(try_model)
+REPORT = "report.html"
+"""Written by `sightwire calibrate`; `calibration` is not loaded to look at a card."""
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -196,17 +198,26 @@ def _print_card(card: Card, folder: Path) -> None:
     for precision, file in card.files.items():
         rows.append((precision, f"{file.path}, sha256 {file.sha256[:12]}…"))
         if file.quantisation:
-            made, proof = file.quantisation, file.quantisation.accuracy
-            rows.append(
-                ("", f"{made.method} over {made.pictures} pictures, {len(made.kept_float)} nodes kept in float")
-            )
-            if proof:
-                rows.append(
-                    (
-                        "",
-                        f"{proof['metric']}: {proof['fp32']} in FP32, {proof['int8']} in INT8; {proof.get('data', '')}",
-                    )
-                )
+            rows += [("", text) for text in _quantised(file.quantisation, folder)]
     for label, text in rows:
         table.add_row(label, escape(text))
     Console().print(table)
+
+
+def _quantised(made: Quantisation, folder: Path) -> list[str]:
+    """How an INT8 file was made, what it was proved to lose, and where more of that is."""
+    said = [f"{made.method} over {made.pictures} pictures, {len(made.kept_float)} nodes kept in float"]
+    proof = made.accuracy
+    if proof is None:
+        return [*said, "not proved: 'sightwire calibrate' does that"]
+    figures = f"{proof.get('metric')}: {proof.get('fp32')} in FP32, {proof.get('int8')} in INT8"
+    if interval := proof.get("interval"):
+        figures += ", the loss {:.4f} to {:.4f} (95 %)".format(*interval)
+    if pictures := proof.get("pictures"):
+        figures += f", on {pictures} pictures"
+    said.append(figures)
+    if data := proof.get("data"):
+        said.append(str(data))
+    if (page := folder / REPORT).is_file():
+        said.append(f"the proof: {page}")
+    return said

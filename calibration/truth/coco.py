@@ -25,10 +25,11 @@ class Annotations:
         if not isinstance(content, Mapping) or not all(isinstance(content.get(part), list) for part in _PARTS):
             raise DatasetError(f"{source}: not a COCO json: wants lists called {', '.join(_PARTS)}")
         self._source, self._rows = source, content["annotations"]
-        self._ids: dict[str, int | str] = {}
+        self.ids: dict[str, int | str] = {}
+        """Name of each picture as it stands there -> COCO's id."""
         for index, row in enumerate(content["images"]):
             name, image = self._text("image", index, row, "file_name"), self._id("image", index, row)
-            if self._ids.setdefault(name, image) != image:
+            if self.ids.setdefault(name, image) != image:
                 raise self._wrong("image", index, f"{quoted(name)} has the id {quoted(image)} here and another above")
         self._names = {
             self._id("category", index, row): self._text("category", index, row, "name")
@@ -37,8 +38,8 @@ class Annotations:
 
     def objects(self, samples: Sequence[Sample], labels: Sequence[str], partial: bool) -> Objects:
         """The samples' objects that the model knows. Raises DatasetError."""
-        entry_of = match(self._ids, samples, self._source, partial)
-        boxes = self.boxes([self._ids[entry] for entry in entry_of.values()], labels)
+        entry_of = match(self.ids, samples, self._source, partial)
+        boxes = self.boxes([self.ids[entry] for entry in entry_of.values()], labels)
         return Objects(dict(zip(entry_of, boxes, strict=True)))
 
     def boxes(self, ids: Sequence[int | str], labels: Sequence[str]) -> list[Boxes]:

@@ -74,7 +74,7 @@ class Int8(_Strict):
 
     sha256: Sha256
     accuracy: dict[str, Any]
-    """What was measured, on what: `python -m calibration.proof` measures it again."""
+    """What was measured, on what; `sightwire compare NAME@fp32 NAME@int8` measures it on other pictures."""
 
 
 class Entry(_Strict):

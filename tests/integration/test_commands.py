@@ -18,7 +18,7 @@ import yaml
 from typer.testing import CliRunner
 
 from agent.commands._app import app
-from engines.card import read_card, sha256_of, write_card
+from engines.card import Quantisation, read_card, sha256_of, write_card
 from engines.store import ModelStore
 from tests.contract.test_engines import means_model
 from tests.support.agents import fake_model, fake_store
@@ -337,6 +337,22 @@ def test_show_says_what_a_model_is(real_models: ModelStore) -> None:
     assert status == 0
     assert shown["files"]["int8"]["quantisation"]["accuracy"]["metric"]
     assert "person" in here("models", "show", real_models.root / "person-ssdlite")[1]
+
+
+def test_show_says_how_int8_was_made_what_it_loses_and_where_the_proof_is(fakes: Path) -> None:
+    folder = fakes / "classes"
+    card = read_card(folder)
+    made = Quantisation(
+        table="0" * 64, method="percentile 99.99 + feedback rounding", calibration_set="1" * 64, pictures=70,
+        accuracy={"metric": "top-1", "fp32": 0.8, "int8": 0.79, "interval": [-0.005, 0.02], "pictures": 60},
+    )  # fmt: skip
+    file = next(iter(card.files.values())).model_copy(update={"quantisation": made})
+    write_card(card.model_copy(update={"files": {"int8": file}}), folder)
+    (folder / "report.html").touch()
+    said = " ".join(here("models", "show", folder)[1].split())
+    assert "percentile 99.99 + feedback rounding over 70 pictures" in said
+    assert "top-1: 0.8 in FP32, 0.79 in INT8, the loss -0.0050 to 0.0200 (95 %), on 60 pictures" in said
+    assert "report.html" in said.replace(" ", "")
 
 
 # -- bench

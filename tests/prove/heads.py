@@ -21,7 +21,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from calibration.dataset import pictures_of_coco
 from calibration.measures.coco import average_precision
 from calibration.pictures.folder import read_picture
 from engines import graph
@@ -35,6 +34,7 @@ from engines.results import Detections
 from engines.tasks import Options
 from tests.prove.record import section, table
 from tests.support.heads import HEADS, Head, crowd
+from tests.support.labelled import pictures_of_coco
 
 THRESHOLD = 0.01
 """Least score that counts for average precision."""

@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.progress import track
 
 from agent.commands._fetch import pull_with_bar
-from calibration.dataset import pictures_of_coco
 from calibration.measures.coco import precision_by_size
 from calibration.pictures.folder import read_picture
 from engines.backends.openvino import Config as OpenVINO
@@ -27,6 +26,7 @@ from engines.store import ModelStore, default_root
 from engines.tasks import Options
 from engines.tiles import Tiles, merge
 from tests.prove.record import section, table
+from tests.support.labelled import pictures_of_coco
 
 MODEL = "person-ssdlite"
 THRESHOLD = 0.01
