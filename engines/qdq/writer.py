@@ -84,11 +84,12 @@ class _Writer:
         """Rewrite the nodes that make those tensors."""
         for node in self._graph.node:
             if node.output[0] in quantised:
-                if node.op_type in ("Conv", "Gemm"):
-                    self._weigh(node)
-                node.input[0] = self._activation(node.input[0])
+                source = node.input[0]
+                node.input[0] = self._activation(source)
                 if node.op_type == "Add":
                     node.input[1] = self._activation(node.input[1])
+                elif node.op_type in ("Conv", "Gemm"):
+                    self._weigh(node, source)
             self._nodes.append(node)
         nodes = list(self._nodes)
         del self._graph.node[:]
@@ -116,11 +117,11 @@ class _Writer:
             self._done[tensor] = output
         return self._done[tensor]
 
-    def _weigh(self, node: onnx.NodeProto) -> None:
-        """Give a Conv or Gemm its weights in INT8, and its bias what a shift of its input takes away."""
+    def _weigh(self, node: onnx.NodeProto, source: str) -> None:
+        """Give a Conv or Gemm that reads `source` its weights in INT8, and its bias what a shift of that takes away."""
         tensor, axis = node.input[1], output_axis(node)
         if tensor not in self._weights:
-            inputs = self._inputs(node)
+            inputs = self._inputs(node, source)
             levels, scale = quantise_weights(self._arrays[tensor], axis, pair_safe=self._pair_safe, inputs=inputs)
             constants = [
                 self._constant(f"{tensor}.int8", levels),
@@ -133,8 +134,8 @@ class _Writer:
             )
             self._weights[tensor] = np.moveaxis(levels, axis, 0), scale
         node.input[1] = f"{tensor}.dequantised"
-        if shift := self._shifts.get(node.input[0]):
-            given = given_back(*self._weights[tensor], shift, self._scales[node.input[0]])
+        if shift := self._shifts.get(source):
+            given = given_back(*self._weights[tensor], shift, self._scales[source])
             old = node.input[2] if len(node.input) > 2 else ""
             if old and (old not in self._arrays or self._arrays[old].size not in (1, len(given))):
                 raise ModelFileError(
@@ -144,9 +145,9 @@ class _Writer:
             del node.input[2:]
             node.input.append(self._constant(f"{node.output[0]}.shifted.bias", (bias + given).astype(np.float32)))
 
-    def _inputs(self, node: onnx.NodeProto) -> Inputs | None:
+    def _inputs(self, node: onnx.NodeProto, source: str) -> Inputs | None:
         """What each weight of a Conv or Gemm meets, where the table says it; weights that two share: of the first."""
-        text = self._moments.get(node.input[0])
+        text = self._moments.get(source)
         if text is None:
             return None
         weights, groups = self._arrays[node.input[1]], int(attribute(node, "group", 1))
@@ -154,7 +155,7 @@ class _Writer:
         rows = np.moveaxis(weights, output_axis(node), 0).shape
         if len(mean) != rows[1] * groups:
             raise ModelFileError(
-                f"the calibration table describes {len(mean)} channels of {node.input[0]}, {node.name} reads "
+                f"the calibration table describes {len(mean)} channels of {source}, {node.name} reads "
                 f"{rows[1] * groups}: calibrate again"
             )
 
