@@ -21,7 +21,7 @@ from calibration.search.equalise import exponents
 from calibration.search.ladder import order, rungs
 from calibration.search.noise import Noise
 from calibration.search.recipe import Recipe, Seen, Step
-from engines.qdq import Table, activations, apply, equalised, pack_exponents, quantised_nodes, shiftable
+from engines.qdq import LARGEST_SHARE, Table, activations, apply, equalised, pack_exponents, quantised_nodes, shiftable
 
 AUTO = "auto"
 TUNING = 24
@@ -70,6 +70,7 @@ class Search:
         step = max(1, len(pictures) // TUNING)
         self.tuning = [make() for make in pictures[::step][:TUNING]]
         """(1, 3, H, W) pictures on which candidates are compared."""
+        self._size = fp32.ByteSize()
         self._nodes = [str(node.name) for node in quantised_nodes(fp32)]
         if not self._nodes:
             raise CalibrationError("the model has no convolution, matrix product or addition that INT8 could do")
@@ -131,15 +132,22 @@ class Search:
             progress(len(tried), len(methods) + len(steps))
             return tried[-1].output_db
 
-        scores = {method: measured(Recipe(method)) for method in methods}
-        best = Recipe(max(methods, key=lambda method: scores[method]))
+        feedback = self._fits(Recipe(methods[0], kept_float=fixed))
+        scores = {method: measured(Recipe(method, feedback)) for method in methods}
+        best = Recipe(max(methods, key=lambda method: scores[method]), feedback)
         score = scores[best.method]
         for change in steps:
             other = best.changed(change)
+            if not self._fits(other.keeping(fixed)):
+                continue
             found = measured(other)
             if found > score + _BETTER_DB:
                 best, score = other, found
         return tried, best
+
+    def _fits(self, recipe: Recipe) -> bool:
+        """Whether its table stays within the share of the model's size that a table may have."""
+        return self.table(recipe).share(self._size) <= LARGEST_SHARE
 
     def _alone(self, recipe: Recipe, fixed: tuple[str, ...]) -> dict[str, float]:
         """Operation -> noise in dB when it alone is INT8."""
