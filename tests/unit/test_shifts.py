@@ -19,7 +19,7 @@ STEP = 2.0**-6
 
 @pytest.fixture(scope="module")
 def network() -> onnx.ModelProto:
-    """images -> Cast -> SiLU -> 1x1 convolution; its input also feeds a padded one."""
+    """One SiLU: images -> Cast -> SiLU -> 1x1 convolution; its input also feeds a padded one."""
     rng = np.random.default_rng(3)
     nodes = [
         helper.make_node("Cast", ["images"], ["float"], name="cast", to=TensorProto.FLOAT),
