@@ -1,20 +1,31 @@
-"""Models that are quick to calibrate and large enough for a table: made networks in a store, and many pictures."""
+"""Models that are quick to calibrate and large enough for a table, made in a store, and the command that does it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from typer.testing import CliRunner
 
+from agent.commands._app import app
+from calibration.proof import Proof
+from engines.card import read_card
 from engines.graph import Normalisation, bake, constant, constants, free_batch, model_of
 from engines.store import ModelStore
 from tests.support.measured import KINDS, LABELS, install
 from tests.support.models import run_onnx
 from tests.support.pictures import smooth_bgr
 
+PICTURES = 80
+"""So many of `made_pictures` are enough of both kinds."""
+KEPT = ("stem", "deep", "both", "wide")
+SHORT = ("--method", "min-max", *(word for name in KEPT for word in ("--keep", name)))
+"""A search that is over soon: one way to find ranges, and few operations to look at."""
 SIDE = 16
 WIDTH = 96
 _BOXES = (4 + len(KINDS), 12)
@@ -104,3 +115,54 @@ def _spread(fp32: onnx.ModelProto, last: str) -> None:
     for name, array in (("head.w", head * scale[:, None]), ("head.b", centre - seen.mean(axis=0) * scale)):
         tensor = next(one for one in fp32.graph.initializer if one.name == name)
         tensor.CopyFrom(constant(name, array.astype(np.float32)))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command answered, and where."""
+
+    status: int
+    out: str
+    err: str
+    store: ModelStore
+    cache: Path
+
+    def folder(self, model: str) -> Path:
+        return self.store.root / model
+
+    def proof(self, model: str) -> Proof:
+        entry = read_card(self.folder(model)).files["int8"]
+        assert entry.quantisation is not None
+        return Proof.model_validate(entry.quantisation.proof)
+
+    def bytes(self, model: str) -> tuple[bytes, bytes]:
+        """Of the INT8 file and of its table."""
+        return tuple((self.folder(model) / name).read_bytes() for name in ("model.int8.onnx", "table.json"))  # type: ignore[return-value]
+
+
+Call = Callable[..., Run]
+
+
+def calibrating(folder: Path, pictures: Path) -> Call:
+    """A store and a cache of their own in the folder, and how to run the command there."""
+    store = calibrated_store(folder / "models")
+    cache = folder / "cache"
+
+    def run(model: str, *arguments: str | Path, given: bool = True) -> Run:
+        asked = [*map(str, arguments), *(("--images", str(pictures)) if given else ())]
+        env = {"SIGHTWIRE_MODELS": str(store.root), "XDG_CACHE_HOME": str(cache), "COLUMNS": "200"}
+        done = CliRunner().invoke(app, ["calibrate", model, *asked], catch_exceptions=False, env=env)
+        return Run(done.exit_code, done.stdout, done.stderr, store, cache)
+
+    return run
+
+
+def untouched(folder: Path) -> bool:
+    """The model is as `calibrated_store` made it, and nothing else is beside it."""
+    names = {path.name for path in folder.iterdir()} - {".openvino"}  # what its engine compiled
+    left = [path.name for path in folder.parent.iterdir() if path.name.startswith(".partial")]
+    return names == {"card.yaml", "fp32.onnx"} and set(read_card(folder).files) == {"fp32"} and not left
+
+
+def is_a_line(run: Run, status: int = 1) -> bool:
+    return run.status == status and run.err.startswith("sightwire: ") and run.err.count("\n") == 1
