@@ -342,6 +342,7 @@ def test_show_says_what_a_model_is(real_models: ModelStore) -> None:
 # -- bench
 
 
+@pytest.mark.alone
 def test_bench_of_a_recording_adds_up(street: Path, real_models: ModelStore) -> None:
     arguments = ("--model", "person-ssdlite", "--source", street, "--seconds", "0.5", "--json")
     status, out, err = sightwire("bench", *arguments, models=real_models.root)
@@ -358,6 +359,7 @@ def test_bench_of_a_recording_adds_up(street: Path, real_models: ModelStore) -> 
     assert report["decode"]["camera0"]["size"] == [640, 272]
 
 
+@pytest.mark.alone
 def test_bench_of_live_cameras_measures_up_to_a_subscriber(tmp_path: Path, fakes: Path) -> None:
     with Mosquitto(tmp_path) as broker:
         live = {"type": "synthetic", "rate": 100}
