@@ -157,14 +157,19 @@ def _pipeline_case(variant: Literal["live", "lossless"]) -> Case:
 
 
 def test_it_yields_pictures_with_the_right_planes(case: Case) -> None:
-    """In the size that they have, numbered one after another, with what is known of the stream."""
+    """In the size that they have, numbered one after another, with what is known of the stream.
+
+    What is live may have gone on while this process had to wait for the processor.
+    """
     intake = Intake()
     with case.config.open(threading.Event(), intake) as pictures:
         taken = [(captured, image.size, read_barcode(luma(image))) for captured, image in islice(pictures, 20)]
     assert {size for _, size, _ in taken} == {CLIP.size}
     seen = [number for _, _, number in taken]
     assert None not in seen
-    assert all(b == (a + 1) % case.frames for a, b in pairwise(seen) if a is not None)
+    steps = [(b - a) % case.frames for a, b in pairwise(number for number in seen if number is not None)]
+    missed = sum(step != 1 for step in steps)
+    assert missed <= (0 if case.config.lossless else 2), seen
     assert set(intake.facts) >= {"codec", "size", "rate"}
     assert intake.unreadable == 0
 

@@ -358,6 +358,7 @@ def test_show_says_how_int8_was_made_what_it_loses_and_where_the_proof_is(fakes:
 # -- bench
 
 
+@pytest.mark.alone
 def test_bench_of_a_recording_adds_up(street: Path, real_models: ModelStore) -> None:
     arguments = ("--model", "person-ssdlite", "--source", street, "--seconds", "0.5", "--json")
     status, out, err = sightwire("bench", *arguments, models=real_models.root)
@@ -374,6 +375,7 @@ def test_bench_of_a_recording_adds_up(street: Path, real_models: ModelStore) -> 
     assert report["decode"]["camera0"]["size"] == [640, 272]
 
 
+@pytest.mark.alone
 def test_bench_of_live_cameras_measures_up_to_a_subscriber(tmp_path: Path, fakes: Path) -> None:
     with Mosquitto(tmp_path) as broker:
         live = {"type": "synthetic", "rate": 100}

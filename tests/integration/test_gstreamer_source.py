@@ -45,6 +45,7 @@ def take(config: Config, count: int, intake: Intake | None = None) -> list[Image
         return [image for _, image in islice(pictures, count)]
 
 
+@pytest.mark.alone
 def test_capture_times_are_those_of_the_camera(hd: RtspServer, transport: Transport) -> None:
     """By its RTCP reports within 20 ms, arrival within 10; a picture is here long before the next one begins."""
     taken = []
@@ -62,6 +63,7 @@ def test_capture_times_are_those_of_the_camera(hd: RtspServer, transport: Transp
     assert statistics.median(s.at_ns - pushed[s.index] for s in steady) < 25e6
 
 
+@pytest.mark.alone
 def test_the_first_picture_is_here_half_a_second_after_the_first_key_frame(hd: RtspServer) -> None:
     """Then all come, and none counts as lost."""
     intake = Intake()

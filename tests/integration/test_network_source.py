@@ -56,6 +56,7 @@ def seen_of(captured: Timestamp, image: Any) -> Seen:
     return Seen(index, captured, now_ns)
 
 
+@pytest.mark.alone
 def test_capture_times_are_those_of_the_camera(hd: RtspServer, transport: Transport) -> None:
     """By its RTCP reports within 50 ms, by our own estimate within 10; a picture is here about one frame later."""
     taken: list[Seen] = []
@@ -78,6 +79,7 @@ def test_capture_times_are_those_of_the_camera(hd: RtspServer, transport: Transp
     assert statistics.median(seen.at_ns - pushed for seen, pushed in steady) < 100e6
 
 
+@pytest.mark.alone
 def test_a_stream_is_joined_at_a_key_frame(hd: RtspServer, transport: Transport) -> None:
     """Half a second after it at most; then all come, and none counts as lost. What was before it nobody has seen."""
     intake = Intake()
