@@ -39,7 +39,7 @@ from engines.model import task_config
 from engines.results import Result
 from engines.store import ModelStore, default_root
 from tests.prove.record import section, table
-from tests.support.labelled import Dataset, Kind, Part, datasets
+from tests.support.datasets import Dataset, Kind, Part, datasets
 
 MET, MISSED, NOT_MEASURED = 0, 1, 2
 """Exit statuses."""
