@@ -39,7 +39,7 @@ from engines.model import task_config
 from engines.results import Result
 from engines.store import ModelStore, default_root
 from tests.prove.record import section, table
-from tests.support.labelled import Dataset, Kind, Part, datasets
+from tests.support.datasets import Dataset, Kind, Part, datasets
 
 MET, MISSED, NOT_MEASURED = 0, 1, 2
 """Exit statuses."""
@@ -300,16 +300,18 @@ HEADER = (
 )  # fmt: skip
 
 
+def in_words(line: Line) -> list[str]:
+    """Each target of a line, and whether it is met."""
+    where = f"{line.model}, {line.calibrated} -> {line.scored}" if line.calibrated else line.model
+    if line.figures is None:
+        return [f"- {where}: not measured: {line.why_not}"]
+    checks = verdict(TARGETS[line.model], line.figures)
+    return [f"- {where}: {'met' if check.met else 'MISSED'}: {check.said}" for check in checks]
+
+
 def report(found: Sequence[Line]) -> str:
     """The table, and each target in words."""
-    said = []
-    for line in found:
-        where = f"{line.model}, {line.calibrated} -> {line.scored}" if line.calibrated else line.model
-        if line.figures is None:
-            said.append(f"- {where}: not measured: {line.why_not}")
-            continue
-        checks = verdict(TARGETS[line.model], line.figures)
-        said += [f"- {where}: {'met' if check.met else 'MISSED'}: {check.said}" for check in checks]
+    said = [text for line in found for text in in_words(line)]
     devices = sorted({line.figures.speed.device for line in found if line.figures is not None})
     on = f"Points of 100; medians of one thread by turns, on {', '.join(devices)}.\n\n" if devices else ""
     return on + table(HEADER, [row(line) for line in found]) + "\n" + "\n".join(said) + "\n"
@@ -343,7 +345,10 @@ def main() -> int:
             quick=options.quick,
         )
         try:
-            found = list(lines(options.only or list(TARGETS), options.here / options.data, models, settings))
+            found = []
+            for line in lines(options.only or list(TARGETS), options.here / options.data, models, settings):
+                found.append(line)
+                print("\n".join(in_words(line)), file=sys.stderr, flush=True)
         except KeyboardInterrupt:
             goes_on = f"; the same with --work {options.work} goes on" if options.work else "; --work DIR would keep it"
             print(f"interrupted{goes_on}", file=sys.stderr)

@@ -33,8 +33,8 @@ from engines.pixels import Picture, fit
 from engines.results import Detections
 from engines.tasks import Options
 from tests.prove.record import section, table
+from tests.support.datasets import pictures_of_coco
 from tests.support.heads import HEADS, Head, crowd
-from tests.support.labelled import pictures_of_coco
 
 THRESHOLD = 0.01
 """Least score that counts for average precision."""

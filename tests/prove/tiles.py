@@ -26,7 +26,7 @@ from engines.store import ModelStore, default_root
 from engines.tasks import Options
 from engines.tiles import Tiles, merge
 from tests.prove.record import section, table
-from tests.support.labelled import pictures_of_coco
+from tests.support.datasets import pictures_of_coco
 
 MODEL = "person-ssdlite"
 THRESHOLD = 0.01

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from calibration.errors import DatasetError
-from tests.support.labelled import datasets, pictures_of_coco
+from tests.support.datasets import datasets, pictures_of_coco
 
 CLASSES = ("great white shark", "tench", "barrel")
 
