@@ -27,8 +27,10 @@ KEPT = ("stem", "deep", "both", "wide")
 SHORT = ("--method", "min-max", *(word for name in KEPT for word in ("--keep", name)))
 """A search that is over soon: one way to find ranges, and few operations to look at."""
 SIDE = 16
-WIDTH = 96
-_BOXES = (4 + len(KINDS), 12)
+WIDTH = 48
+_LARGE = 160
+"""Outputs of the largest convolution: a table may be a hundredth of the weights, no more."""
+_BOXES = (4 + len(KINDS), 8)
 _LOGITS = 3.0
 """What the network's last numbers deviate by."""
 
@@ -56,7 +58,7 @@ def small_network(*, boxes: bool = False, drowned: bool = False, seed: int = 0) 
     scale holds both, and in float it would be nearly all of the network.
     """
     rng = np.random.default_rng(seed)
-    constants = [constant("rows", np.array([-1, WIDTH], np.int64)), constant("low", np.zeros((), np.float32))]
+    constants = [constant("rows", np.array([-1, _LARGE], np.int64)), constant("low", np.zeros((), np.float32))]
     nodes: list[onnx.NodeProto] = []
 
     def weights(name: str, *shape: int) -> np.ndarray:
@@ -78,14 +80,14 @@ def small_network(*, boxes: bool = False, drowned: bool = False, seed: int = 0) 
 
     stem = node("Relu", "stem.relu", conv("stem", "input", weights("stem", 16, 3, 3, 3), strides=[2, 2]))
     deep = node("Relu", "deep.relu", conv("deep", stem, weights("deep", 16, 1, 3, 3), group=16))
-    widened, large = weights("wide", WIDTH, 16, 1, 1), weights("large", WIDTH, WIDTH, 3, 3)
+    widened, large = weights("wide", WIDTH, 16, 1, 1), weights("large", _LARGE, WIDTH, 3, 3)
     if drowned:
         widened[0], large[:, 0] = 1e6, 1e-9
     wide = node("Relu", "wide.relu", conv("wide", node("Add", "both", deep, stem), widened))
     body = node("Relu", "large.relu", conv("large", wide, large))
     row = node("Reshape", "row", node("GlobalAveragePool", "pool", body), "rows")
     outputs = int(np.prod(_BOXES)) if boxes else len(LABELS)
-    matrix = kept("head.w", weights("head", outputs, WIDTH))
+    matrix = kept("head.w", weights("head", outputs, _LARGE))
     head = "head" if boxes else "out"
     last = node("Gemm", head, row, matrix, kept("head.b", np.zeros(outputs, np.float32)), transB=1)
     shape: list[object] = ["N", outputs]
