@@ -32,7 +32,7 @@ from calibration.pictures import Sample, Split, Way, distinct, enough, limited, 
 from calibration.proof import Data, Measured, Point, Proof, Set, Speed, Worst
 from calibration.report import SideBySide, write_report
 from calibration.report.page import require_jinja2
-from calibration.search.auto import AUTO, Candidate, Found, Search
+from calibration.search.auto import AUTO, SEARCH, Candidate, Found, Search
 from calibration.search.choice import choose
 from calibration.search.recipe import Recipe
 from calibration.speeds import speeds
@@ -46,7 +46,7 @@ from engines.card import CARD_FILE, Card, ModelFile, Quantisation, model_file, r
 from engines.errors import CardError
 from engines.graph import load, serialise
 from engines.model import task_config
-from engines.qdq import LARGEST_SHARE, Table, already_quantised, lint, quantised_nodes
+from engines.qdq import LARGEST_SHARE, WRITER, Table, already_quantised, lint, quantised_nodes
 from engines.quiet import import_onnxruntime
 from engines.results import Result
 from engines.store import ModelStore
@@ -128,7 +128,7 @@ class _Run:
             None if self._truth is None else [key_of(_told(self._truth, one.name)) for one in self._parts.held_out],
             order.method,
             order.keep,
-            versions(),
+            (versions(), WRITER, SEARCH),
         )
         self._journal = Journal(work / known[:16])
 

@@ -24,6 +24,8 @@ from calibration.search.recipe import Recipe, Seen, Step
 from engines.qdq import LARGEST_SHARE, Table, activations, apply, equalised, pack_exponents, quantised_nodes, shiftable
 
 AUTO = "auto"
+SEARCH = 1
+"""Raised whenever the search measures something else under an old name: what interrupted runs left is then void."""
 TUNING = 24
 """Calibration pictures on which candidates are compared; evenly spread."""
 _ALONE = 8

@@ -51,7 +51,8 @@ def quantise_weights(
     paired = pair_safe and sizes.shape[1] > 1
     if paired:
         span = np.maximum(first, first + sizes[:, -2])
-    scale = np.where(first > 0, span / LEVELS, 1.0).astype(np.float32)
+    # Weights smaller than any normal scale are 0 for every purpose.
+    scale = np.where(span / LEVELS >= np.finfo(np.float32).tiny, span / LEVELS, 1.0).astype(np.float32)
     if inputs is None:
         levels = np.clip(np.rint(flat / scale[:, None]), -LEVELS, LEVELS).astype(np.int8)
     else:
