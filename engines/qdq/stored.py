@@ -45,8 +45,9 @@ def pack_correction(values: NDArray[np.floating[Any]]) -> str:
     largest = float(np.abs(found).max()) if found.ndim == 1 and found.size else np.nan
     if not np.isfinite(largest):
         raise ValueError("corrections are one row of finite numbers")
-    step = int(np.ceil(np.log2(largest / _LEVELS))) if largest > 0 else 0
-    step = max(step, _EXPONENTS[0])
+    smallest = 2.0 ** _EXPONENTS[0]
+    step = _EXPONENTS[0] if largest <= smallest * _LEVELS else int(np.ceil(np.log2(largest / _LEVELS)))
+    step = step if largest > 0 else 0
     if step not in _EXPONENTS:
         raise ValueError(f"a correction of {largest:.3g} is too large")
     levels = np.clip(np.rint(np.ldexp(found, -step)), -_LEVELS, _LEVELS)
