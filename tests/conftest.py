@@ -7,10 +7,15 @@ import threading
 import time
 from collections.abc import Iterator
 
+import hypothesis
 import psutil
 import pytest
 
 from tests.support.models import real_models  # noqa: F401  # a fixture
+
+# An example may have to wait for the processor; pytest-timeout ends what hangs.
+hypothesis.settings.register_profile("beside others", deadline=None)
+hypothesis.settings.load_profile("beside others")
 
 
 def _children() -> list[psutil.Process]:

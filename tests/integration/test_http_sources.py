@@ -266,7 +266,7 @@ def test_snapshots_come_over_tls(tmp_path: Path, scheme: Any) -> None:
     """From a camera that proves who it is, or need not; also while it is slow, and stopping at once."""
     certificates = Certificates.make(tmp_path)
     with HttpCamera(user="me", password=PASSWORD, scheme=scheme, certificates=certificates) as camera:
-        login = {"username": "me", "password": PASSWORD}
+        login = {"username": "me", "password": PASSWORD, "timeout_s": 10}
         assert watch(source("snapshot", camera, ca=certificates.ca, **login), 2)
         assert watch(source("snapshot", camera, verify=False, **login), 2)
         for ca in (None, certificates.wrong_ca):
@@ -275,7 +275,7 @@ def test_snapshots_come_over_tls(tmp_path: Path, scheme: Any) -> None:
         with pytest.raises(SourceError, match=r"ca /absent.pem cannot be read: No such file"):
             watch(source("snapshot", camera, ca="/absent.pem", **login), 1)
         stop = threading.Event()
-        with source("snapshot", camera, ca=certificates.ca, timeout_s=30, **login).open(stop, Intake()) as pictures:
+        with source("snapshot", camera, ca=certificates.ca, **login).open(stop, Intake()) as pictures:
             next(pictures)
             camera.stall()
             timer = threading.Timer(0.2, stop.set)

@@ -330,7 +330,8 @@ def test_impatience_and_early_stops_end_quietly_too(tmp_path: Path, fakes: Path)
     with Sightwire("run", tmp_path / "no.yaml") as agent:
         agent.interrupt()
         agent.wait()
-        assert 'Traceback (most recent call last):\n  File "<frozen' not in agent.err
+        before_ours = ("Could not import runpy module", "Fatal Python error")  # Python's words while it starts itself
+        assert agent.err.startswith(before_ours) or 'call last):\n  File "<frozen' not in agent.err
 
 
 def test_an_agent_that_is_killed_is_reported_offline_by_the_broker(
