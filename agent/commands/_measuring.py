@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 from agent.commands import fail
 from agent.errors import AgentError
 from agent.exits import EX_INTERRUPTED
-from calibration.errors import CalibrationError
-from engines.errors import EngineError
 
 if TYPE_CHECKING:
     from calibration.evaluation import Stages
@@ -26,6 +24,9 @@ FRAMES = 200
 @contextmanager
 def answered() -> Iterator[None]:
     """End the command with a line, whatever is wrong: a traceback is for mistakes of ours."""
+    from calibration.errors import CalibrationError
+    from engines.errors import EngineError
+
     try:
         yield
     except (AgentError, CalibrationError, EngineError) as error:
@@ -69,6 +70,7 @@ def pictures(
     images: Path | None, video: Path | None, frames: int | None, way: Way, stages: Stages
 ) -> Iterator[list[Sample]]:
     """All pictures of a folder, or so many different frames of a video. Raises CalibrationError, SourceError."""
+    from calibration.errors import CalibrationError
     from calibration.pictures import distinct, from_folder, from_frames
 
     if (images is None) == (video is None):
@@ -88,6 +90,8 @@ def pictures(
 @contextmanager
 def _room() -> Iterator[Path]:
     """A folder for frames, for a while. Raises CalibrationError."""
+    from calibration.errors import CalibrationError
+
     try:
         room = tempfile.TemporaryDirectory(prefix="sightwire-")
     except OSError as error:

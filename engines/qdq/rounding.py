@@ -8,7 +8,7 @@ to come can best make up for it, as in optimal brain surgery (Hassibi & Stork 19
 covariance of that model instead of a measured one: a mean and a deviation of each input channel are all that it needs,
 they fit into a table, and the closed form needs nothing but sums in a fixed order, so that every machine rounds alike.
 
-docs/measurements.md, "Rounding", has what it gains.
+docs/adr/0027-how-calibration-searches.md has what it gains.
 """
 
 from __future__ import annotations
