@@ -52,13 +52,13 @@ def split_url(url: str, ports: Mapping[str, int], expected: str) -> Address:
     try:
         parts = urlsplit(url)
         port, host = parts.port, parts.hostname
-        (host or "").encode("idna")
+        ascii_host = (host or "").encode("idna").decode()  # may become a space: U+00A0
     except ValueError:
         raise ValueError(expected) from None
     if "@" in parts.netloc:
         raise ValueError("credentials do not belong in the URL: use username and password")
     # Below ! are the space and the control characters: they would end a line of a request to a proxy or WebSocket.
-    if parts.scheme not in ports or not host or port == 0 or any(c < "!" or c == "\x7f" for c in url):
+    if parts.scheme not in ports or not host or port == 0 or any(c < "!" or c == "\x7f" for c in url + ascii_host):
         raise ValueError(expected)
     if not parts.path.isascii() or parts.query or parts.fragment:
         raise ValueError(expected)

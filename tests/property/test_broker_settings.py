@@ -52,6 +52,7 @@ def test_a_good_url_is_taken_apart_and_nothing_is_lost(scheme: str, host: str, p
 @example("mqtt://h:0")
 @example("mqtt://h:99999")
 @example("ws://h/ü")
+@example("mqtt://\xa0")
 def test_any_text_is_an_address_or_a_mistake(url: str) -> None:
     """What passes can go into a request line: no space, no control character, ASCII."""
     try:

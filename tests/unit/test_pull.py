@@ -419,7 +419,7 @@ def test_the_catalogue_is_sound() -> None:
         if entry.int8 is not None:
             table, text = entry.table()
             assert table.model == entry.fp32
-            assert len(text) < 20_000
+            assert len(text) < 100_000  # 1 % of the largest; test_real_models compares each with its model
 
 
 @pytest.fixture
