@@ -33,7 +33,7 @@ from calibration.proof import Data, Measured, Point, Proof, Set, Speed, Worst
 from calibration.report import SideBySide, write_report
 from calibration.report.page import require_jinja2
 from calibration.search.auto import AUTO, SEARCH, Candidate, Found, Search
-from calibration.search.choice import choose
+from calibration.search.choice import choose, worthwhile
 from calibration.search.recipe import Recipe
 from calibration.speeds import speeds
 from calibration.truth import Boxes, Truth
@@ -160,6 +160,14 @@ class _Run:
         inside = place is not None
         if place is None:
             place = min(range(len(losses)), key=lambda index: losses[index][0])
+        else:
+            total = sum(found.macs[str(node.name)] for node in quantised_nodes(self._fp32))
+            place = worthwhile(
+                place,
+                [candidate.output_db for candidate in found.ladder],
+                [candidate.float_macs / max(total, 1) for candidate in found.ladder],
+                [loss <= budget for loss, _ in losses],
+            )
         recipe = found.ladder[place].recipe
         table, int8 = search.table(recipe), search.int8(recipe)
         lint(int8)

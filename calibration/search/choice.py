@@ -7,6 +7,9 @@ from collections.abc import Sequence
 AIM = 1 / 3
 """Of the budget. One of a dozen candidates may well be inside on a few hundred pictures by luck; other pictures are
 held to the whole budget."""
+HALF_DB = 3.0
+NEARLY_FREE = 0.01
+"""Of the network's arithmetic."""
 
 
 def choose(losses: Sequence[float], budget: float) -> int | None:
@@ -23,6 +26,19 @@ def choose(losses: Sequence[float], budget: float) -> int | None:
             if loss <= budget and fit <= limit:
                 return index
     return None
+
+
+def worthwhile(place: int, output_db: Sequence[float], float_shares: Sequence[float], inside: Sequence[bool]) -> int:
+    """Index of the candidate to take where `place` keeps the budget: the same, or a later one that is nearly free.
+
+    Accuracy on few pictures hardly sees noise that other pictures may. As long as the next candidate has half of it or
+    less for a hundredth of the arithmetic or less and is itself `inside` the budget, that one is taken.
+    """
+    for index in range(place, len(output_db) - 1):
+        gained, paid = output_db[index + 1] - output_db[index], float_shares[index + 1] - float_shares[index]
+        if gained < HALF_DB or paid > NEARLY_FREE or not inside[index + 1]:
+            return index
+    return len(output_db) - 1
 
 
 def non_increasing(values: Sequence[float]) -> list[float]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from calibration.errors import CalibrationError
 from calibration.journal import Journal, alone, key_of
-from calibration.search.choice import AIM, choose, non_increasing
+from calibration.search.choice import AIM, choose, non_increasing, worthwhile
 from calibration.search.ladder import order, rungs
 
 NAMES = st.text("abcdefgh", min_size=1, max_size=3)
@@ -187,3 +187,13 @@ def test_two_runs_do_not_work_in_one_folder(tmp_path: Path) -> None:
 def test_keys_tell_apart_what_differs() -> None:
     assert len({key_of("a", "b"), key_of("ab"), key_of(["a", "b"]), key_of("a", None), key_of("a", 1.5)}) == 5
     assert key_of("a", ("b",)) == key_of("a", ["b"])
+
+
+def test_what_halves_the_noise_for_next_to_nothing_is_taken() -> None:
+    """One step after the other; neither a dear step nor one that gains little."""
+    yes = [True] * 4
+    assert worthwhile(0, [6.5, 12.1, 15.2, 16.0], [0.0, 0.001, 0.004, 0.005], yes) == 2
+    assert worthwhile(0, [6.5, 12.1], [0.0, 0.05], yes) == 0
+    assert worthwhile(1, [6.5, 12.1, 13.0], [0.0, 0.001, 0.002], yes) == 1
+    assert worthwhile(0, [6.5, 12.1], [0.0, 0.001], yes) == 1
+    assert worthwhile(0, [6.5, 12.1], [0.0, 0.001], [True, False]) == 0
