@@ -175,7 +175,11 @@ def test_an_interrupted_search_goes_on_and_ends_with_the_same_bytes(
         return answer(journal, key, told)
 
     monkeypatch.setattr(Journal, "answer", lambda *asked: counted(*asked, stop_at=9))
-    stopped = run("good", *SHORT, "--as", "bgr")
+    ignored_perhaps = signal.signal(signal.SIGINT, signal.default_int_handler)  # as in the background of a script
+    try:
+        stopped = run("good", *SHORT, "--as", "bgr")
+    finally:
+        signal.signal(signal.SIGINT, ignored_perhaps)
     assert is_a_line(stopped, 130)
     assert "interrupted" in stopped.err
     assert untouched(stopped.folder("good"))

@@ -21,6 +21,12 @@ from tests.support.broker import die_with_parent
 ROOT = Path(agent.__file__).parents[1]
 
 
+def _as_a_shell_starts_it() -> None:
+    """Listening to Ctrl-C, even if we were started in the background of a script, where that is ignored."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Sightwire:
     """Runs when the constructor returns; in a process group of its own, as a shell starts it, and never outlives us."""
 
@@ -42,7 +48,7 @@ class Sightwire:
             stderr=subprocess.PIPE,
             env=environment,
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=_as_a_shell_starts_it,
         )
         self._changed = threading.Condition(threading.RLock())  # `wanted` looks at what is guarded by it
         self._out: list[str] = []
