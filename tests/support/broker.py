@@ -26,6 +26,7 @@ import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from tests.support.frozen import freeze
 from tests.support.needs import missing
 
 USER = "agent"
@@ -132,7 +133,7 @@ class Mosquitto:
 
     def freeze(self) -> None:
         """Stop reading and answering, with all connections open."""
-        os.kill(self._process.pid, signal.SIGSTOP)
+        freeze(self._process.pid)
 
     def thaw(self) -> None:
         """Go on after `freeze`."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.support.clips import SMALL, Clip
+from tests.support.frozen import freeze
 from tests.support.needs import missing
 
 #: GStreamer's bindings come with the system's Python, not from a package index
@@ -75,7 +76,7 @@ class RtspServer:
 
     def freeze(self) -> None:
         """A black hole: connections stay open, nothing is answered, as with a cut cable."""
-        self._process.send_signal(signal.SIGSTOP)
+        freeze(self._process.pid)
 
     def thaw(self) -> None:
         """Go on after `freeze`."""
