@@ -52,11 +52,16 @@ class Choice:
 
         Raises EngineError naming the choice.
         """
-        share = (len(os.sched_getaffinity(0)), _MANY) if threads is None else (threads, 1)
+        backend = on_all_threads(self.backend) if threads is None else self.backend.shared(threads, 1)
         try:
-            return open_to_measure(self.card, self.folder, self.precision, self.backend.shared(*share), only)
+            return open_to_measure(self.card, self.folder, self.precision, backend, only)
         except EngineError as error:
             raise type(error)(f"{self.name}: {error}") from None
+
+
+def on_all_threads(backend: BackendConfig) -> BackendConfig:
+    """Return the backend as it answers most pictures a second."""
+    return backend.shared(len(os.sched_getaffinity(0)), _MANY)
 
 
 def open_to_measure(

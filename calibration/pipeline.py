@@ -18,18 +18,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
+from calibration.differing import Answers, threshold_of
 from calibration.errors import CalibrationError
-from calibration.evaluation import Stages, evaluate, open_to_measure, unnamed
+from calibration.evaluation import Stages, evaluate, on_all_threads, open_to_measure, unnamed
 from calibration.forward import Tensor
 from calibration.journal import Journal, key_of
 from calibration.layers import layers_of
 from calibration.measures import Comparison, Measure
 from calibration.measures.choose import measure_for
 from calibration.pictures import Sample, Split, Way, distinct, enough, limited, set_hash, split, tensor
-from calibration.proof import Data, Measured, Point, Proof, Set, Speed, Worst
+from calibration.proof import Data, Measured, Point, Proof, Set, Speed
 from calibration.report import SideBySide, write_report
 from calibration.report.page import require_jinja2
 from calibration.search.auto import AUTO, SEARCH, Candidate, Found, Search
@@ -39,7 +39,6 @@ from calibration.speeds import speeds
 from calibration.truth import Boxes, Truth
 from calibration.truth.read import read_truth
 from calibration.versions import versions
-from calibration.versus import SHOWN, WORST, in_words
 from engines.assembly import check_card, write_model
 from engines.backends.openvino import Config
 from engines.card import CARD_FILE, Card, ModelFile, Quantisation, model_file, read_card, write_card
@@ -56,8 +55,6 @@ HELD_OUT = 32
 """Different pictures that a run needs at least, of each kind."""
 REPORT = "report.html"
 _INT8 = "model.int8.onnx"
-_MANY = 1_000
-"""Pictures that may be asked about at once."""
 
 
 @dataclass(frozen=True)
@@ -172,38 +169,26 @@ class _Run:
         table, int8 = search.table(recipe), search.int8(recipe)
         lint(int8)
         self._check_share(table)
-        results = self._candidate(int8, "INT8 on the held-out pictures")
+        written = self._written(int8)
+        results = self._int8_results(written, "INT8 on the held-out pictures")
         comparison = measure.compare(fp32, results)
-        badness = measure.badness(fp32, results)
-        worst = [int(row) for row in np.argsort(-badness, kind="stable")[:WORST] if badness[row] > 0]
+        threshold = threshold_of(task_config(self._card))
+        answers = Answers(held_out, fp32, results, self._card.labels, self._truth, threshold)
         proof = Proof(
             model=self._card.name,
             fp32_sha256=self._card.files["fp32"].sha256,
-            int8_sha256=_sha256(serialise(int8)),
-            table_sha256=_sha256(table.text().encode()),
+            int8_sha256=written[1].sha256,
+            table_sha256=hashlib.sha256(table.text().encode()).hexdigest(),
             method=recipe.words,
             data=self._data(),
             measured=_measured(comparison, budget, inside=inside and comparison.loss <= budget),
             layers=layers_of(self._fp32, int8, table, found, search.tuning, self._stages),
             trade_off=_points(found, losses, place),
-            speed=self._speed(int8),
-            worst=tuple(
-                Worst(
-                    picture=held_out[row].name,
-                    badness=round(float(badness[row]), 4),
-                    fp32=in_words(fp32[row], self._card.labels, self._threshold),
-                    int8=in_words(results[row], self._card.labels, self._threshold),
-                )
-                for row in worst
-            ),
+            speed=self._speed(written),
+            worst=answers.worst(measure),
             versions=versions(),
         )
-        pairs = tuple(self._pair(held_out[row], fp32[row], results[row]) for row in worst)
-        return Outcome(self._order, proof, table, int8, pairs)
-
-    @property
-    def _threshold(self) -> float:
-        return task_config(self._card).threshold or SHOWN
+        return Outcome(self._order, proof, table, int8, tuple(answers.side_by_side(proof.worst)))
 
     def _tensors(self) -> list[Callable[[], Tensor]]:
         def made(sample: Sample) -> Tensor:
@@ -221,7 +206,7 @@ class _Run:
             recipe = candidate.recipe
 
             def lost(recipe: Recipe = recipe) -> tuple[float, tuple[float, float]]:
-                comparison = measure.compare(fp32, self._candidate(search.int8(recipe)))
+                comparison = measure.compare(fp32, self._int8_results(self._written(search.int8(recipe))))
                 return comparison.loss, comparison.interval
 
             key = key_of("loss", measure.name, recipe.words, recipe.kept_float)
@@ -230,9 +215,9 @@ class _Run:
             progress(done, len(found.ladder))
         return losses
 
-    def _candidate(self, int8: onnx.ModelProto, stage: str | None = None) -> list[Result]:
-        """Results of a network on the held-out pictures, by the engine that the agent would run it on."""
-        folder, entry = self._written(int8)
+    def _int8_results(self, written: tuple[Path, ModelFile], stage: str | None = None) -> list[Result]:
+        """Results of a written network on the held-out pictures, by the engine that the agent would run it on."""
+        folder, entry = written
         card = self._card.model_copy(update={"files": {"int8": entry}})
         return self._results(card, folder, "int8", stage)
 
@@ -246,22 +231,18 @@ class _Run:
             raise CalibrationError(f"{folder}: cannot be written ({error.strerror}): make room there") from None
 
     def _results(self, card: Card, folder: Path, precision: Any, stage: str | None) -> list[Result]:
-        model = open_to_measure(card, folder, precision, Config().shared(len(os.sched_getaffinity(0)), _MANY))
+        model = open_to_measure(card, folder, precision, on_all_threads(Config()))
         try:
             progress = unnamed("") if stage is None else self._stages(stage)
             return evaluate(model, self._parts.held_out, progress)
         finally:
             model.close()
 
-    def _speed(self, int8: onnx.ModelProto) -> Speed:
-        folder, entry = self._written(int8)
+    def _speed(self, written: tuple[Path, ModelFile]) -> Speed:
+        folder, entry = written
         card = self._card.model_copy(update={"files": {**self._card.files, "int8": entry}})
         folders = {"fp32": self._order.folder, "int8": folder}
         return speeds(card, folders, self._parts.held_out[0], self._stages("timing both by turns, one thread"))
-
-    def _pair(self, sample: Sample, a: Result, b: Result) -> SideBySide:
-        truth = None if self._truth is None else self._truth.of.get(sample.name)
-        return SideBySide(sample.name, sample.read(), a, b, self._card.labels, truth, self._threshold)
 
     def _check_share(self, table: Table) -> None:
         share = table.share(len(serialise(self._fp32)))
@@ -305,7 +286,7 @@ def install(outcome: Outcome, target: Path) -> Path:
             write_card(card, folder)
     except OSError as error:
         raise CalibrationError(f"{target}: cannot be written ({error.strerror}); what was there is as it was") from None
-    return target / "card.yaml"
+    return target / CARD_FILE
 
 
 def check_target(target: Path, name: str) -> None:
@@ -339,10 +320,6 @@ def _told(truth: Truth, name: str) -> Any:
     """What is true of a picture, as JSON."""
     told = truth.of[name]
     return [part.tolist() for part in vars(told).values()] if isinstance(told, Boxes) else int(told)
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _set(samples: Sequence[Sample]) -> Set:

@@ -7,29 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from calibration.differing import Answers, threshold_of
 from calibration.errors import CalibrationError, DatasetError
 from calibration.evaluation import Choice, Stages, chosen, common_labels, engine_in_words, evaluate, relabelled, unnamed
 from calibration.measures.choose import measure_for
 from calibration.pictures import Progress, Sample, set_hash
-from calibration.proof import Set, Worst
+from calibration.proof import Set
 from calibration.report import Compared, Side, SideBySide
 from calibration.timing import Timed, take_turns
-from calibration.truth import Truth
 from calibration.truth.read import read_truth
 from calibration.versions import versions
 from engines.errors import EngineError
 from engines.model import task_config
 from engines.pixels import Picture
-from engines.results import Classification, Detections, Result
-
-WORST = 16
-"""Pictures that are named."""
-_NAMED = 3
-"""Classes or objects that a line about a picture names."""
-SHOWN = 0.3
-"""Least score of a box that is shown, of a card without a threshold of its own."""
+from engines.results import Result
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,25 +32,11 @@ class Versus:
     """That both models have."""
     left_out: tuple[str, ...]
     """Labels that only one of them has."""
-    samples: Sequence[Sample]
-    a: Sequence[Result]
-    b: Sequence[Result]
-    truth: Truth | None
-    threshold: float
-    """Least score of a box that users see."""
+    answers: Answers
 
     def side_by_side(self) -> list[SideBySide]:
         """The worst pictures, worst first, read once more. Raises DatasetError."""
-        places = {sample.name: index for index, sample in enumerate(self.samples)}
-        rows = [places[worst.picture] for worst in self.compared.worst]
-        truth = {} if self.truth is None else self.truth.of
-        return [
-            SideBySide(
-                self.samples[row].name, self.samples[row].read(), self.a[row], self.b[row], self.labels,
-                truth.get(self.samples[row].name), self.threshold,
-            )
-            for row in rows
-        ]  # fmt: skip
+        return self.answers.side_by_side(self.compared.worst)
 
 
 def versus(
@@ -97,9 +74,7 @@ def versus(
         with contextlib.suppress(DatasetError):  # where `a` finds nothing that users see
             alike = measure_for(card, samples, None, found[0], a.name)
             details[alike.name] = round(alike.score(found[1]), 3)
-    badness = measure.badness(found[0], found[1])
-    order = [int(row) for row in np.argsort(-badness, kind="stable")[:WORST] if badness[row] > 0]
-    threshold = config.threshold or SHOWN
+    answers = Answers(samples, found[0], found[1], labels, known, threshold_of(config))
     timed = _timed(a, b, samples[0], stages("timing both by turns, one thread"))
     sides = [
         Side(
@@ -129,19 +104,11 @@ def versus(
         resolution=comparison.resolution,
         pictures_needed=None if budget is None else comparison.pictures_needed(budget),
         device=", ".join(devices),
-        worst=tuple(
-            Worst(
-                picture=samples[row].name,
-                badness=round(float(badness[row]), 4),
-                fp32=in_words(found[0][row], labels, threshold),
-                int8=in_words(found[1][row], labels, threshold),
-            )
-            for row in order
-        ),
+        worst=answers.worst(measure),
         versions=versions(),
     )
     left_out = tuple(label for label in dict.fromkeys((*a.card.labels, *b.card.labels)) if label not in set(labels))
-    return Versus(compared, labels, left_out, samples, found[0], found[1], known, threshold)
+    return Versus(compared, labels, left_out, answers)
 
 
 def labels_of_both(a: Choice, b: Choice) -> tuple[str, ...]:
@@ -157,20 +124,6 @@ def labels_of_both(a: Choice, b: Choice) -> tuple[str, ...]:
         some = [", ".join(choice.card.labels[:3]) + ", …" * (len(choice.card.labels) > 3) for choice in (a, b)]
         raise CalibrationError(f"{a.name} ({some[0]}) and {b.name} ({some[1]}) have no label in common")
     return labels
-
-
-def in_words(result: Result, labels: Sequence[str], threshold: float) -> str:
-    """What a model says of a picture, in a line: its best classes, or the boxes that users see."""
-    if isinstance(result, Detections):
-        result = result[result.score >= threshold]
-    if not len(result):
-        return "nothing"
-    best = [
-        f"{labels[label]} {score:.2f}"
-        for label, score in zip(result.label[:_NAMED].tolist(), result.score[:_NAMED].tolist(), strict=True)
-    ]
-    more = len(result) - len(best)
-    return ", ".join(best) + (f" and {more} more" if more and not isinstance(result, Classification) else "")
 
 
 def _results(

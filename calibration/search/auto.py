@@ -177,7 +177,7 @@ class Search:
         """
         plain = replace(recipe, corrected=False, kept_float=recipe.kept_float if recipe.shifted else ())
         if plain not in self._corrections:
-            self._corrections = {plain: corrections(self._fp32, self._seen.table(plain), self.tuning)}
+            self._corrections[plain] = corrections(self._fp32, self._seen.table(plain), self.tuning)
         return self._corrections[plain]
 
     def _observe(self, graph: onnx.ModelProto, name: str, stage: str) -> dict[str, Observed]:
