@@ -6,6 +6,7 @@ EngineError
 │   └── LintError      an INT8 graph that some backend would misread
 ├── FetchError         a download that failed or whose sha256 is wrong
 ├── BackendError       a backend that is absent, or that failed to build or to run
+│   └── EngineLost     an engine that will never work again (its device is gone): another one has to take over
 └── PictureError       pixels that cannot be prepared (wrong planes, unknown format)
 
 Every message is one line: what happened, where, what to do.
@@ -34,6 +35,10 @@ class FetchError(EngineError):
 
 class BackendError(EngineError):
     """A backend is absent, or failed to build or run an engine."""
+
+
+class EngineLost(BackendError):
+    """An engine that will not work again, whatever it is asked: its device is gone, or its context is broken."""
 
 
 class PictureError(EngineError):

@@ -21,6 +21,13 @@ class BackendConfig(BaseModel):
     def build(self, card: Card, model: Path, precision: Precision) -> Engine:
         """Compile the ONNX file `model` of `card`. Raises BackendError with what to do."""
 
+    def serve(self, card: Card, model: Path, precision: Precision) -> Engine:
+        """Engine for an agent, which wants to see at once: one that takes long to make ready may follow another.
+
+        Raises BackendError only where nothing at all can run the model.
+        """
+        return self.build(card, model, precision)
+
     def shared(self, threads: int, askers: int) -> Self:  # noqa: ARG002  # see ThreadedConfig
         """Return this config with its share of the machine: so many CPU threads, so many pictures at once at most."""
         return self
