@@ -20,7 +20,7 @@ from engines.pixels import Geometry, Picture
 from tests.support.needs import missing
 
 HOST = Path(__file__).with_suffix(".cpp")
-SANITIZED = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZED = ("-g", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 @cache
