@@ -163,7 +163,7 @@ def open_runs(
         for size in sizes:
             slot.runs[size] = Run(network.context(size, addresses, stream))
     contexts = [run.context for slot in slots for run in slot.runs.values()]
-    memory = aligned(max(1, network.memory(contexts, max(sizes))))
+    memory = aligned(max(1, *(network.memory(context, max(sizes)) for context in contexts)))
     address = driver.allocate(memory)
     taken.callback(driver.free, address)
     for slot in slots:
