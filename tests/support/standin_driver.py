@@ -69,6 +69,8 @@ class StandInDriver(Driver):
         self.calls: Counter[str] = Counter()
         self.failing: set[str] = set()
         self.lost = False
+        self.fail_after = -2
+        """So many calls succeed before one fails; below -1: all do."""
         self.limit = limit
         self.closed = False
         self.log: list[str] = []
@@ -83,9 +85,10 @@ class StandInDriver(Driver):
         assert not self.closed, f"{name} after close"
         assert threading.get_ident() in self._current, f"{name}: no current context in this thread"
         self.calls[name] += 1
+        self.fail_after -= 1
         if self.lost:
             raise EngineLost(f"{name}: the device is gone (stand-in)")
-        if name in self.failing:
+        if name in self.failing or self.fail_after == -1:
             raise CudaError(f"{name} failed, as asked (stand-in)")
 
     @property
