@@ -73,6 +73,9 @@ class TensorRTEngine(Engine):
             "prepare": self._filling.said,
             "graphs": graphs,
         }
+        if plan.made.instead_of:
+            wanted, _, because = plan.made.instead_of.partition(": ")
+            self.description |= {"instead_of": wanted, "because": because}
 
     def prepare(self, pictures: Sequence[Picture], geometries: Sequence[Geometry]) -> Batch:
         """See Engine."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,22 @@ def test_memory_for_pictures_grows_for_more_or_larger_ones_than_ever_and_only_th
     assert driver.held == 0
 
 
+def test_pictures_for_which_there_is_no_memory_are_prepared_by_the_cpu(card, model, reference, caplog) -> None:
+    driver = device("gpu", limit=3 << 20)
+    engine = open_engine(model, card, driver, prepare="gpu")
+    for count, size in ((2, (64, 48)), (2, (1280, 720)), (2, (64, 48)), (1, (1280, 720)), (2, (1280, 720))):
+        pictures, geometries = asked(count, size=size, pixels="nv12")
+        expected = reference(pictures, geometries)["logits"]
+        assert engine(pictures, geometries)["logits"] == pytest.approx(expected, abs=0.02 * float(abs(expected).max()))
+    assert [record.message for record in caplog.records] == [
+        "pictures as large as these are prepared on the CPU from now on: "
+        f"{size << 20} bytes of device memory are not to be had (stand-in)"
+        for size in (3, 2)
+    ]
+    engine.close()
+    assert driver.held == 0
+
+
 @pytest.mark.parametrize(("version", "prepare"), [("8.6.1", "cpu"), ("10.3.0", "gpu"), ("1.7.1", "gpu")])
 def test_whatever_fails_while_it_opens_everything_is_given_back(card, model, version, prepare) -> None:
     opened = 0
@@ -302,6 +319,16 @@ def test_who_prepares_is_said_and_why_it_is_not_the_gpu(card, model, prepare, cu
     engine = TensorRTEngine(standin_trt.namespace(), driver, plan, card, prepare=prepare)
     assert str(engine.description["prepare"]).startswith(said)
     assert driver.calls["launch"] == (2 if said == "gpu" else 0)
+    engine.close()
+
+
+def test_what_was_wanted_instead_of_the_plan_is_said(card, model) -> None:
+    plan = plan_of(model)
+    made = plan.made.model_copy(update={"instead_of": "int8: this GPU does not compute INT8"})
+    plan = replace(plan, passport=plan.passport.model_copy(update={"made": made}))
+    engine = TensorRTEngine(standin_trt.namespace(), device(), plan, card)
+    assert engine.description["instead_of"] == "int8"
+    assert engine.description["because"] == "this GPU does not compute INT8"
     engine.close()
 
 
