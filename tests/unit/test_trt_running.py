@@ -285,18 +285,19 @@ def test_a_device_that_is_gone_is_said_to_be_and_can_be_closed(card, model, capl
     assert driver.calls["close"] == 1
 
 
-def test_another_thread_may_go_on_and_makes_the_device_current_once(card, model) -> None:
+def test_other_threads_may_go_on_and_each_makes_the_device_current_once(card, model) -> None:
     driver = device()
     engine = open_engine(model, card, driver)
     assert driver.calls["make_current"] == 1
     expected = engine(*asked(2))["logits"]
     found = []
-    thread = threading.Thread(target=lambda: found.extend(engine(*asked(2))["logits"] for _ in range(3)))
-    thread.start()
-    thread.join()
-    assert driver.calls["make_current"] == 2
+    for _ in range(3):  # the system likes to give the number of the thread before to the next one
+        thread = threading.Thread(target=lambda: found.extend(engine(*asked(2))["logits"] for _ in range(2)))
+        thread.start()
+        thread.join()
+    assert driver.calls["make_current"] == 4
+    assert len(found) == 6
     assert all((one == expected).all() for one in found)
-    assert len(found) == 3
     engine.close()
 
 
