@@ -110,7 +110,7 @@ class _Building:
         if phases is not None and phases.failed is not None:
             raise phases.failed
         if memory is None:
-            raise self._failed("it does not say why")
+            raise self._failed("it does not say why", no_int8=self._order.precision == "int8")
         self._refuse_other_int8()
         return bytes(memory), bytes(cache.serialize()) if cache is not None else b""
 
@@ -125,6 +125,8 @@ class _Building:
         config.set_memory_pool_limit(features.workspace, self._workspace_mb * _MIB)
         if features.tf32 is not None:
             config.clear_flag(features.tf32)
+        if (sharing := features.profile_sharing) is not None and not config.get_preview_feature(sharing):
+            config.set_preview_feature(sharing, True)
         if features.strongly_typed is None:
             self._allow(config)
         if order.version_compatible:
@@ -168,16 +170,15 @@ class _Building:
             config.set_timing_cache(cache, False)
         return cache
 
-    def _failed(self, otherwise: str) -> BuildError:
+    def _failed(self, otherwise: str, *, no_int8: bool = False) -> BuildError:
         """What TensorRT's errors mean for who ordered the plan; `otherwise`: what is said where there is none."""
-        reason = " ".join(self._said.reason(otherwise).split()).removeprefix("IBuilder::buildSerializedNetwork: ")[:400]
+        causes = self._said.causes() or [otherwise]
+        reason = causes[-1].removeprefix("IBuilder::buildSerializedNetwork: ")[:400]
         for words, advice in _MEANT.items():
-            if any(re.search(words, text) for text in (*self._said.errors, reason)):
+            if any(re.search(words, text) for text in causes):
                 advice = advice.format(mb=self._workspace_mb)
                 return BuildError(f"{self._order.model}: {advice} ({self._flavour}: {reason})")
-        return BuildError(
-            f"{self._order.model}: {self._flavour} cannot build it: {reason}", no_int8=self._order.precision == "int8"
-        )
+        return BuildError(f"{self._order.model}: {self._flavour} cannot build it: {reason}", no_int8=no_int8)
 
 
 def _workspace_mb() -> int:

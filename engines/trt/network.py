@@ -61,7 +61,7 @@ def parse(trt: Any, network: Any, logger: Any, data: bytes, model: Path, said: M
 def _unparsed(parser: Any, data: bytes, model: Path, said: Messages) -> BuildError:
     """Return what the parser's first error means."""
     if parser.num_errors == 0:
-        return BuildError(f"{model}: TensorRT cannot read it: {said.reason('it does not say why')}")
+        return BuildError(f"{model}: TensorRT cannot read it: {(said.causes() or ['it does not say why'])[-1]}")
     error = parser.get_error(0)
     nodes = onnx.ModelProto.FromString(data).graph.node
     at = error.node()
@@ -83,6 +83,8 @@ def _check_batch(order: Order, model: onnx.ModelProto) -> None:
     width, height = order.size
     if shape[1:] != (3, height, width):
         raise BuildError(f"{order.model}: {INPUT} is {shape}, expected (N, 3, {height}, {width})")
+    if not 1 <= order.batches[0] <= order.batches[1] <= order.batches[2]:
+        raise BuildError(f"{order.model}: batches {order.batches} are not least, best and most")
     if shape[0] != -1 and set(order.batches) != {shape[0]}:
         raise BuildError(
             f"{order.model}: the graph is fixed at batch {shape[0]}, the order says {order.batches[0]} to "
