@@ -40,7 +40,7 @@ def form_of(order: Order, features: Features) -> Form:
     """
     model = load(order.model)
     _check_batch(order, model)
-    _without_empty_regions(model)
+    _leave_out_what_is_empty(model)
     if order.floats == "f32" or features.strongly_typed is None:
         return Form(serialise(model), order.floats, None)
     try:
@@ -92,13 +92,12 @@ def _check_batch(order: Order, model: onnx.ModelProto) -> None:
         )
 
 
-def _without_empty_regions(model: onnx.ModelProto) -> None:
-    """Leave out empty regions of Resize, which mean nothing and which TensorRT warns of."""
+def _leave_out_what_is_empty(model: onnx.ModelProto) -> None:
+    """Drop empty regions and scales of Resize: they mean nothing, and TensorRT warns of them."""
     arrays = constants(model)
     for node in model.graph.node:
-        if node.op_type != "Resize" or len(node.input) < 2 or node.input[1] not in arrays:
-            continue
         cropped = attribute(node, "coordinate_transformation_mode", b"") == b"tf_crop_and_resize"
-        if arrays[node.input[1]].size == 0 and not cropped:
-            node.input[1] = ""
+        for slot, name in enumerate(node.input):
+            if node.op_type == "Resize" and not cropped and name in arrays and arrays[name].size == 0:
+                node.input[slot] = ""
     drop_unread(model.graph)

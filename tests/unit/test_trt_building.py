@@ -155,14 +155,15 @@ def test_what_float16_cannot_hold_stays_float32_and_is_said(tmp_path: Path) -> N
     )
 
 
-def test_empty_regions_of_resize_are_nothing_to_warn_of(tmp_path: Path) -> None:
-    """Exports have them, and TensorRT finds them odd."""
-    resize = helper.make_node("Resize", ["x", "none", "twice"], ["y"], name="twice as large", mode="nearest")
-    model = with_node(resize)
-    model.graph.initializer.extend(
-        [constant("none", np.zeros(0, np.float32)), constant("twice", np.array([1, 1, 2, 2], np.float32))]
-    )
-    assert build(rtx(), order_of(model, tmp_path)).warnings == ()
+@pytest.mark.parametrize("sized", [False, True])
+def test_what_is_empty_of_a_resize_is_nothing_to_warn_of(sized: bool, tmp_path: Path) -> None:
+    """Exports have it, and TensorRT finds it odd."""
+    inputs = ["x", "none", "none", "size"] if sized else ["x", "none", "twice"]
+    model = with_node(helper.make_node("Resize", inputs, ["y"], name="larger", mode="nearest"))
+    size = constant("size", np.array([1, 3, 32, 32], np.int64))
+    twice = constant("twice", np.array([1, 1, 2, 2], np.float32))
+    model.graph.initializer.extend([constant("none", np.zeros(0, np.float32)), size if sized else twice])
+    assert build(rtx(), order_of(model, tmp_path, batches=(1, 1, 1))).warnings == ()
 
 
 def test_progress_rises_and_ends_with_all(tmp_path: Path) -> None:
