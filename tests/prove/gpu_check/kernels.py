@@ -66,7 +66,7 @@ class Kernel:
 
 
 def agreement(driver: Driver) -> dict[str, Any]:
-    """Largest difference from the CPU's tensors in levels, over formats, geometries and regions, and through a graph."""
+    """Largest difference from the CPU's tensors in levels, over formats, geometries and regions; and in a graph."""
     worst, cases, graph_worst = 0, 0, 0
     with ExitStack() as taken:
         kernel = Kernel(driver, taken)

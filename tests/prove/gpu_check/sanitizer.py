@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 TOOLS = ("memcheck", "initcheck")
-"""Reads and writes out of bounds; reads of what nobody wrote. The kernel shares nothing, so there is no race to look for."""
+"""Reads and writes out of bounds; reads of what nobody wrote. The kernel shares nothing that could race."""
 
 
 def find() -> str | None:
