@@ -157,12 +157,13 @@ ON_DEVICE_RARELY Lanes deep_mean(const Byte* at, int pitch, int levels) {
     }
 }
 
-// LEVELS above 2 stand for all of them.
+// All levels from the third on are compiled as one.
 template <int CHANNELS, int LEVELS>
 ON_DEVICE Lanes sample(const Byte* start, const Plane& plane, int x, int y) {
-    const int levels = LEVELS > 2 ? plane.halvings : LEVELS;
+    const int levels = LEVELS < 3 ? LEVELS : plane.halvings;
     const Byte* at = start + (size_t(y) * plane.pitch << levels) + (size_t(x) * CHANNELS << levels);
-    return LEVELS > 2 ? deep_mean<CHANNELS>(at, plane.pitch, levels) : Mean<CHANNELS, LEVELS>::of(at, plane.pitch);
+    if (LEVELS < 2 || (LEVELS == 2 && CHANNELS == 1)) return Mean<CHANNELS, LEVELS>::of(at, plane.pitch);
+    return deep_mean<CHANNELS>(at, plane.pitch, levels);
 }
 
 // ---- the linear step ----
