@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import BackendError, PictureError
-from engines.pixels import Geometry, Picture, TensorWriter
+from engines.errors import BackendError
+from engines.pixels import Geometry, Picture, TensorWriter, check_batch
 
 
 class InputSlots:
@@ -21,20 +21,13 @@ class InputSlots:
 
     def fill(self, pictures: Sequence[Picture], geometries: Sequence[Geometry]) -> int:
         """Write pictures into a free slot and return its number."""
-        tensor = self.tensors[0]
-        if not 0 < len(pictures) <= len(tensor):
-            raise PictureError(f"expected 1 to {len(tensor)} pictures, got {len(pictures)}")
-        if len(geometries) != len(pictures):
-            raise PictureError(f"expected {len(pictures)} geometries, got {len(geometries)}")
+        most, _, height, width = self.tensors[0].shape
+        check_batch(pictures, geometries, most, (width, height))
         if not self._free:
             raise BackendError(f"all {len(self.tensors)} slots are in flight: read and release a ticket first")
-        slot = self._free[-1]
-        for row, (picture, geometry) in enumerate(zip(pictures, geometries, strict=True)):
-            if geometry.tensor != (tensor.shape[3], tensor.shape[2]):
-                raise PictureError(
-                    f"expected a geometry for {tensor.shape[3]}x{tensor.shape[2]}, got {geometry.tensor}"
-                )
-            self._writer.write(picture, geometry, self.tensors[slot][row])
+        rows = self.tensors[self._free[-1]]
+        for row, picture, geometry in zip(rows[: len(pictures)], pictures, geometries, strict=True):
+            self._writer.write(picture, geometry, row)
         return self._free.pop()
 
     def rows(self, slot: int, count: int) -> NDArray[np.uint8]:
