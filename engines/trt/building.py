@@ -172,10 +172,9 @@ class _Building:
 
     def _failed(self, otherwise: str, *, no_int8: bool = False) -> BuildError:
         """What TensorRT's errors mean for who ordered the plan; `otherwise`: what is said where there is none."""
-        causes = self._said.causes() or [otherwise]
-        reason = causes[-1].removeprefix("IBuilder::buildSerializedNetwork: ")[:400]
+        reason = self._said.reason(otherwise).removeprefix("IBuilder::buildSerializedNetwork: ")[:400]
         for words, advice in _MEANT.items():
-            if any(re.search(words, text) for text in causes):
+            if any(re.search(words, text) for text in (reason, *self._said.causes())):
                 advice = advice.format(mb=self._workspace_mb)
                 return BuildError(f"{self._order.model}: {advice} ({self._flavour}: {reason})")
         return BuildError(f"{self._order.model}: {self._flavour} cannot build it: {reason}", no_int8=no_int8)

@@ -52,6 +52,10 @@ class Messages:
         """Return the errors but for those that follow from others."""
         return [text for text in self.errors if not _FOLLOWS.search(text)] or self.errors
 
+    def reason(self, otherwise: str) -> str:
+        """Return the last of these; `otherwise` where there is none."""
+        return (self.causes() or [otherwise])[-1]
+
     def of_quantisation(self) -> str | None:
         """Return the first warning that says that INT8 is not what the file says."""
         return next((text for text in self.warnings if _QUANTISATION.search(text)), None)

@@ -46,7 +46,7 @@ def form_of(order: Order, features: Features) -> Form:
     try:
         return Form(serialise(half(model)), "f16", None)
     except LintError as error:
-        raise BuildError(f"{order.model}: {error}", no_int8=True) from None
+        raise BuildError(f"{order.model}: {error}", no_int8=order.precision == "int8") from None
     except ModelFileError as error:
         return Form(serialise(model), "f32", f"float32 instead of float16: {error}")
 
@@ -61,7 +61,7 @@ def parse(trt: Any, network: Any, logger: Any, data: bytes, model: Path, said: M
 def _unparsed(parser: Any, data: bytes, model: Path, said: Messages) -> BuildError:
     """Return what the parser's first error means."""
     if parser.num_errors == 0:
-        return BuildError(f"{model}: TensorRT cannot read it: {(said.causes() or ['it does not say why'])[-1]}")
+        return BuildError(f"{model}: TensorRT cannot read it: {said.reason('it does not say why')}")
     error = parser.get_error(0)
     nodes = onnx.ModelProto.FromString(data).graph.node
     at = error.node()
