@@ -98,6 +98,8 @@ class _Building:
 
     def run(self, target: Any | None, timing_cache: bytes, on_progress: OnProgress | None) -> tuple[bytes, bytes]:
         """Return the plan, and the timing cache after it."""
+        if self._order.precision == "int8" and not getattr(self._builder, "platform_has_fast_int8", True):
+            raise BuildError(f"{self._order.model}: this GPU does not compute INT8", no_int8=True)
         network = self._builder.create_network(self._features.network_flags)
         parse(self._trt, network, logger(self._trt), self._form.data, self._order.model, self._said)
         self._refuse_other_int8()
@@ -149,8 +151,6 @@ class _Building:
         """Weakly typed: the flags say what may be computed in what; Q/DQ in the file say where INT8 is."""
         features, order = self._features, self._order
         if order.precision == "int8":
-            if not getattr(self._builder, "platform_has_fast_int8", True):
-                raise BuildError(f"{order.model}: this GPU does not compute INT8", no_int8=True)
             config.set_flag(self._had(features.weak_int8, "INT8"))
         if self._form.floats == "f16":
             config.set_flag(self._had(features.weak_fp16, "float16"))

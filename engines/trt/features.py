@@ -5,6 +5,7 @@
 | explicit_batch | yes | yes | yes | - | - |
 | strongly_typed | - | yes | yes | yes | yes |
 | weak_int8, weak_fp16 | yes | yes | yes | - | - |
+| profile_sharing | yes | yes | yes | - | - |
 | progress_monitor | - | yes | yes | yes | yes |
 | runtime_config | - | - | yes | yes | yes |
 | timing_cache | yes | yes | yes | yes | - |

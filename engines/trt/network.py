@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from engines.trt.log import Messages
 from engines.trt.order import Floats, Order
 
 _ELSEWHERE = "the CPU engine serves this model"
+_UNKNOWN = re.compile(r"Plugin not found|No importer registered|^false$")
+"""What parsers say of an operator that they do not have at all."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def form_of(order: Order, features: Features) -> Form:
     sound ONNX, BuildError for one that does not fit the order.
     """
     model = load(order.model)
-    _check_batch(order, model)
+    _check_shapes(order, model)
     _leave_out_what_is_empty(model)
     if order.floats == "f32" or features.strongly_typed is None:
         return Form(serialise(model), order.floats, None)
@@ -72,12 +75,12 @@ def _unparsed(parser: Any, data: bytes, model: Path, said: Messages) -> BuildErr
     where = f"{node.op_type} (node {node.name or node.output[0]})"
     if "QuantizeLinear" in node.op_type:
         return BuildError(f"{model}: TensorRT does not take its INT8 at {where}: {reason}", no_int8=True)
-    if "Plugin not found" in reason or reason == "false":  # what is asserted where there is no such operator at all
+    if _UNKNOWN.search(reason):
         return BuildError(f"{model}: TensorRT has no {where}: {_ELSEWHERE}")
     return BuildError(f"{model}: TensorRT has no such {where}: {reason}; {_ELSEWHERE}")
 
 
-def _check_batch(order: Order, model: onnx.ModelProto) -> None:
+def _check_shapes(order: Order, model: onnx.ModelProto) -> None:
     fixed = constants(model)
     shape = next((shape_of(value) for value in model.graph.input if value.name not in fixed), ())
     width, height = order.size

@@ -320,9 +320,10 @@ def test_whether_the_float_file_is_worth_a_try(faults, network, no_int8, stand_i
     assert complaint(stand_in("10.3.0")[0], network(), tmp_path, target=None).no_int8 is no_int8
 
 
-def test_a_gpu_without_int8(stand_in, tmp_path: Path) -> None:
-    """TensorRT 8.6 says so before it builds."""
-    flavour, _ = stand_in("8.6.1")
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])
+def test_a_gpu_without_int8(version: str, stand_in, tmp_path: Path) -> None:
+    """TensorRT says so before it builds."""
+    flavour, _ = stand_in(version)
 
     class Builder(flavour.trt.Builder):
         def __init__(self, logger: Any) -> None:
@@ -333,6 +334,22 @@ def test_a_gpu_without_int8(stand_in, tmp_path: Path) -> None:
     error = complaint(flavour, tiny_int8(), tmp_path, target=None)
     assert "this GPU does not compute INT8" in str(error)
     assert error.no_int8
+    assert build(flavour, order_of(tiny_fp32(), tmp_path, target=None)).plan
+
+
+def test_a_builder_that_cannot_be_made(stand_in, tmp_path: Path) -> None:
+    """The binding raises a TypeError that says nothing; the log says why."""
+    flavour, _ = stand_in("10.3.0")
+
+    def refuse(logger: Any) -> None:
+        logger.log(standin_trt.Severity.WARNING, "CUDA lazy loading is not enabled")
+        logger.log(standin_trt.Severity.ERROR, "CUDA initialization failure with error: 35. Please check your driver")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    flavour.trt.Builder = refuse
+    error = complaint(flavour, tiny_int8(), tmp_path, target=None)
+    assert "there is no NVIDIA GPU with a driver to build for" in str(error)
+    assert not error.no_int8
 
 
 @pytest.mark.parametrize(
@@ -433,7 +450,7 @@ def test_what_does_not_load_is_passed_over_or_said(failure: str, modules: Callab
 
 
 def test_none_at_all(modules: Callable[..., None]) -> None:
-    with pytest.raises(BackendError, match=r"TensorRT is not installed for .*: ?`?.*sightwire doctor|not installed"):
+    with pytest.raises(BackendError, match=r"^TensorRT is not installed for .*python.*; `sightwire doctor` says how"):
         load_flavour()
 
 
