@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from dataclasses import dataclass, field
@@ -61,12 +62,28 @@ def build(flavour: Flavour, order: Order, timing_cache: bytes = b"", on_progress
     features = Features.of(flavour.trt)
     target = _target(flavour, features, order)
     form = form_of(order, features)
+    if features.targets and flavour.name in _FAILED:
+        _rinse(flavour, features, order, form, target)
     with listening(flavour.trt) as said:
         plan, cache = _Building(flavour, features, order, form, said).run(target, timing_cache, on_progress)
     if on_progress is not None:
         on_progress(1.0, "built")
     warnings = tuple(said.warnings) if form.note is None else (form.note, *said.warnings)
     return Built(plan, cache, warnings, time.monotonic() - started, form.floats)
+
+
+def _rinse(flavour: Flavour, features: Features, order: Order, form: Form, target: Any | None) -> None:
+    """Build for nothing: TensorRT-RTX 1.7.1 builds the first plan after a failure as if for the GPU of that failure.
+
+    After one for compute capability 7.5, INT8 is computed in float; the second plan is right (docs/adr/0031).
+    """
+    _FAILED.discard(flavour.name)
+    with contextlib.suppress(BuildError), listening(flavour.trt) as said:
+        _Building(flavour, features, order, form, said).run(target, b"", None)
+
+
+_FAILED: set[str] = set()
+"""Flavours whose last build in this process failed."""
 
 
 def _target(flavour: Flavour, features: Features, order: Order) -> Any | None:
@@ -109,6 +126,8 @@ class _Building:
         if phases is not None and self._features.progress_monitor:
             config.progress_monitor = monitor(self._trt, phases)
         memory = self._builder.build_serialized_network(network, config)
+        if memory is None:
+            _FAILED.add(self._flavour.name)
         if phases is not None and phases.failed is not None:
             raise phases.failed
         if memory is None:

@@ -78,6 +78,14 @@ def test_turing_takes_float16(tmp_path: Path) -> None:
     assert not error.no_int8
 
 
+def test_what_failed_for_one_gpu_does_not_change_the_plan_for_another(tmp_path: Path) -> None:
+    """TensorRT-RTX 1.7.1 would then compute INT8 in float, once, as it does for Turing."""
+    order = order_of(tiny_int8(), tmp_path, floats="f32")
+    before = build(rtx(), order).plan
+    complaint(rtx(), tiny_int8(), tmp_path, target=(7, 5), floats="f32")
+    assert len(build(rtx(), order).plan) == pytest.approx(len(before), rel=0.01)
+
+
 def test_without_a_target_it_is_for_ampere_and_later(tmp_path: Path) -> None:
     """That is what hardware-compatible means to TensorRT-RTX, which warns of the setting that TensorRT has for it."""
     assert build(rtx(), order_of(tiny_int8(), tmp_path, target=None, hardware_compatible=True)).warnings == ()
