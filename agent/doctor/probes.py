@@ -68,19 +68,66 @@ def _device(lib: ctypes.CDLL, index: int) -> dict[str, Any]:
 
 
 def flavours() -> list[str]:
-    """TensorRT's packages that are installed; cheap enough to be asked anywhere."""
-    return [name for name in ("tensorrt", "tensorrt_rtx") if importlib.util.find_spec(name) is not None]
+    """TensorRT's packages that are installed, the one that is used first; cheap enough to be asked anywhere."""
+    return [name for name in ("tensorrt", "tensorrt_rtx") if _there(name)]
 
 
-def tensorrt() -> dict[str, dict[str, str]]:
-    """Flavour -> `version`, or `error` where it is installed and does not load."""
-    found: dict[str, dict[str, str]] = {}
+def runtimes() -> list[str]:
+    """Packages that run plans of TensorRT and make none."""
+    return [name for name in ("tensorrt_lean", "tensorrt_dispatch") if _there(name)]
+
+
+def tensorrt() -> dict[str, dict[str, Any]]:
+    """Flavour -> `version` and `targets` (compute capabilities, empty: any); or `error` where it does not load."""
+    from engines.trt.features import Features
+
+    found: dict[str, dict[str, Any]] = {}
     for name in flavours():
         try:
-            found[name] = {"version": str(importlib.import_module(name).__version__)}
+            trt = importlib.import_module(name)
+            targets = ["{}.{}".format(*capability) for capability in Features.of(trt).targets]
+            found[name] = {"version": str(trt.__version__), "targets": targets}
         except Exception as error:  # noqa: BLE001 - ImportError and OSError were seen, and it is not ours
             found[name] = {"error": _line(error)}
     return found
+
+
+def bindings() -> dict[str, dict[str, str]]:
+    """`cuda-python`, `pycuda`, `nvrtc`, as far as they are installed -> `version`, or `error` if it does not load."""
+    found: dict[str, dict[str, str]] = {}
+    for name, ask in {"cuda-python": _cuda_python, "nvrtc": _nvrtc, "pycuda": _pycuda}.items():
+        if not _there("pycuda" if name == "pycuda" else "cuda.bindings"):
+            continue
+        try:
+            found[name] = {"version": ask()}
+        except Exception as error:  # noqa: BLE001 - likewise
+            found[name] = {"error": _line(error)}
+    return found
+
+
+def _cuda_python() -> str:
+    bindings = importlib.import_module("cuda.bindings")
+    importlib.import_module("cuda.bindings.driver")
+    return str(bindings.__version__)
+
+
+def _nvrtc() -> str:
+    code, major, minor = importlib.import_module("cuda.bindings.nvrtc").nvrtcVersion()
+    if int(code):
+        raise OSError(f"nvrtcVersion says {code}")
+    return f"{major}.{minor}"
+
+
+def _pycuda() -> str:
+    importlib.import_module("pycuda.driver")
+    return str(importlib.import_module("pycuda").VERSION_TEXT)
+
+
+def _there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # what it is part of is not there
+        return False
 
 
 def openvino() -> dict[str, str]:

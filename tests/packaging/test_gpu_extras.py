@@ -1,6 +1,6 @@
 """What the extras for NVIDIA GPUs ask for is there as ready-made wheels, on every platform that docs/gpu.md names.
 
-TensorRT as JetPack and data centres have it is in no extra and not looked for here: JetPack or NVIDIA's index brings it.
+TensorRT as JetPack and data centres have it is in no extra and not looked for: JetPack or NVIDIA's index brings it.
 """
 
 from __future__ import annotations

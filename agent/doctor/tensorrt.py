@@ -1,0 +1,219 @@
+"""TensorRT: which flavour is used, whether it fits GPU and driver, what it needs beside it, and how to install it."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+from typing import Any
+
+from agent.doctor import jetson
+from agent.doctor.devices import NVIDIA, display_vendors
+from agent.doctor.files import read
+from agent.doctor.findings import Finding, note, ok, problem
+from agent.doctor.machine import in_container
+from agent.doctor.packages import PIP
+from agent.doctor.probes import flavours, runtimes
+from agent.doctor.room import ProbeError, ask
+
+TOPIC = "gpu"
+#: CUDA's binding and compiler, by the major version of CUDA that the driver takes: the extras cuda12 and cuda13.
+CUDA = {
+    12: ("cuda-python>=12.8,<13", "nvidia-cuda-nvrtc-cu12>=12.6"),
+    13: ("cuda-python>=13.0", "nvidia-cuda-nvrtc>=13.0"),
+}
+RTX = "tensorrt-rtx>=1.7"
+RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+"""What TensorRT-RTX 1.7 makes plans for; where it is installed, it is asked itself."""
+_JETPACK = "sudo apt-get update && sudo apt-get install nvidia-jetpack"
+
+
+@dataclass(frozen=True)
+class Site:
+    """What decides which TensorRT a machine needs."""
+
+    capabilities: tuple[str, ...]
+    """Of the GPUs that answer, `8.7`."""
+    cuda: int | None
+    """Major version that the driver takes; None: no driver answers."""
+    board: jetson.Jetson | None
+    there: bool
+    """There is an NVIDIA GPU, whether it answers or not."""
+    container: bool
+
+    @property
+    def rtx_fits(self) -> bool:
+        """TensorRT-RTX takes every GPU here, and the index has it for this driver."""
+        known = self.capabilities and set(self.capabilities) <= set(RTX_CAPABILITIES)
+        return bool(known) and (self.newest >= 13 or platform.machine() == "x86_64")
+
+    @property
+    def newest(self) -> int:
+        """The CUDA to install for: packages exist for some majors only."""
+        return max((major for major in CUDA if self.cuda is not None and major <= self.cuda), default=min(CUDA))
+
+    def install(self) -> str:
+        """The command that installs a TensorRT that fits."""
+        if self.board is not None:
+            return "docker run --runtime nvidia ..." if self.container else _JETPACK
+        if self.rtx_fits:
+            rtx = RTX if self.newest >= 13 else RTX.replace("-rtx", f"-rtx-cu{self.newest}")
+            return f"{PIP} install '{rtx}'"
+        return f"{PIP} install tensorrt-cu{self.newest}"
+
+    def install_binding(self) -> str:
+        """The command that installs CUDA's binding and compiler."""
+        return f"{PIP} install {' '.join(repr(package) for package in CUDA[self.newest])}"
+
+
+def look(root: Path = Path("/")) -> Iterator[Finding]:
+    """TensorRT, CUDA's binding and NVRTC; nothing is said where neither they nor a GPU are. `root`: where /sys is."""
+    site = _site(root)
+    installed = flavours()
+    try:
+        found = ask("tensorrt") if installed else {}
+    except ProbeError as error:  # at worst it took the child with it
+        found = {name: {"error": f"when it is imported: {error}"} for name in installed}
+    yield from _flavours(found, site)
+    if not found and site.there:
+        yield from _absent(site, root)
+    if not site.there or not site.capabilities:
+        return
+    yield from _too_new(distributions(), found, site, root)
+    yield from _bindings(site)
+
+
+def _site(root: Path) -> Site:
+    try:
+        answer = ask("cuda")
+    except ProbeError:  # `gpu` says so
+        answer = {}
+    board = jetson.find(root)
+    capabilities = tuple(device["compute"] for device in answer.get("devices", ()))
+    there = bool(capabilities) or board is not None or NVIDIA in display_vendors(root)
+    cuda = int(str(answer["cuda"]).partition(".")[0]) if capabilities else None
+    return Site(capabilities, cuda, board, there, in_container(root))
+
+
+def _flavours(found: dict[str, Any], site: Site) -> Iterator[Finding]:
+    """The first that loads is used, as `engines.trt.flavours` does."""
+    used = next((name for name, about in found.items() if "version" in about), None)
+    for name, about in found.items():
+        if "version" not in about:
+            text = f"{name} is installed and does not load: {about['error']}"
+            if site.there and used is None:
+                yield problem(TOPIC, text, site.install())
+            else:
+                yield note(TOPIC, text, site.install() if site.there else f"{PIP} uninstall -y {name}")
+        elif name != used:
+            yield ok(TOPIC, f"{name} {about['version']}, used where a model says flavour: {name}")
+        elif not site.there:
+            yield ok(TOPIC, f"{name} {about['version']}; there is no GPU for it")
+        elif strange := [c for c in site.capabilities if about.get("targets") and c not in about["targets"]]:
+            text = (
+                f"{name} {about['version']} makes no plans for compute capability {', '.join(strange)}, "
+                f"only for {', '.join(about['targets'])}"
+            )
+            yield problem(TOPIC, text, site.install())
+        else:
+            yield ok(TOPIC, f"{name} {about['version']} is what the GPU engine uses")
+
+
+def _absent(site: Site, root: Path) -> Iterator[Finding]:
+    board = site.board
+    if board is not None and board.major == 5:
+        text = "JetPack 5 is not supported (Python 3.8, TensorRT 8.5): the CPU does the work"
+        yield note(TOPIC, text, "NVIDIA's SDK Manager installs JetPack 6 on an Orin; a Xavier stays with the CPU")
+        return
+    hidden = sorted((root / "usr/lib").glob("python3*/dist-packages/tensorrt"))
+    if hidden:
+        text = f"TensorRT is in the system's Python ({hidden[-1]}), which this one does not see"
+        mend = _see_system(hidden[-1].parents[1].name)
+    elif runtimes():
+        text = f"{' and '.join(runtimes())} can run plans and make none; TensorRT itself is not installed"
+        mend = site.install()
+    else:
+        text = "TensorRT is not installed: the CPU does the work"
+        mend = site.install() if site.capabilities or board else "the GPU's driver first, then: sightwire doctor"
+    yield problem(TOPIC, text, mend) if board is not None or runtimes() else note(TOPIC, text, mend)
+
+
+def _see_system(python: str) -> str:
+    """How this Python comes to see packages of the system's, `python3` or `python3.10`."""
+    same = python in ("python3", f"python{sys.version_info[0]}.{sys.version_info[1]}")
+    if same and sys.prefix != sys.base_prefix and sys.base_prefix == "/usr":
+        return (
+            f"sed -i 's/^include-system-site-packages.*/include-system-site-packages = true/' {sys.prefix}/pyvenv.cfg"
+        )
+    return f"/usr/bin/{python} -m venv --system-site-packages FOLDER, and sightwire installed in it"
+
+
+def _too_new(installed: Iterable[Distribution], found: dict[str, Any], site: Site, root: Path) -> Iterator[Finding]:
+    """TensorRT for a later CUDA than the driver takes, and pip's on a Jetson whose GPU only JetPack's knows."""
+    packages = cuda_of_packages(installed)
+    if "tensorrt" in found and "tensorrt" not in packages and (major := cuda_of_system(root)):
+        packages["tensorrt"] = ("the system's libnvinfer", major)
+    for package, major in packages.values():
+        if site.board is not None and site.board.major == 6 and package.startswith("tensorrt"):
+            text = f"{package} is for servers: on JetPack 6 only JetPack's own TensorRT runs"
+            yield problem(TOPIC, text, f"{PIP} uninstall -y {package} && {_JETPACK}")
+        elif site.cuda is not None and major > site.cuda:
+            text = f"{package} is for CUDA {major}, and the driver takes CUDA {site.cuda}"
+            mend = (
+                f"{PIP} uninstall -y {package} && {site.install()}"
+                if package.startswith("tensorrt")
+                else ("a driver from 580 on: sudo ubuntu-drivers install && sudo reboot")
+            )
+            yield problem(TOPIC, text, mend)
+
+
+def cuda_of_packages(installed: Iterable[Distribution]) -> dict[str, tuple[str, int]]:
+    """Flavour -> (distribution, major version of the CUDA it is for), of what pip installed."""
+    found = {}
+    for distribution in installed:
+        name = str(distribution.metadata["Name"] or "")
+        if match := re.fullmatch(r"(tensorrt(?:_rtx)?)_cu(\d+)", name.lower().replace("-", "_")):
+            found[match[1]] = (name, int(match[2]))
+    return found
+
+
+def cuda_of_system(root: Path) -> int | None:
+    """Major version of the CUDA that the system's TensorRT is for: `10.3.0.30-1+cuda12.5`."""
+    status = read(root / "var/lib/dpkg/status")
+    found = re.search(r"^Package: libnvinfer\d+\n(?:.+\n)*?Version: .*\+cuda(\d+)", status, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def _bindings(site: Site) -> Iterator[Finding]:
+    """The binding that reaches the driver, and the compiler of our kernels."""
+    try:
+        found = ask("bindings")
+    except ProbeError as error:
+        found = {"cuda-python": {"error": f"when it is imported: {error}"}}
+    bindings = {name: about for name, about in found.items() if name != "nvrtc"}
+    for name, about in bindings.items():
+        if "version" not in about:
+            yield note(TOPIC, f"{name} is installed and does not load: {about['error']}", site.install_binding())
+        elif name == "cuda-python" and site.cuda is not None and int(about["version"].partition(".")[0]) > site.cuda:
+            text = f"{name} {about['version']} is for later drivers: this one takes CUDA {site.cuda}"
+            yield problem(TOPIC, text, site.install_binding())
+        else:
+            yield ok(TOPIC, f"{name} {about['version']} reaches the driver")
+    if not any("version" in about for about in bindings.values()):
+        text = "neither cuda-python nor pycuda is installed: TensorRT cannot be used"
+        mend = site.install_binding()
+        yield problem(TOPIC, text, mend) if site.board is not None else note(TOPIC, text, mend)
+        return
+    nvrtc = found.get("nvrtc", {"error": "not installed"})
+    if "version" in nvrtc and site.cuda is not None and int(nvrtc["version"].partition(".")[0]) > site.cuda:
+        text = f"NVRTC {nvrtc['version']} makes kernels for later drivers than this one, which takes CUDA {site.cuda}"
+        yield note(TOPIC, f"{text}: the CPU prepares the pictures", site.install_binding())
+    elif "version" in nvrtc:
+        yield ok(TOPIC, f"NVRTC {nvrtc['version']} compiles the kernels that prepare pictures")
+    else:
+        text = f"NVRTC, which compiles the kernels that prepare pictures: {nvrtc['error']}; the CPU prepares them"
+        yield note(TOPIC, text, site.install_binding())
