@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.doctor.files import read
 
-#: First L4T -> the JetPack that came with it (NVIDIA's archive, September 2026); apt brings later L4T to the same JetPack.
+#: First L4T -> its JetPack, by NVIDIA's archive of September 2026; apt brings later L4T to the same JetPack.
 _JETPACKS = (
     ((34,), "5"),
     ((36, 2), "6.0"),

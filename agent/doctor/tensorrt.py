@@ -146,9 +146,7 @@ def _see_system(python: str) -> str:
     """How this Python comes to see packages of the system's, `python3` or `python3.10`."""
     same = python in ("python3", f"python{sys.version_info[0]}.{sys.version_info[1]}")
     if same and sys.prefix != sys.base_prefix and sys.base_prefix == "/usr":
-        return (
-            f"sed -i 's/^include-system-site-packages.*/include-system-site-packages = true/' {sys.prefix}/pyvenv.cfg"
-        )
+        return f"sed -i '/^include-system-site-packages/s/false/true/' {sys.prefix}/pyvenv.cfg"
     return f"/usr/bin/{python} -m venv --system-site-packages FOLDER, and sightwire installed in it"
 
 

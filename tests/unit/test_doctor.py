@@ -404,24 +404,8 @@ def test_a_jetson_says_which_jetpack_it_has(tmp_path: Path, monkeypatch: pytest.
     model.parent.mkdir(parents=True)
     model.write_bytes(b"NVIDIA Jetson Orin Nano Developer Kit\0")
     board, device = gpu.nvidia(tmp_path)
-    assert board.text == "NVIDIA Jetson Orin Nano Developer Kit, JetPack 6 (L4T 36.4.3)"
+    assert board.text == "NVIDIA Jetson Orin Nano Developer Kit, JetPack 6.2 (L4T 36.4.3)"
     assert device.text == "Orin, compute capability 8.7, 7.4 GiB, the driver takes CUDA 12.6"
-
-
-def test_tensorrt_that_does_not_load_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "flavours", lambda: ["tensorrt", "tensorrt_rtx"])
-    answers(monkeypatch, {"tensorrt": {"error": "libnvinfer.so.10: cannot open"}, "tensorrt_rtx": {"version": "1.7"}})
-    broken, good = gpu.tensorrt(tmp_path)
-    assert (broken.state, good) == ("note", ok("gpu", "tensorrt_rtx 1.7"))
-    assert "libnvinfer.so.10" in broken.text
-
-
-def test_tensorrt_that_a_virtual_environment_hides_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "flavours", list)
-    assert list(gpu.tensorrt(tmp_path)) == []
-    (tmp_path / "usr/lib/python3/dist-packages/tensorrt").mkdir(parents=True)
-    (found,) = gpu.tensorrt(nvidia_card(tmp_path))
-    assert "--system-site-packages" in (found.mend or "")
 
 
 def test_an_intel_gpu_that_openvino_does_not_see_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
