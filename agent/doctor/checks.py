@@ -41,7 +41,7 @@ def of_site(config: Path | None) -> list[Check]:
 
 def _of_site(config: Path | None) -> list[Check]:
     from agent.config import load  # looks at every part, and so at every installed distribution
-    from agent.doctor import broker, sources, storage
+    from agent.doctor import broker, plans, sources, storage
     from agent.errors import ConfigError
     from agent.sinks.mqtt import Config as Mqtt
     from engines.store import ModelStore, default_root
@@ -51,6 +51,7 @@ def _of_site(config: Path | None) -> list[Check]:
     checks = [
         Check(storage.TOPIC, partial(storage.folder, store.root), if_stuck=hint),
         Check(storage.MODELS, partial(storage.installed, store), SLOW_S, hint),
+        Check(plans.TOPIC, partial(plans.look, store), SLOW_S, hint),
     ]
     if config is None:
         return checks

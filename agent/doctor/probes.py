@@ -93,10 +93,17 @@ def tensorrt() -> dict[str, dict[str, Any]]:
 
 
 def bindings() -> dict[str, dict[str, str]]:
-    """`cuda-python`, `pycuda`, `nvrtc`, as far as they are installed -> `version`, or `error` if it does not load."""
+    """`cuda-python` and `pycuda`, as far as they are installed, and `nvrtc` -> `version`, or `error` as it is.
+
+    NVRTC has to compile for the GPUs that are here.
+    """
     found: dict[str, dict[str, str]] = {}
-    for name, ask in {"cuda-python": _cuda_python, "nvrtc": _nvrtc, "pycuda": _pycuda}.items():
-        if not _there("pycuda" if name == "pycuda" else "cuda.bindings"):
+    for name, module, ask in (
+        ("cuda-python", "cuda.bindings", _cuda_python),
+        ("pycuda", "pycuda", _pycuda),
+        ("nvrtc", "engines.cuda.nvrtc", _nvrtc),
+    ):
+        if not _there(module):
             continue
         try:
             found[name] = {"version": ask()}
@@ -112,10 +119,11 @@ def _cuda_python() -> str:
 
 
 def _nvrtc() -> str:
-    code, major, minor = importlib.import_module("cuda.bindings.nvrtc").nvrtcVersion()
-    if int(code):
-        raise OSError(f"nvrtcVersion says {code}")
-    return f"{major}.{minor}"
+    nvrtc = importlib.import_module("engines.cuda.nvrtc")
+    for device in cuda().get("devices", ()):
+        major, _, minor = device["compute"].partition(".")
+        nvrtc.compile("__global__ void nothing() {}", (int(major), int(minor)))
+    return "{}.{}".format(*nvrtc.version())
 
 
 def _pycuda() -> str:

@@ -44,6 +44,8 @@ class Site:
     there: bool
     """There is an NVIDIA GPU, whether it answers or not."""
     container: bool
+    hidden: Path | None
+    """TensorRT in the system's Python, which this one does not see."""
 
     @property
     def rtx_fits(self) -> bool:
@@ -57,7 +59,9 @@ class Site:
         return max((major for major in CUDA if self.cuda is not None and major <= self.cuda), default=min(CUDA))
 
     def install(self) -> str:
-        """The command that installs a TensorRT that fits."""
+        """The command that installs a TensorRT that fits, or shows it to this Python."""
+        if self.hidden is not None:
+            return _see_system(self.hidden.parents[1].name)
         if self.board is not None:
             return "docker run --runtime nvidia ..." if self.container else _JETPACK
         if self.rtx_fits:
@@ -80,7 +84,7 @@ def look(root: Path = Path("/")) -> Iterator[Finding]:
         found = {name: {"error": f"when it is imported: {error}"} for name in installed}
     yield from _flavours(found, site)
     if not found and site.there:
-        yield from _absent(site, root)
+        yield from _absent(site)
     if not site.there or not site.capabilities:
         return
     yield from _too_new(distributions(), found, site, root)
@@ -96,7 +100,9 @@ def _site(root: Path) -> Site:
     capabilities = tuple(device["compute"] for device in answer.get("devices", ()))
     there = bool(capabilities) or board is not None or NVIDIA in display_vendors(root)
     cuda = int(str(answer["cuda"]).partition(".")[0]) if capabilities else None
-    return Site(capabilities, cuda, board, there, in_container(root))
+    seen = "tensorrt" in flavours()
+    hidden = [] if seen else sorted((root / "usr/lib").glob("python3*/dist-packages/tensorrt"))
+    return Site(capabilities, cuda, board, there, in_container(root), hidden[-1] if hidden else None)
 
 
 def _flavours(found: dict[str, Any], site: Site) -> Iterator[Finding]:
@@ -123,22 +129,21 @@ def _flavours(found: dict[str, Any], site: Site) -> Iterator[Finding]:
             yield ok(TOPIC, f"{name} {about['version']} is what the GPU engine uses")
 
 
-def _absent(site: Site, root: Path) -> Iterator[Finding]:
+def _absent(site: Site) -> Iterator[Finding]:
     board = site.board
     if board is not None and board.major == 5:
         text = "JetPack 5 is not supported (Python 3.8, TensorRT 8.5): the CPU does the work"
         yield note(TOPIC, text, "NVIDIA's SDK Manager installs JetPack 6 on an Orin; a Xavier stays with the CPU")
         return
-    hidden = sorted((root / "usr/lib").glob("python3*/dist-packages/tensorrt"))
-    if hidden:
-        text = f"TensorRT is in the system's Python ({hidden[-1]}), which this one does not see"
-        mend = _see_system(hidden[-1].parents[1].name)
+    mend = site.install()
+    if site.hidden is not None:
+        text = f"TensorRT is in the system's Python ({site.hidden}), which this one does not see"
     elif runtimes():
         text = f"{' and '.join(runtimes())} can run plans and make none; TensorRT itself is not installed"
-        mend = site.install()
     else:
         text = "TensorRT is not installed: the CPU does the work"
-        mend = site.install() if site.capabilities or board else "the GPU's driver first, then: sightwire doctor"
+        if board is None and not site.capabilities:
+            mend = "the GPU's driver first, then: sightwire doctor"
     yield problem(TOPIC, text, mend) if board is not None or runtimes() else note(TOPIC, text, mend)
 
 
@@ -158,15 +163,16 @@ def _too_new(installed: Iterable[Distribution], found: dict[str, Any], site: Sit
     for package, major in packages.values():
         if site.board is not None and site.board.major == 6 and package.startswith("tensorrt"):
             text = f"{package} is for servers: on JetPack 6 only JetPack's own TensorRT runs"
-            yield problem(TOPIC, text, f"{PIP} uninstall -y {package} && {_JETPACK}")
+            yield problem(TOPIC, text, f"{_uninstall(package)} && {_JETPACK}")
         elif site.cuda is not None and major > site.cuda:
             text = f"{package} is for CUDA {major}, and the driver takes CUDA {site.cuda}"
-            mend = (
-                f"{PIP} uninstall -y {package} && {site.install()}"
-                if package.startswith("tensorrt")
-                else ("a driver from 580 on: sudo ubuntu-drivers install && sudo reboot")
-            )
+            newer = "a driver from 580 on: sudo ubuntu-drivers install && sudo reboot"
+            mend = f"{_uninstall(package)} && {site.install()}" if package.startswith("tensorrt") else newer
             yield problem(TOPIC, text, mend)
+
+
+def _uninstall(package: str) -> str:
+    return f"{PIP} uninstall -y {package} {package}_bindings {package}_libs"
 
 
 def cuda_of_packages(installed: Iterable[Distribution]) -> dict[str, tuple[str, int]]:
