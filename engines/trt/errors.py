@@ -1,0 +1,20 @@
+"""What can go wrong on the way from an ONNX file to a plan.
+
+BackendError
+└── BuildError         TensorRT cannot make a plan of this file for this device
+
+One line, as everywhere: what happened, at which node, what to do.
+"""
+
+from __future__ import annotations
+
+from engines.errors import BackendError
+
+
+class BuildError(BackendError):
+    """TensorRT cannot make the plan that was ordered."""
+
+    def __init__(self, message: str, *, no_int8: bool = False) -> None:
+        super().__init__(message)
+        self.no_int8 = no_int8
+        """The INT8 file, or INT8 on this device, was the trouble: the fp32 file at float16 is worth a try."""
