@@ -1,14 +1,35 @@
-"""Input memory for engines whose pictures are prepared on the CPU."""
+"""What engines are asked, checked; and input memory for those whose pictures are prepared on the CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import BackendError, PictureError
 from engines.pixels import Geometry, Picture, TensorWriter
+
+_Slot = TypeVar("_Slot")
+
+
+def check_asked(pictures: Sequence[Picture], geometries: Sequence[Geometry], most: int, size: tuple[int, int]) -> None:
+    """Raise PictureError unless these are 1 to `most` pictures, each with a geometry for a tensor of that size."""
+    if not 0 < len(pictures) <= most:
+        raise PictureError(f"expected 1 to {most} pictures, got {len(pictures)}")
+    if len(geometries) != len(pictures):
+        raise PictureError(f"expected {len(pictures)} geometries, got {len(geometries)}")
+    for geometry in geometries:
+        if geometry.tensor != size:
+            raise PictureError(f"expected a geometry for {size[0]}x{size[1]}, got {geometry.tensor}")
+
+
+def last_free(free: Sequence[_Slot], of: int) -> _Slot:
+    """The slot to use next; it stays in the list. Raises BackendError where all `of` them are in flight."""
+    if not free:
+        raise BackendError(f"all {of} slots are in flight: read and release a ticket first")
+    return free[-1]
 
 
 class InputSlots:
@@ -21,19 +42,10 @@ class InputSlots:
 
     def fill(self, pictures: Sequence[Picture], geometries: Sequence[Geometry]) -> int:
         """Write pictures into a free slot and return its number."""
-        tensor = self.tensors[0]
-        if not 0 < len(pictures) <= len(tensor):
-            raise PictureError(f"expected 1 to {len(tensor)} pictures, got {len(pictures)}")
-        if len(geometries) != len(pictures):
-            raise PictureError(f"expected {len(pictures)} geometries, got {len(geometries)}")
-        if not self._free:
-            raise BackendError(f"all {len(self.tensors)} slots are in flight: read and release a ticket first")
-        slot = self._free[-1]
+        most, _, height, width = self.tensors[0].shape
+        check_asked(pictures, geometries, most, (width, height))
+        slot = last_free(self._free, len(self.tensors))
         for row, (picture, geometry) in enumerate(zip(pictures, geometries, strict=True)):
-            if geometry.tensor != (tensor.shape[3], tensor.shape[2]):
-                raise PictureError(
-                    f"expected a geometry for {tensor.shape[3]}x{tensor.shape[2]}, got {geometry.tensor}"
-                )
             self._writer.write(picture, geometry, self.tensors[slot][row])
         return self._free.pop()
 

@@ -6,8 +6,8 @@
 | strongly_typed | - | yes | yes | yes | yes |
 | weak_int8, weak_fp16 | yes | yes | yes | - | - |
 | progress_monitor | - | yes | yes | yes | yes |
-| node_names (of parser errors) | - | yes | yes | yes | yes |
 | runtime_config | - | - | yes | yes | yes |
+| timing_cache | yes | yes | yes | yes | - |
 | targets | - | - | - | - | yes |
 
 Each may lack an enum's member, a class or an attribute that others have; that is all that is looked at.
@@ -39,22 +39,27 @@ class Features:
     version_compatible: Any | None
     """BuilderFlag: the plan runs on later versions too."""
     hardware_compatible: Any | None
-    """HardwareCompatibilityLevel: the plan runs on Ampere and everything after it."""
+    """HardwareCompatibilityLevel: the plan runs on Ampere and everything after it. TensorRT-RTX has it, and takes it
+    not: there a plan without a target is for all of these."""
+    tf32: Any | None
+    """BuilderFlag that is set unless it is cleared: float32 with 10 of its 23 bits."""
     workspace: Any
     """MemoryPoolType of scratch memory."""
     targets: Mapping[Capability, Any]
     """Compute capabilities that plans can be built for without such a GPU -> ComputeCapability; empty: none."""
+    here: Any | None
+    """ComputeCapability of the GPU that is here, where targets are known."""
     progress_monitor: bool
     timing_cache: bool
-    node_names: bool
-    """Its parser says at which node it stopped."""
+    """It tries what is fastest, and remembers. TensorRT-RTX has the calls, which do nothing: what is built for other
+    GPUs cannot be tried."""
     runtime_config: bool
     """Execution contexts are made with an IRuntimeConfig."""
 
     @classmethod
     def of(cls, trt: Any) -> Features:
         """Look at the namespace; nothing is made, no library is called."""
-        network, builder = trt.NetworkDefinitionCreationFlag, trt.BuilderFlag
+        network, builder, targets = trt.NetworkDefinitionCreationFlag, trt.BuilderFlag, _targets(trt)
         return cls(
             explicit_batch=getattr(network, "EXPLICIT_BATCH", None),
             strongly_typed=getattr(network, "STRONGLY_TYPED", None),
@@ -63,10 +68,11 @@ class Features:
             version_compatible=getattr(builder, "VERSION_COMPATIBLE", None),
             hardware_compatible=getattr(getattr(trt, "HardwareCompatibilityLevel", None), "AMPERE_PLUS", None),
             workspace=trt.MemoryPoolType.WORKSPACE,
-            targets=MappingProxyType(_targets(trt)),
+            tf32=getattr(builder, "TF32", None),
+            targets=MappingProxyType(targets),
+            here=trt.ComputeCapability.CURRENT if targets else None,
             progress_monitor=hasattr(trt, "IProgressMonitor"),
-            timing_cache=hasattr(trt.IBuilderConfig, "create_timing_cache"),
-            node_names=hasattr(trt.ParserError, "node_name"),
+            timing_cache=not targets and hasattr(trt.IBuilderConfig, "create_timing_cache"),
             runtime_config=hasattr(trt, "IRuntimeConfig"),
         )
 

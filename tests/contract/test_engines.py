@@ -15,9 +15,11 @@ from engines.card import Card, Input, sha256_of
 from engines.errors import BackendError, EngineError, PictureError
 from engines.model import open_model
 from engines.pixels import Picture, fit
+from tests.support import standin_trt
 from tests.support.agents import fake_store
 from tests.support.backends import BACKENDS
 from tests.support.pictures import image_from, smooth_bgr
+from tests.support.standin_engines import StandInConfig, in_this_process
 
 SIDE = 32
 
@@ -53,14 +55,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return means_model(tmp_path_factory.mktemp("model") / "means.onnx")
 
 
-ENGINES = {"fake": fake.Config(outputs={"scores": (3,)}, batch=2), **BACKENDS}
+ENGINES = {
+    "fake": fake.Config(outputs={"scores": (3,)}, batch=2),
+    **{f"tensorrt {version} (stand-in)": StandInConfig(version=version) for version in standin_trt.VERSIONS},
+    "tensorrt batch 1 (stand-in)": StandInConfig(batch=1),
+    **BACKENDS,
+}
 
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, card: Card, model: Path):
-    built = ENGINES[request.param].build(card, model, "fp32")
-    yield built
-    built.close()
+    with in_this_process():
+        built = ENGINES[request.param].build(card, model, "fp32")
+        yield built
+        built.close()
 
 
 @pytest.fixture(params=["openvino", "onnxruntime"])

@@ -33,6 +33,8 @@ import onnx
 from engines.quiet import import_onnxruntime
 
 faults: set[str] = {fault for fault in os.environ.get("STANDIN_TRT_FAULTS", "").split(",") if fault}
+VERSIONS = ("8.6.1", "10.3.0", "10.13.3", "11.4.0", "1.7.1")
+"""That differ in what is called; the last one is TensorRT-RTX."""
 _HEAD = b"stand-in plan, no TensorRT\n"
 _MEMORY = 4096
 """Bytes of device memory that a context says it needs for one picture."""

@@ -1,0 +1,1 @@
+"""What genuine TensorRT bindings offer, and what a source asks of them."""
