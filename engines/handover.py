@@ -2,7 +2,8 @@
 
 The first engine serves from the start. A thread makes the next one: builds, loads, warms and proves it. When that is
 ready, the next `prepare` goes to it; tickets of the engine before are read out as usual, and it is closed with its last
-one. If the next one is ready within `patience_s`, no first one is made. If it cannot be made, the first serves on. If
+one. If the next one is ready within `patience_s`, no first one is made; as soon as something is reported of its making,
+that takes longer. If it cannot be made, the first serves on. If
 the one that serves is lost, what it had under way fails, a new first engine takes over, and the next one is tried again
 later, at growing intervals.
 
@@ -25,7 +26,8 @@ from engines.errors import BackendError, EngineError, EngineLost
 from engines.pixels import Geometry, Picture
 
 Report = Callable[[str], None]
-"""Told what is being done, in a word or two: `building`. Percentages are not for it: each word is a status message."""
+"""Told what is being done that takes its time, in a word or two: `building`. Not how far it is: each word is a status
+message."""
 MakeNext = Callable[[Report, threading.Event], Engine]
 """Makes the successor, in another thread than will use it; returns or raises soon after the event is set.
 
@@ -82,8 +84,10 @@ class HandoverEngine(Engine):
         self._said: dict[str, str | int] = {}
         self._next, self._because = "", ""
         self._stop = threading.Event()
+        self._spoken = threading.Event()
+        """What is made takes longer, or is ready or refused."""
         self._making = self._start_making(0.0)
-        self._making.join(patience_s)
+        self._spoken.wait(patience_s)
         self._serving = self._start()
         engine = self._serving.engine
         self.inputs, self.outputs = engine.inputs, engine.outputs
@@ -209,7 +213,8 @@ class HandoverEngine(Engine):
     # The thread that makes the successor
 
     def _start_making(self, wait_s: float) -> threading.Thread:
-        self._say(next_=f"{self._wanted}: tried again at {_clock(wait_s)}" if wait_s else "")
+        words = f"tried again at {_clock(wait_s)}" if wait_s else f"starting since {_clock()}"
+        self._say(next_=f"{self._wanted}: {words}")
         thread = threading.Thread(target=self._make, args=(wait_s,), name=f"next-{self._wanted}", daemon=True)
         thread.start()
         return thread
@@ -226,11 +231,14 @@ class HandoverEngine(Engine):
             self._say(next_="", because=f"a fault of ours: {type(error).__name__}: {error}")
             raise
         else:
-            self._report("ready")
+            self._say(next_=f"{self._wanted}: ready since {_clock()}")
             self._ready = successor
+        finally:
+            self._spoken.set()
 
     def _report(self, words: str) -> None:
         self._say(next_=f"{self._wanted}: {words} since {_clock()}")
+        self._spoken.set()
 
     # Either
 

@@ -271,24 +271,36 @@ def test_an_engine_that_is_ready_and_was_never_asked_is_closed_too() -> None:
 
 
 def test_no_first_engine_is_made_where_the_next_is_ready_in_time() -> None:
-    following, making = Scripted("gpu"), Making()
-    making.gives(following)
+    following = Scripted("gpu")
 
     def first() -> Engine:
         raise AssertionError("not needed")
 
-    with handover(first, making, patience_s=5) as engine:
+    with handover(first, lambda _report, _stop: following, patience_s=5) as engine:
         assert run(engine, 1) == [1]
         assert engine.description == following.description
 
 
-def test_patience_ends_with_the_reason_at_once_where_the_next_cannot_be_made() -> None:
-    making = Making()
-    making.gives(BackendError("the plan is refused"))
+def test_patience_ends_at_once_where_the_next_cannot_be_made_or_its_making_takes_longer() -> None:
+    def refused(report, stop) -> Engine:
+        raise BackendError("the plan is refused")
+
     began = time.monotonic()
-    with handover(Scripted("cpu"), making, patience_s=5) as engine:
-        assert time.monotonic() - began < 2
+    with handover(Scripted("cpu"), refused, patience_s=5) as engine:
         assert engine.description["because"] == "the plan is refused"
+    with handover(Scripted("cpu"), Making(), patience_s=5) as engine:
+        assert "building" in str(engine.description["next"])
+    assert time.monotonic() - began < 3
+
+
+def test_an_engine_that_takes_longer_than_the_patience_is_said_to_be_starting() -> None:
+    def silent(report, stop) -> Engine:
+        stop.wait()
+        raise BackendError("stopped")
+
+    with handover(Scripted("cpu"), silent, patience_s=0.01) as engine:
+        assert run(engine, 1) == [1]
+        assert str(engine.description["next"]).startswith("tensorrt: starting since ")
 
 
 def test_a_first_engine_that_cannot_be_made_stops_the_making_and_is_an_error() -> None:
