@@ -62,14 +62,11 @@ class Staging:
         self.address = address
         self.size = size
 
-    def hold(self, size: int) -> None:
-        """Grow if `size` bytes do not fit; nothing may be under way. Raises OutOfDeviceMemory, and stays as it was."""
-        if size <= self.size:
-            return
-        size = -(-size // _GROWN) * _GROWN
-        self._take(size)
+    def grow(self, size: int) -> None:
+        """Hold `size` bytes at least; nothing may be under way. Raises OutOfDeviceMemory, and stays as it was."""
+        self._take(-(-size // _GROWN) * _GROWN)
         self.grown += 1
-        log.info("staging memory of a batch grew to %d MiB, for larger pictures than before", size >> 20)
+        log.info("staging for pictures grew to %d MiB, growth %d of this batch", self.size >> 20, self.grown)
 
     def close(self) -> None:
         """Give it back."""
@@ -163,7 +160,7 @@ def open_runs(
         for size in sizes:
             slot.runs[size] = Run(network.context(size, addresses, stream))
     contexts = [run.context for slot in slots for run in slot.runs.values()]
-    memory = aligned(max(1, network.memory(contexts, max(sizes))))
+    memory = aligned(max(1, *(network.memory(context, max(sizes)) for context in contexts)))
     address = driver.allocate(memory)
     taken.callback(driver.free, address)
     for slot in slots:

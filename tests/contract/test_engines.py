@@ -59,6 +59,7 @@ ENGINES = {
     "fake": fake.Config(outputs={"scores": (3,)}, batch=2),
     **{f"tensorrt {version} (stand-in)": StandInConfig(version=version) for version in standin_trt.VERSIONS},
     "tensorrt batch 1 (stand-in)": StandInConfig(batch=1),
+    "tensorrt, prepared by the kernel (stand-in)": StandInConfig(prepare="gpu"),
     **BACKENDS,
 }
 

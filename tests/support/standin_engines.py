@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,14 +17,20 @@ from engines.card import Card, Precision, sha256_of
 from engines.trt.order import Order
 from engines.trt.passport import Made, Passport, Plan
 from engines.trt.running import Prepare, TensorRTEngine
-from tests.support import standin_trt
+from tests.support import host_kernels, standin_trt
 from tests.support.standin_driver import StandInDriver
 
 
 def plan_of(
-    model: Path, batches: Sequence[int] = (1, 4, 4), *, version: str = "10.3.0", sharing: bool = True, **more: Any
+    model: Path,
+    batches: Sequence[int] = (1, 4, 4),
+    *,
+    version: str = "10.3.0",
+    sharing: bool = True,
+    prepare: Prepare = "cpu",
+    **more: Any,
 ) -> Plan:
-    """What building would make of that file; `more`: fields of the passport."""
+    """What building would make of that file, with a kernel for `prepare: gpu`; `more`: fields of the passport."""
     network = onnx.load(model)
     given = network.graph.input[0]
     height, width = (d.dim_value for d in given.type.tensor_type.shape.dim[2:])
@@ -32,9 +39,10 @@ def plan_of(
     order = Order(model, sha256_of(model), "fp32", "f16", (width, height), tuple(batches))
     flavour = "tensorrt_rtx" if version.startswith("1.") else "tensorrt"
     passport = Passport.of(order, flavour, version, StandInDriver().facts)
+    cubin = None if prepare == "cpu" else b"a cubin"
     made = Made(plan_sha256="0" * 64, floats="f16", built_at="2026-01-01T00:00:00Z", seconds=1)
     passport = passport.model_copy(update={"made": made, **more})
-    return Plan(model.with_suffix(".plan"), data, passport)
+    return Plan(model.with_suffix(".plan"), data, passport, cubin)
 
 
 @contextlib.contextmanager
@@ -55,8 +63,21 @@ def open_engine(
     **more: Any,
 ) -> TensorRTEngine:  # fmt: skip
     """An engine on `driver`; `more`: of `plan_of`."""
-    plan = plan_of(model, version=version, **more)
-    return TensorRTEngine(standin_trt.namespace(version), driver or StandInDriver(), plan, card, prepare=prepare)
+    plan = plan_of(model, version=version, prepare=prepare, **more)
+    driver = driver or device(prepare)
+    return TensorRTEngine(standin_trt.namespace(version), driver, plan, card, prepare=prepare)
+
+
+def device(prepare: Prepare = "cpu", limit: int | None = None) -> StandInDriver:
+    """One that has the kernel, compiled for the CPU, if pictures are to be prepared there."""
+    return StandInDriver(limit, {"prepare": host_kernel} if prepare == "gpu" else {})
+
+
+def host_kernel(grid: tuple[int, int, int], block: tuple[int, int, int], addresses: Sequence[int]) -> None:
+    """The kernel `prepare` on host memory."""
+    values = (ctypes.c_void_p * len(addresses))(*addresses)
+    pointers = (ctypes.c_void_p * len(addresses))(*(ctypes.addressof(values) + 8 * i for i in range(len(addresses))))
+    assert host_kernels.loaded().host_launch_prepare(*grid, *block, pointers) == 0
 
 
 class StandInConfig(BackendConfig):
