@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 MODULES = {
@@ -98,18 +99,18 @@ def bindings() -> dict[str, dict[str, str]]:
     NVRTC has to compile for the GPUs that are here.
     """
     found: dict[str, dict[str, str]] = {}
-    for name, module, ask in (
-        ("cuda-python", "cuda.bindings", _cuda_python),
-        ("pycuda", "pycuda", _pycuda),
-        ("nvrtc", "engines.cuda.nvrtc", _nvrtc),
-    ):
-        if not _there(module):
-            continue
-        try:
-            found[name] = {"version": ask()}
-        except Exception as error:  # noqa: BLE001 - likewise
-            found[name] = {"error": _line(error)}
+    for name, module, ask in (("cuda-python", "cuda.bindings", _cuda_python), ("pycuda", "pycuda", _pycuda)):
+        if _there(module):
+            found[name] = _version(ask)
+    found["nvrtc"] = _version(_nvrtc)
     return found
+
+
+def _version(ask: Callable[[], str]) -> dict[str, str]:
+    try:
+        return {"version": ask()}
+    except Exception as error:  # noqa: BLE001 - likewise
+        return {"error": _line(error)}
 
 
 def _cuda_python() -> str:
@@ -119,7 +120,8 @@ def _cuda_python() -> str:
 
 
 def _nvrtc() -> str:
-    nvrtc = importlib.import_module("engines.cuda.nvrtc")
+    from engines.cuda import nvrtc
+
     for device in cuda().get("devices", ()):
         major, _, minor = device["compute"].partition(".")
         nvrtc.compile("__global__ void nothing() {}", (int(major), int(minor)))

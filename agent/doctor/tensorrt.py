@@ -219,5 +219,5 @@ def _bindings(site: Site) -> Iterator[Finding]:
     elif "version" in nvrtc:
         yield ok(TOPIC, f"NVRTC {nvrtc['version']} compiles the kernels that prepare pictures")
     else:
-        text = f"NVRTC, which compiles the kernels that prepare pictures: {nvrtc['error']}; the CPU prepares them"
+        text = f"the CPU prepares the pictures: {nvrtc['error']}"
         yield note(TOPIC, text, site.install_binding())
