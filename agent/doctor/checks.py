@@ -23,6 +23,7 @@ def of_machine(discover: bool) -> list[Check]:
         Check(packages.TOPIC, packages.look, SLOW_S, f"{packages.PIP} check"),
         Check(gpu.TOPIC, gpu.nvidia, SLOW_S, "nvidia-smi; sudo dmesg | tail"),
         Check(tensorrt.TOPIC, tensorrt.look, SLOW_S, "nvidia-smi; sudo dmesg | tail"),
+        Check(tensorrt.TOPIC, tensorrt.opened, SLOW_S, "nvidia-smi; sudo dmesg | tail"),
         Check(gpu.TOPIC, gpu.openvino, SLOW_S, "sudo dmesg | tail"),
         Check(cameras.TOPIC, cameras.plugged_in, if_stuck="v4l2-ctl --list-devices; sudo dmesg | tail"),
         Check(cameras.TOPIC, cameras.gstreamer, SLOW_S, "gst-inspect-1.0 --version"),

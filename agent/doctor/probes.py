@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
 from typing import Any
 
 MODULES = {
@@ -73,44 +72,35 @@ def tensorrt() -> dict[str, dict[str, Any]]:
     return found
 
 
-def bindings() -> dict[str, dict[str, str]]:
-    """`cuda-python` and `pycuda`, as far as they are installed, and `nvrtc` -> `version`, or `error` as it is.
+def opened() -> list[dict[str, Any]]:
+    """Each GPU, opened as the engine does: `binding`, `free_gib`, `shared` (with the CPU); or `error`.
 
-    NVRTC has to compile for the GPUs that are here.
+    `nvrtc`, the version of the compiler that knows this GPU; or `nvrtc_error`.
     """
-    found: dict[str, dict[str, str]] = {}
-    for name, module, ask in (("cuda-python", "cuda.bindings", _cuda_python), ("pycuda", "pycuda", _pycuda)):
-        if _there(module):
-            found[name] = _version(ask)
-    found["nvrtc"] = _version(_nvrtc)
+    from engines.cuda.binding import open_driver
+
+    found: list[dict[str, Any]] = []
+    for ordinal, device in enumerate(cuda().get("devices", ())):
+        try:
+            driver = open_driver(ordinal)
+            about = {"binding": driver.binding, "shared": driver.facts.integrated}
+            about["free_gib"] = round(driver.free_memory() / 2**30, 1)
+            driver.close()
+        except Exception as error:  # noqa: BLE001 - likewise
+            about = {"error": _line(error)}
+        found.append({**about, **_nvrtc(device["compute"])})
     return found
 
 
-def _version(ask: Callable[[], str]) -> dict[str, str]:
-    try:
-        return {"version": ask()}
-    except Exception as error:  # noqa: BLE001 - likewise
-        return {"error": _line(error)}
-
-
-def _cuda_python() -> str:
-    bindings = importlib.import_module("cuda.bindings")
-    importlib.import_module("cuda.bindings.driver")
-    return str(bindings.__version__)
-
-
-def _nvrtc() -> str:
+def _nvrtc(capability: str) -> dict[str, str]:
     from engines.cuda import nvrtc
 
-    for device in cuda().get("devices", ()):
-        major, _, minor = device["compute"].partition(".")
+    major, _, minor = capability.partition(".")
+    try:
         nvrtc.compile("__global__ void nothing() {}", (int(major), int(minor)))
-    return "{}.{}".format(*nvrtc.version())
-
-
-def _pycuda() -> str:
-    importlib.import_module("pycuda.driver")
-    return str(importlib.import_module("pycuda").VERSION_TEXT)
+        return {"nvrtc": "{}.{}".format(*nvrtc.version())}
+    except Exception as error:  # noqa: BLE001 - likewise
+        return {"nvrtc_error": _line(error)}
 
 
 def _there(module: str) -> bool:

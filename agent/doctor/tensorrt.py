@@ -23,7 +23,7 @@ from agent.doctor.room import ProbeError, ask
 TOPIC = "gpu"
 #: CUDA's binding and compiler, by the major version of CUDA that the driver takes: the extras cuda12 and cuda13.
 CUDA = {
-    12: ("cuda-python>=12.8,<13", "nvidia-cuda-nvrtc-cu12>=12.6"),
+    12: ("cuda-python>=12.6,<13", "nvidia-cuda-nvrtc-cu12>=12.6"),
     13: ("cuda-python>=13.0", "nvidia-cuda-nvrtc>=13.0"),
 }
 RTX = "tensorrt-rtx>=1.7"
@@ -75,7 +75,7 @@ class Site:
 
 
 def look(root: Path = Path("/")) -> Iterator[Finding]:
-    """TensorRT, CUDA's binding and NVRTC; nothing is said where neither they nor a GPU are. `root`: where /sys is."""
+    """TensorRT in the flavours that are installed; nothing is said where neither it nor a GPU is. `root`: of /sys."""
     site = _site(root)
     installed = flavours()
     try:
@@ -85,10 +85,8 @@ def look(root: Path = Path("/")) -> Iterator[Finding]:
     yield from _flavours(found, site)
     if not found and site.there:
         yield from _absent(site)
-    if not site.there or not site.capabilities:
-        return
-    yield from _too_new(distributions(), found, site, root)
-    yield from _bindings(site)
+    if site.capabilities:
+        yield from _too_new(distributions(), found, site, root)
 
 
 def _site(root: Path) -> Site:
@@ -192,32 +190,44 @@ def cuda_of_system(root: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def _bindings(site: Site) -> Iterator[Finding]:
-    """The binding that reaches the driver, and the compiler of our kernels."""
-    try:
-        found = ask("bindings")
-    except ProbeError as error:
-        found = {"cuda-python": {"error": f"when it is imported: {error}"}}
-    bindings = {name: about for name, about in found.items() if name != "nvrtc"}
-    for name, about in bindings.items():
-        if "version" not in about:
-            yield note(TOPIC, f"{name} is installed and does not load: {about['error']}", site.install_binding())
-        elif name == "cuda-python" and site.cuda is not None and int(about["version"].partition(".")[0]) > site.cuda:
-            text = f"{name} {about['version']} is for later drivers: this one takes CUDA {site.cuda}"
-            yield problem(TOPIC, text, site.install_binding())
-        else:
-            yield ok(TOPIC, f"{name} {about['version']} reaches the driver")
-    if not any("version" in about for about in bindings.values()):
-        text = "neither cuda-python nor pycuda is installed: TensorRT cannot be used"
-        mend = site.install_binding()
-        yield problem(TOPIC, text, mend) if site.board is not None else note(TOPIC, text, mend)
+def opened(root: Path = Path("/")) -> Iterator[Finding]:
+    """Each GPU that answers, opened: the binding that reaches it, its free memory, the compiler of our kernels."""
+    site = _site(root)
+    if not site.capabilities:
         return
-    nvrtc = found.get("nvrtc", {"error": "not installed"})
-    if "version" in nvrtc and site.cuda is not None and int(nvrtc["version"].partition(".")[0]) > site.cuda:
-        text = f"NVRTC {nvrtc['version']} makes kernels for later drivers than this one, which takes CUDA {site.cuda}"
-        yield note(TOPIC, f"{text}: the CPU prepares the pictures", site.install_binding())
-    elif "version" in nvrtc:
-        yield ok(TOPIC, f"NVRTC {nvrtc['version']} compiles the kernels that prepare pictures")
-    else:
-        text = f"the CPU prepares the pictures: {nvrtc['error']}"
-        yield note(TOPIC, text, site.install_binding())
+    try:
+        devices = ask("opened")
+    except ProbeError as error:
+        devices = [{"error": f"when it was opened: {error}"}]
+    for ordinal, about in enumerate(devices):
+        gpu = f"GPU {ordinal}" if len(devices) > 1 else "the GPU"
+        if "error" in about:
+            yield problem(TOPIC, f"{gpu} cannot be used: {about['error']}", site.install_binding())
+            continue
+        shared = ", shared with the CPU" if about["shared"] else ""
+        text = f"{gpu} opens by {about['binding']}; {about['free_gib']} GiB of its memory are free{shared}"
+        if site.cuda is not None and _major(about["binding"]) > site.cuda and "cuda-python" in about["binding"]:
+            yield note(
+                TOPIC, f"{text}; the binding is for later drivers: this takes CUDA {site.cuda}", site.install_binding()
+            )
+        else:
+            yield ok(TOPIC, text)
+    yield from _compiler(devices, site)
+
+
+def _compiler(devices: list[dict[str, Any]], site: Site) -> Iterator[Finding]:
+    versions = {str(about["nvrtc"]) for about in devices if "nvrtc" in about}
+    reasons = {str(about["nvrtc_error"]) for about in devices if "nvrtc_error" in about}
+    for reason in sorted(reasons):
+        yield note(TOPIC, f"the CPU prepares the pictures: {reason}", site.install_binding())
+    for version in sorted(versions):
+        if site.cuda is not None and _major(version) > site.cuda:
+            text = f"NVRTC {version} makes kernels for later drivers than this one, which takes CUDA {site.cuda}"
+            yield note(TOPIC, f"{text}: the CPU prepares the pictures", site.install_binding())
+        else:
+            yield ok(TOPIC, f"NVRTC {version} compiles the kernels that prepare pictures")
+
+
+def _major(text: str) -> int:
+    """Of the version at its end: 13 of `cuda-python 13.4.4`."""
+    return int(text.rpartition(" ")[2].partition(".")[0])

@@ -46,7 +46,7 @@ MACHINES = {
 
 
 def at_floor(requirement: Requirement) -> str:
-    """The oldest minor release that is allowed, newest patch: `cuda-python>=12.8,<13` is `cuda-python==12.8.*`."""
+    """The oldest minor release that is allowed, newest patch: `cuda-python>=12.6,<13` is `cuda-python==12.6.*`."""
     (floor,) = (specifier.version for specifier in requirement.specifier if specifier.operator == ">=")
     return f"{requirement.name}=={floor}.*"
 
@@ -110,7 +110,7 @@ def test_a_binding_and_its_compiler_are_of_the_same_cuda(found: dict[tuple[str, 
         theirs = {
             p: v for p, v in packages.items() if p.startswith(("cuda-python", "cuda-bindings", "nvidia-cuda-nvrtc"))
         }
-        assert len(theirs) == 3
+        assert len(theirs) >= 2  # cuda-bindings is a package of its own from 12.8 on
         assert {there.split(".")[0] for there in theirs.values()} == {major}, theirs
 
 

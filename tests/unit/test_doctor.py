@@ -267,8 +267,8 @@ def test_floors_are_read_from_the_metadata() -> None:
         'ruff>=0.6; extra == "dev"',
         "av>=1; extra == 'dev'",
     ]
-    requires += ["cuda-python>=13.0; extra == 'cuda13'", "cuda-python<13,>=12.8; extra == 'cuda12'"]
-    cuda = ("cuda-python", "12.8", "cuda12")
+    requires += ["cuda-python>=13.0; extra == 'cuda13'", "cuda-python<13,>=12.6; extra == 'cuda12'"]
+    cuda = ("cuda-python", "12.6", "cuda12")
     expected = [
         ("av", "16.0", None),
         ("PyYAML", "6.0.2", None),

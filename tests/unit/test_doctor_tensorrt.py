@@ -15,10 +15,11 @@ from agent.doctor.findings import Finding, note, ok
 from agent.doctor.packages import PIP
 from tests.packaging.test_floors import PROJECT
 from tests.support.needs import missing
+from tests.support.standin_cuda import Device, environment, read_report
 from tests.unit.test_doctor import installed, nvidia_card, tree
 
-GOOD = {"cuda-python": {"version": "13.4.4"}, "nvrtc": {"version": "13.5"}}
-GOOD_12 = {"cuda-python": {"version": "12.9.10"}, "nvrtc": {"version": "12.9"}}
+GOOD = {"binding": "cuda-python 13.4.4", "free_gib": 6.1, "shared": False, "nvrtc": "13.5"}
+GOOD_12 = {"binding": "cuda-python 12.9.10", "free_gib": 6.1, "shared": True, "nvrtc": "12.9"}
 RTX = {"tensorrt_rtx": {"version": "1.7.1.116", "targets": list(tensorrt.RTX_CAPABILITIES)}}
 
 
@@ -35,8 +36,8 @@ def orin(root: Path, release: str = "36 (release), REVISION: 4.3") -> Path:
 class Made:
     """A machine: what its probes answer, and what pip has installed."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, cuda: Any, found: Any = None, bindings: Any = None) -> None:
-        self._answers = {"cuda": cuda, "tensorrt": found or {}, "bindings": bindings or {}}
+    def __init__(self, patch: pytest.MonkeyPatch, cuda: Any, found: Any = None, *opened: Any) -> None:
+        self.answers = {"cuda": cuda, "tensorrt": found or {}, "opened": list(opened)}
         patch.setattr(tensorrt, "ask", self._ask)
         patch.setattr(tensorrt, "flavours", lambda: ["tensorrt"] if isinstance(found, Exception) else list(found or {}))
         patch.setattr(tensorrt, "runtimes", list)
@@ -44,13 +45,25 @@ class Made:
         patch.setattr(platform, "machine", lambda: "x86_64")
 
     def _ask(self, probe: str) -> Any:
-        answer = self._answers[probe]
+        answer = self.answers[probe]
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
 ABSENT = {"absent": "libcuda.so.1: cannot open"}
+
+
+def both(root: Path) -> list[Finding]:
+    return [*tensorrt.look(root), *tensorrt.opened(root)]
+
+
+def rtx_is_here() -> str:
+    """Its version."""
+    try:
+        return version("tensorrt_rtx")
+    except PackageNotFoundError:
+        missing("tensorrt_rtx (pip install '.[gpu]')")
 
 
 def the(found: list[Finding], words: str) -> Finding:
@@ -101,9 +114,9 @@ def test_other_machines_are_no_jetson(tmp_path: Path) -> None:
 
 def test_a_jetson_with_everything_has_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Made(monkeypatch, gpus("12.6", "8.7"), {"tensorrt": {"version": "10.3.0", "targets": []}}, GOOD_12)
-    assert list(tensorrt.look(orin(tmp_path))) == [
+    assert both(orin(tmp_path)) == [
         ok("gpu", "tensorrt 10.3.0 is what the GPU engine uses"),
-        ok("gpu", "cuda-python 12.9.10 reaches the driver"),
+        ok("gpu", "the GPU opens by cuda-python 12.9.10; 6.1 GiB of its memory are free, shared with the CPU"),
         ok("gpu", "NVRTC 12.9 compiles the kernels that prepare pictures"),
     ]
 
@@ -256,24 +269,26 @@ def test_nothing_is_said_where_there_is_neither_gpu_nor_tensorrt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Made(monkeypatch, room.ProbeError("crashed (SIGSEGV)"))
-    assert list(tensorrt.look(tmp_path)) == []
+    assert both(tmp_path) == []
 
 
 # -- CUDA's binding and compiler
 
 
 def test_a_binding_that_is_missing_has_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Made(monkeypatch, gpus("12.6", "8.7"), {"tensorrt": {"version": "10.3.0", "targets": []}})
-    found = the(list(tensorrt.look(orin(tmp_path))), "neither cuda-python nor pycuda")
+    lacks = {"error": "no package for CUDA can be used (No module named 'cuda')", "nvrtc": "12.6"}
+    Made(monkeypatch, gpus("12.6", "8.7"), {"tensorrt": {"version": "10.3.0", "targets": []}}, lacks)
+    found = the(list(tensorrt.opened(orin(tmp_path))), "the GPU cannot be used: no package for CUDA")
     assert found.state == "problem"
-    assert found.mend == f"{PIP} install 'cuda-python>=12.8,<13' 'nvidia-cuda-nvrtc-cu12>=12.6'"
+    assert found.mend == f"{PIP} install 'cuda-python>=12.6,<13' 'nvidia-cuda-nvrtc-cu12>=12.6'"
 
 
-def test_pycuda_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Made(monkeypatch, gpus("13.0", "8.9"), RTX, {"pycuda": {"version": "2026.1"}})
-    said = list(tensorrt.look(tmp_path))
-    assert the(said, "pycuda").state == "ok"
-    nvrtc = the(said, "the CPU prepares the pictures: ")
+def test_without_a_compiler_the_cpu_prepares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = {"binding": "pycuda 2026.1", "free_gib": 8.0, "shared": False, "nvrtc_error": "libnvrtc is not there"}
+    Made(monkeypatch, gpus("13.0", "8.9"), RTX, about)
+    said = list(tensorrt.opened(tmp_path))
+    assert the(said, "opens by pycuda 2026.1").state == "ok"
+    nvrtc = the(said, "the CPU prepares the pictures: libnvrtc is not there")
     assert nvrtc.state == "note"
     assert "'nvidia-cuda-nvrtc>=13.0'" in (nvrtc.mend or "")
 
@@ -282,32 +297,41 @@ def test_a_binding_and_a_compiler_of_a_later_cuda_than_the_drivers_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Made(monkeypatch, gpus("12.4", "8.6"), RTX, GOOD)
-    said = list(tensorrt.look(tmp_path))
-    binding, compiler = (
-        the(said, "cuda-python 13.4.4 is for later drivers"),
-        the(said, "NVRTC 13.5 makes kernels for later"),
-    )
-    assert (binding.state, compiler.state) == ("problem", "note")
-    assert binding.mend == compiler.mend == f"{PIP} install 'cuda-python>=12.8,<13' 'nvidia-cuda-nvrtc-cu12>=12.6'"
+    said = list(tensorrt.opened(tmp_path))
+    binding = the(said, "the binding is for later drivers: this takes CUDA 12")
+    compiler = the(said, "NVRTC 13.5 makes kernels for later")
+    assert (binding.state, compiler.state) == ("note", "note")
+    assert binding.mend == compiler.mend == f"{PIP} install 'cuda-python>=12.6,<13' 'nvidia-cuda-nvrtc-cu12>=12.6'"
 
 
-def test_a_binding_that_does_not_load_is_a_note_with_its_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Made(
-        monkeypatch,
-        gpus("13.0", "8.9"),
-        RTX,
-        {"cuda-python": {"error": "undefined symbol"}, "pycuda": {"version": "1"}},
-    )
-    found = the(list(tensorrt.look(tmp_path)), "undefined symbol")
-    assert (found.state, bool(found.mend)) == ("note", True)
+def test_each_of_several_gpus_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Made(monkeypatch, gpus("13.0", "8.9", "8.9"), RTX, GOOD, {"error": "not as much memory is free", "nvrtc": "13.5"})
+    said = list(tensorrt.opened(tmp_path))
+    assert the(said, "GPU 0 opens").state == "ok"
+    assert the(said, "GPU 1 cannot be used: not as much memory is free").state == "problem"
+    assert the(said, "NVRTC 13.5").state == "ok"
 
 
-def test_a_binding_that_crashes_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_crashes_when_it_is_opened_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Made(monkeypatch, gpus("13.0", "8.9"), RTX)
-    made._answers["bindings"] = room.ProbeError("crashed (SIGSEGV)")
-    assert "crashed (SIGSEGV)" in the(list(tensorrt.look(tmp_path)), "cuda-python is installed").text
+    made.answers["opened"] = room.ProbeError("crashed (SIGSEGV)")
+    assert the(list(tensorrt.opened(tmp_path)), "crashed (SIGSEGV)").state == "problem"
+
+
+def test_real_probes_over_the_stand_in_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The genuine cuda-python, NVRTC and TensorRT-RTX in children; the driver below them is the stand-in."""
+    rtx_is_here()
+    for name, value in environment(tmp_path, Device("Orin", (8, 7), memory_mb=7620, integrated=True)).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(tensorrt, "ask", lambda probe: room.ask(probe, 30))
+    used, opened, compiler = both(tmp_path)
+    assert used.text.startswith("tensorrt_rtx ")
+    assert used.text.partition(", only")[0].endswith("makes no plans for compute capability 8.7")
+    assert opened.state == "ok"
+    assert f"opens by cuda-python {version('cuda-bindings')}; 7.4 GiB" in opened.text
+    assert opened.text.endswith("shared with the CPU")
+    assert compiler.text.startswith("NVRTC ")
+    assert read_report(tmp_path)["alive"]["contexts"] == 0
 
 
 # -- what is written here and elsewhere is the same
@@ -322,15 +346,9 @@ def test_the_commands_install_what_the_extras_ask_for() -> None:
     assert tensorrt.RTX in extras["gpu"]
 
 
-def test_a_child_names_the_flavours_and_bindings_that_are_installed() -> None:
+def test_a_child_names_the_flavours_that_are_installed() -> None:
     """The real ones: nothing of them is imported here."""
-    try:
-        here = version("tensorrt_rtx")
-    except PackageNotFoundError:
-        missing("tensorrt_rtx (pip install '.[gpu]')")
+    here = rtx_is_here()
     assert room.ask("tensorrt", 30)["tensorrt_rtx"] == {"version": here, "targets": list(tensorrt.RTX_CAPABILITIES)}
-    said = room.ask("bindings", 30)
-    assert said["cuda-python"] == {"version": version("cuda-bindings")}
-    assert said["nvrtc"] == {"version": ".".join(version("nvidia-cuda-nvrtc").split(".")[:2])}
     assert "tensorrt_rtx" in probes.flavours()
     assert "tensorrt_rtx" not in sys.modules
