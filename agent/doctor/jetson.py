@@ -11,7 +11,7 @@ from agent.doctor.files import read
 #: First L4T -> its JetPack, by NVIDIA's archive of September 2026; apt brings later L4T to the same JetPack.
 _JETPACKS = (
     ((34,), "5"),
-    ((36, 2), "6.0"),
+    ((36,), "6.0"),
     ((36, 4), "6.1"),
     ((36, 4, 3), "6.2"),
     ((36, 4, 4), "6.2.1"),
@@ -19,7 +19,7 @@ _JETPACKS = (
     ((36, 5, 2), "6.2.3"),
     ((38,), "7.0"),
     ((38, 4), "7.1"),
-    ((39, 2), "7.2"),
+    ((39,), "7.2"),
     ((39, 2, 1), "7.2.1"),
 )
 _NEWEST_OF_MAJOR = {"6.2.3", "7.2.1"}

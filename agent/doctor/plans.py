@@ -68,7 +68,7 @@ def look(store: ModelStore) -> Iterator[Finding]:
         for precision, entry in card.files.items():
             plans = _read(where / entry.path, entry.sha256, here)
             yield from _say(f"{name}@{precision}", name, plans, here)
-            some = some or bool(plans.fit or plans.failed or plans.altered)
+            some = some or bool(plans.fit or plans.others or plans.failed or plans.altered)
         if not some:
             without.append(name)
     if here.gpus and here.flavour and without:

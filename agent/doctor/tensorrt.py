@@ -31,6 +31,8 @@ RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 """What TensorRT-RTX 1.7 makes plans for; where it is installed, it is asked itself."""
 _JETPACK = "sudo apt-get update && sudo apt-get install nvidia-jetpack"
 
+_DRIVER = "a driver from 580 on: sudo ubuntu-drivers install && sudo reboot"
+
 
 @dataclass(frozen=True)
 class Site:
@@ -164,8 +166,7 @@ def _too_new(installed: Iterable[Distribution], found: dict[str, Any], site: Sit
             yield problem(TOPIC, text, f"{_uninstall(package)} && {_JETPACK}")
         elif site.cuda is not None and major > site.cuda:
             text = f"{package} is for CUDA {major}, and the driver takes CUDA {site.cuda}"
-            newer = "a driver from 580 on: sudo ubuntu-drivers install && sudo reboot"
-            mend = f"{_uninstall(package)} && {site.install()}" if package.startswith("tensorrt") else newer
+            mend = f"{_uninstall(package)} && {site.install()}" if package.startswith("tensorrt") else _DRIVER
             yield problem(TOPIC, text, mend)
 
 
@@ -193,36 +194,43 @@ def cuda_of_system(root: Path) -> int | None:
 def opened(root: Path = Path("/")) -> Iterator[Finding]:
     """Each GPU that answers, opened: the binding that reaches it, its free memory, the compiler of our kernels."""
     site = _site(root)
-    if not site.capabilities:
+    if site.cuda is None or (site.board is not None and site.board.major == 5):
+        return
+    if site.cuda < min(CUDA):
+        text = f"the driver takes CUDA {site.cuda}, and {min(CUDA)} is needed: the CPU does the work"
+        yield note(TOPIC, text, _DRIVER)
         return
     try:
         devices = ask("opened")
     except ProbeError as error:
         devices = [{"error": f"when it was opened: {error}"}]
+    wanted = site.board is not None or bool(flavours())  # who installs neither uses the GPU for other things
     for ordinal, about in enumerate(devices):
         gpu = f"GPU {ordinal}" if len(devices) > 1 else "the GPU"
         if "error" in about:
-            yield problem(TOPIC, f"{gpu} cannot be used: {about['error']}", site.install_binding())
+            text, mend = f"{gpu} cannot be used: {about['error']}", "nvidia-smi; sudo dmesg | tail"
+            if "no package for CUDA" in text:
+                mend = site.install_binding()
+            yield problem(TOPIC, text, mend) if wanted else note(TOPIC, text, mend)
             continue
-        shared = ", shared with the CPU" if about["shared"] else ""
-        text = f"{gpu} opens by {about['binding']}; {about['free_gib']} GiB of its memory are free{shared}"
-        if site.cuda is not None and _major(about["binding"]) > site.cuda and "cuda-python" in about["binding"]:
-            yield note(
-                TOPIC, f"{text}; the binding is for later drivers: this takes CUDA {site.cuda}", site.install_binding()
-            )
+        text = f"{gpu} opens by {about['binding']}; {about['free_gib']} GiB of its memory are free"
+        text += ", shared with the CPU" if about["shared"] else ""
+        if about["binding"].startswith("cuda-python") and _major(about["binding"]) > site.cuda:
+            text += f"; the binding is for later drivers: this takes CUDA {site.cuda}"
+            yield note(TOPIC, text, site.install_binding())
         else:
             yield ok(TOPIC, text)
-    yield from _compiler(devices, site)
+    yield from _compiler(devices, site, site.cuda)
 
 
-def _compiler(devices: list[dict[str, Any]], site: Site) -> Iterator[Finding]:
+def _compiler(devices: list[dict[str, Any]], site: Site, cuda: int) -> Iterator[Finding]:
     versions = {str(about["nvrtc"]) for about in devices if "nvrtc" in about}
     reasons = {str(about["nvrtc_error"]) for about in devices if "nvrtc_error" in about}
     for reason in sorted(reasons):
         yield note(TOPIC, f"the CPU prepares the pictures: {reason}", site.install_binding())
     for version in sorted(versions):
-        if site.cuda is not None and _major(version) > site.cuda:
-            text = f"NVRTC {version} makes kernels for later drivers than this one, which takes CUDA {site.cuda}"
+        if _major(version) > cuda:
+            text = f"NVRTC {version} makes kernels for later drivers than this one, which takes CUDA {cuda}"
             yield note(TOPIC, f"{text}: the CPU prepares the pictures", site.install_binding())
         else:
             yield ok(TOPIC, f"NVRTC {version} compiles the kernels that prepare pictures")

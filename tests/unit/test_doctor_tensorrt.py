@@ -283,6 +283,27 @@ def test_a_binding_that_is_missing_has_its_command(tmp_path: Path, monkeypatch: 
     assert found.mend == f"{PIP} install 'cuda-python>=12.6,<13' 'nvidia-cuda-nvrtc-cu12>=12.6'"
 
 
+@pytest.mark.parametrize("words", ["not as much memory is free", "an error of CUDA, 999"])
+def test_what_a_binding_cannot_open_is_not_mended_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    Made(monkeypatch, gpus("13.0", "8.9"), RTX, {"error": words, "nvrtc": "13.5"})
+    assert the(list(tensorrt.opened(tmp_path)), words).mend == "nvidia-smi; sudo dmesg | tail"
+
+
+def test_a_gpu_that_nobody_wanted_to_use_is_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A desktop's graphics card, with its driver and nothing else."""
+    Made(monkeypatch, gpus("13.0", "8.9"), None, {"error": "no package for CUDA can be used", "nvrtc_error": "none"})
+    assert {finding.state for finding in both(tmp_path)} == {"note"}
+
+
+def test_a_driver_that_is_too_old_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Made(monkeypatch, gpus("11.4", "8.6"), RTX)
+    (found,) = tensorrt.opened(tmp_path)
+    assert (found.state, "takes CUDA 11, and 12 is needed" in found.text) == ("note", True)
+    assert list(tensorrt.opened(orin(tmp_path, "35 (release), REVISION: 4.1"))) == []
+
+
 def test_without_a_compiler_the_cpu_prepares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     about = {"binding": "pycuda 2026.1", "free_gib": 8.0, "shared": False, "nvrtc_error": "libnvrtc is not there"}
     Made(monkeypatch, gpus("13.0", "8.9"), RTX, about)
