@@ -8,6 +8,7 @@ size they have in the tensor and only then converts the few remaining pixels to 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -76,11 +77,16 @@ class Image:
         """
         left, top, right, bottom = _clamped(region, self.size)
         left, top = left & ~1, top & ~1
-        planes = tuple(
+        planes = self.parts((left, top, right, bottom))
+        return Image(planes, self.format, self.matrix, self.range, (right - left, bottom - top))
+
+    def parts(self, region: Box) -> tuple[Plane, ...]:
+        """What each plane has of a region that lies in the picture and starts on even pixels: views."""
+        left, top, right, bottom = region
+        return tuple(
             plane[top // step : -(-bottom // step), left // step : -(-right // step)]
             for plane, (step, _) in zip(self.planes, _LAYOUT[self.format], strict=True)
         )
-        return Image(planes, self.format, self.matrix, self.range, (right - left, bottom - top))
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,10 @@ class Geometry:
     fill: int
     """Level of the tensor outside `inner`."""
 
+    def plane_halvings(self, index: int) -> int:
+        """2x2 means that the picture's plane of that number still needs: those of chroma are one ahead."""
+        return max(0, self.halvings - (index > 0))
+
     @property
     def scale(self) -> tuple[float, float]:
         """Source pixels per tensor pixel, x and y."""
@@ -130,6 +140,19 @@ class Geometry:
         scale = np.array([sx, sy, sx, sy], np.float32)
         offset = np.array([x0 - left / sx, y0 - top / sy] * 2, np.float32)
         return cast(NDArray[np.float32], (xyxy / scale + offset).astype(np.float32, copy=False))
+
+
+def check_batch(
+    pictures: Sequence[Picture], geometries: Sequence[Geometry], most: int, tensor: tuple[int, int]
+) -> None:
+    """Raise PictureError unless there are 1 to `most` pictures, each with a geometry for that (width, height)."""
+    if not 0 < len(pictures) <= most:
+        raise PictureError(f"expected 1 to {most} pictures, got {len(pictures)}")
+    if len(geometries) != len(pictures):
+        raise PictureError(f"expected {len(pictures)} geometries, got {len(geometries)}")
+    for geometry in geometries:
+        if geometry.tensor != tensor:
+            raise PictureError(f"expected a geometry for {tensor[0]}x{tensor[1]}, got {geometry.tensor}")
 
 
 def fit(size: tuple[int, int], region: Box | None, into: Input) -> Geometry:
@@ -197,13 +220,16 @@ class TensorWriter:
         channels = [out[c, y0:y1, x0:x1] for c in range(3)]
         size = (x1 - x0, y1 - y0)
         planes = [
-            self._resized(f"plane{i}", plane, step, geometry, size)
-            for i, (plane, (step, _)) in enumerate(zip(image.planes, _LAYOUT[image.format], strict=True))
+            self._resized(f"plane{i}", part, geometry.plane_halvings(i), size)
+            for i, part in enumerate(image.parts(geometry.region))
         ]
         if image.format == "gray":
-            luma = _expand_limited(planes[0]) if image.range == "limited" else planes[0]
+            gray = planes[0]
+            if image.range == "limited":
+                gray = self._buffer("gray", (size[1], size[0]))
+                cv2.LUT(planes[0], _SPREAD, dst=gray)
             for channel in channels:
-                channel[:] = luma
+                channel[:] = gray
         elif image.format in ("bgr", "rgb"):
             cv2.split(planes[0], channels if image.format == "rgb" else channels[::-1])
         else:
@@ -213,11 +239,9 @@ class TensorWriter:
             cv2.transform(yuv, YUV_TO_RGB[image.matrix, image.range], dst=rgb)
             cv2.split(rgb, channels)
 
-    def _resized(self, name: str, plane: Plane, step: int, geometry: Geometry, size: tuple[int, int]) -> Plane:
-        """The region's part of one plane at `size`: halved by 2x2 means as often as `geometry` says, then linear."""
-        left, top, right, bottom = geometry.region
-        part = plane[top // step : -(-bottom // step), left // step : -(-right // step)]
-        for level in range(geometry.halvings - (step - 1)):  # a chroma plane is one halving ahead
+    def _resized(self, name: str, part: Plane, halvings: int, size: tuple[int, int]) -> Plane:
+        """The region's part of one plane at `size`: halved by 2x2 means so often, then linear."""
+        for level in range(halvings):
             half = (part.shape[0] // 2, part.shape[1] // 2, *part.shape[2:])
             smaller = self._buffer(f"{name}/{level}", half)
             cv2.resize(part, (half[1], half[0]), dst=smaller, interpolation=cv2.INTER_AREA)
@@ -254,8 +278,8 @@ YUV_TO_RGB: dict[tuple[str, str], NDArray[np.float32]] = {
 }
 
 
-def _expand_limited(luma: Plane) -> Plane:
-    return cast(Plane, cv2.convertScaleAbs(luma, alpha=255 / 219, beta=-16 * 255 / 219))
+#: luma of limited range -> 0..255, (256,): what lies below black or above white is black or white
+_SPREAD = np.clip(np.rint((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
 
 
 def black(image: Image, polygons: list[NDArray[np.int32]]) -> Image:

@@ -12,10 +12,18 @@ import psutil
 import pytest
 
 from tests.support.models import real_models  # noqa: F401  # a fixture
+from tests.support.standin_cuda import children
 
 # An example may have to wait for the processor; pytest-timeout ends what hangs.
 hypothesis.settings.register_profile("beside others", deadline=None)
 hypothesis.settings.load_profile("beside others")
+
+
+@pytest.fixture(scope="session")
+def standin_cuda() -> Iterator[None]:
+    """What tests `on_standin` are children of."""
+    with children.started():
+        yield
 
 
 def _children() -> list[psutil.Process]:

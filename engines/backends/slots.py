@@ -1,35 +1,14 @@
-"""What engines are asked, checked; and input memory for those whose pictures are prepared on the CPU."""
+"""Input memory for engines whose pictures are prepared on the CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import BackendError, PictureError
-from engines.pixels import Geometry, Picture, TensorWriter
-
-_Slot = TypeVar("_Slot")
-
-
-def check_asked(pictures: Sequence[Picture], geometries: Sequence[Geometry], most: int, size: tuple[int, int]) -> None:
-    """Raise PictureError unless these are 1 to `most` pictures, each with a geometry for a tensor of that size."""
-    if not 0 < len(pictures) <= most:
-        raise PictureError(f"expected 1 to {most} pictures, got {len(pictures)}")
-    if len(geometries) != len(pictures):
-        raise PictureError(f"expected {len(pictures)} geometries, got {len(geometries)}")
-    for geometry in geometries:
-        if geometry.tensor != size:
-            raise PictureError(f"expected a geometry for {size[0]}x{size[1]}, got {geometry.tensor}")
-
-
-def last_free(free: Sequence[_Slot], of: int) -> _Slot:
-    """The slot to use next; it stays in the list. Raises BackendError where all `of` them are in flight."""
-    if not free:
-        raise BackendError(f"all {of} slots are in flight: read and release a ticket first")
-    return free[-1]
+from engines.errors import BackendError
+from engines.pixels import Geometry, Picture, TensorWriter, check_batch
 
 
 class InputSlots:
@@ -43,10 +22,12 @@ class InputSlots:
     def fill(self, pictures: Sequence[Picture], geometries: Sequence[Geometry]) -> int:
         """Write pictures into a free slot and return its number."""
         most, _, height, width = self.tensors[0].shape
-        check_asked(pictures, geometries, most, (width, height))
-        slot = last_free(self._free, len(self.tensors))
-        for row, (picture, geometry) in enumerate(zip(pictures, geometries, strict=True)):
-            self._writer.write(picture, geometry, self.tensors[slot][row])
+        check_batch(pictures, geometries, most, (width, height))
+        if not self._free:
+            raise BackendError(f"all {len(self.tensors)} slots are in flight: read and release a ticket first")
+        rows = self.tensors[self._free[-1]]
+        for row, picture, geometry in zip(rows[: len(pictures)], pictures, geometries, strict=True):
+            self._writer.write(picture, geometry, row)
         return self._free.pop()
 
     def rows(self, slot: int, count: int) -> NDArray[np.uint8]:

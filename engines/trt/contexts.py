@@ -6,8 +6,7 @@ What versions do differently is asked of the namespace here: how a context is ma
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,9 @@ import numpy as np
 from engines.base import TensorSpec
 from engines.cuda.errors import OutOfDeviceMemory
 from engines.errors import BackendError
-from engines.trt.log import listening, logger
+from engines.trt.log import Messages, listening, logger
 
 _NO_MEMORY = re.compile(r"out ?of ?memory", re.IGNORECASE)
-
 _SAID = 300
 """Characters of what TensorRT logged that an error repeats."""
 
@@ -47,10 +45,12 @@ class Network:
         Raises BackendError naming the plan: it does not load, or is not of a network as we know them.
         """
         self._trt, self.path = trt, path
-        with self._asking("does not load") as loaded:
+        with listening(trt) as messages:
             self._runtime: Any = trt.Runtime(logger(trt))
             self._runtime.engine_host_code_allowed = host_code
-            self._engine: Any = loaded(self._runtime.deserialize_cuda_engine(data))
+            self._engine: Any = self._runtime.deserialize_cuda_engine(data)
+        if self._engine is None:
+            raise self._refused("does not load", messages)
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         specs = {name: self._spec(name) for name in names}
@@ -65,13 +65,16 @@ class Network:
 
         `addresses`: of every input and output. Raises BackendError; OutOfDeviceMemory.
         """
-        with self._asking(f"has no execution context for {batch} pictures") as granted:
-            context = granted(self._bare_context())
-            if context.active_optimization_profile != 0:
-                granted(context.set_optimization_profile_async(0, stream))
-            granted(context.set_input_shape(self.input.name, (batch, *self.input.shape[1:])))
-            for name, address in addresses.items():
-                granted(context.set_tensor_address(name, address))
+        with listening(self._trt) as messages:
+            context = self._bare_context()
+            ready = (
+                context is not None
+                and (context.active_optimization_profile == 0 or context.set_optimization_profile_async(0, stream))
+                and context.set_input_shape(self.input.name, (batch, *self.input.shape[1:]))
+                and all(context.set_tensor_address(name, address) for name, address in addresses.items())
+            )
+        if not ready:
+            raise self._refused(f"has no execution context for {batch} pictures", messages)
         for spec in self.outputs:
             if (found := tuple(context.get_tensor_shape(spec.name))) != (batch, *spec.shape[1:]):
                 raise BackendError(f"{self.path}: output {_said(spec)} is {found} for {batch} pictures")
@@ -79,15 +82,18 @@ class Network:
 
     def execute(self, context: Any, stream: int) -> None:
         """Put the network's work into a stream. Raises BackendError; OutOfDeviceMemory."""
-        with self._asking("does not run") as granted:
-            granted(context.execute_async_v3(stream))
+        with listening(self._trt) as messages:
+            started = context.execute_async_v3(stream)
+        if not started:
+            raise self._refused("does not run", messages)
 
-    def memory(self, contexts: Sequence[Any], most: int) -> int:
-        """Bytes of device memory that any one of these needs while it runs, on batches of up to `most`."""
-        if most < self.sizes.most and all(hasattr(c, "update_device_memory_size_for_shapes") for c in contexts):
-            return max(int(context.update_device_memory_size_for_shapes()) for context in contexts)
-        size = getattr(self._engine, "device_memory_size_v2", None)  # 8.6 has the other one only, 11 this one only
-        return int(self._engine.device_memory_size if size is None else size)
+    def memory(self, context: Any, most: int) -> int:
+        """Bytes of device memory that it needs while it runs; `most`: no context is for a larger batch."""
+        if most < self.sizes.most and hasattr(context, "update_device_memory_size_for_shapes"):
+            return int(context.update_device_memory_size_for_shapes())
+        if hasattr(self._engine, "device_memory_size_v2"):
+            return int(self._engine.device_memory_size_v2)
+        return int(self._engine.device_memory_size)
 
     @staticmethod
     def give(context: Any, address: int, size: int) -> None:
@@ -101,19 +107,10 @@ class Network:
         """Free it; after its contexts."""
         self._engine = self._runtime = None
 
-    @contextmanager
-    def _asking(self, refusal: str) -> Iterator[Callable[[Any], Any]]:
-        """Give what lets pass what TensorRT returns, and raises `refusal` for None and False, with what was logged."""
-        with listening(self._trt) as messages:
-
-            def granted(answer: Any) -> Any:
-                if answer is not None and answer is not False:
-                    return answer
-                said = messages.reason("TensorRT does not say why")
-                kind = OutOfDeviceMemory if _NO_MEMORY.search(said) else BackendError
-                raise kind(f"{self.path}: {refusal}: {said[:_SAID]}")
-
-            yield granted
+    def _refused(self, what: str, messages: Messages) -> BackendError:
+        """The error to raise where TensorRT only says no: with what it logged."""
+        said = messages.reason("TensorRT does not say why")[:_SAID]
+        return (OutOfDeviceMemory if _NO_MEMORY.search(said) else BackendError)(f"{self.path}: {what}: {said}")
 
     def _bare_context(self) -> Any:
         strategies = getattr(self._trt, "ExecutionContextAllocationStrategy", None)

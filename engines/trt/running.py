@@ -14,23 +14,21 @@ import threading
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from engines.backends.slots import check_asked, last_free
 from engines.base import Batch, Engine, Raw, TensorSpec, Ticket
 from engines.card import Card
 from engines.cuda.driver import Driver, Handle
 from engines.cuda.errors import OutOfDeviceMemory
 from engines.errors import BackendError
-from engines.pixels import Geometry, Image, Picture, fit
+from engines.pixels import Geometry, Image, Picture, check_batch, fit
 from engines.trt.contexts import Network
-from engines.trt.filling import Filling, FillingByCPU
+from engines.trt.filling import Prepare, filling
 from engines.trt.passport import Plan
 from engines.trt.slots import Slot, Streams, capture, open_runs, open_slot
 
-Prepare = Literal["gpu", "cpu"]
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +43,8 @@ class TensorRTEngine(Engine):
         Raises BackendError naming the plan, OutOfDeviceMemory where not even its smallest batch has room, EngineLost.
         """
         self._driver, self._plan = driver, plan
-        self._thread: int | None = None
+        self._thread: threading.Thread | None = None
+        """That called last: held, since the numbers of threads that have ended are given to new ones."""
         self._slots: list[Slot] = []
         self._free: list[Slot] = []
         self._in_use: list[Handle] = []
@@ -59,7 +58,7 @@ class TensorRTEngine(Engine):
             self._network = Network(trt, plan.path, plan.data, host_code=plan.passport.version_compatible)
             self._taken.callback(self._network.close)
             self._check_fits(card)
-            self._filling = self._filling_by(prepare)
+            self._filling = filling(driver, plan, self._size, prepare, self._taken)
             graphs = self._open(card)
         except BaseException:
             self.close()
@@ -75,15 +74,20 @@ class TensorRTEngine(Engine):
             "prepare": self._filling.said,
             "graphs": graphs,
         }
+        if plan.made.instead_of:
+            wanted, _, because = plan.made.instead_of.partition(": ")
+            self.description |= {"instead_of": wanted, "because": because}
 
     def prepare(self, pictures: Sequence[Picture], geometries: Sequence[Geometry]) -> Batch:
         """See Engine."""
-        check_asked(pictures, geometries, self.max_batch, self._size)
-        slot = last_free(self._free, self.depth)
+        check_batch(pictures, geometries, self.max_batch, self._size)
+        if not self._free:
+            raise BackendError(f"all {self.depth} slots are in flight: read and release a ticket first")
+        slot = self._free[-1]
         self._own()
         if slot.busy:  # its ticket was released unread
             self._settle()
-        self._filling.write(slot, pictures, geometries, self._padded(len(pictures)))
+        self._filling.write(slot, pictures, geometries)
         self._free.pop()
         return Batch(slot.number, len(pictures))
 
@@ -110,17 +114,13 @@ class TensorRTEngine(Engine):
                     self._own()
                     self._settle(streams)
         except BackendError as error:
-            log.warning("%s: not all that it held could be freed: %s", self._plan.path, error)
+            log.warning("%s: closed without waiting for what was under way: %s", self._plan.path, error)
 
     def _check_fits(self, card: Card) -> None:
         found, wanted = self._network.input.shape[1:], (3, card.input.height, card.input.width)
         if found != wanted:
             raise BackendError(f"{self._plan.path}: takes pictures of shape {found}, and its card's are {wanted}")
         self._size = (card.input.width, card.input.height)
-
-    def _filling_by(self, prepare: Prepare) -> Filling:  # noqa: ARG002  # the kernel comes next
-        width, height = self._size
-        return FillingByCPU(self._driver, height, width)
 
     def _open(self, card: Card) -> str:
         """Take memory and contexts for as large a batch as there is room for; return what is to be said of graphs."""
@@ -204,8 +204,8 @@ class TensorRTEngine(Engine):
 
     def _own(self) -> None:
         """Make the device current, if it was another thread that called last."""
-        thread = threading.get_ident()
-        if thread != self._thread:
+        thread = threading.current_thread()
+        if thread is not self._thread:
             self._driver.make_current()
             self._thread = thread
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.base import TensorSpec
-from engines.cuda.driver import Driver, Handle, Pinned
+from engines.cuda.driver import Driver, Handle
 from engines.errors import BackendError, EngineLost
 from engines.trt.contexts import Network
 
@@ -30,9 +30,6 @@ class Streams:
     upload: Handle
     compute: Handle
     download: Handle
-
-    def __iter__(self) -> Iterator[Handle]:
-        return iter((self.upload, self.compute, self.download))
 
 
 class Staging:
@@ -57,19 +54,15 @@ class Staging:
                 taken.callback(self._driver.free, address)
             self._taken.close()
             self._taken = taken.pop_all()
-        self.pinned: Pinned = pinned
         self.view: NDArray[np.uint8] = pinned.view
         self.address = address
         self.size = size
 
-    def hold(self, size: int) -> None:
-        """Grow if `size` bytes do not fit; nothing may be under way. Raises OutOfDeviceMemory, and stays as it was."""
-        if size <= self.size:
-            return
-        size = -(-size // _GROWN) * _GROWN
-        self._take(size)
+    def grow(self, size: int) -> None:
+        """Hold `size` bytes at least; nothing may be under way. Raises OutOfDeviceMemory, and stays as it was."""
+        self._take(-(-size // _GROWN) * _GROWN)
         self.grown += 1
-        log.info("staging memory of a batch grew to %d MiB, for larger pictures than before", size >> 20)
+        log.info("staging for pictures grew to %d MiB, growth %d of this batch", self.size >> 20, self.grown)
 
     def close(self) -> None:
         """Give it back."""
@@ -159,15 +152,14 @@ def open_runs(
     Raises BackendError; OutOfDeviceMemory.
     """
     for slot in slots:
+        taken.callback(slot.runs.clear)
         addresses = {network.input.name: slot.input, **{output.spec.name: output.address for output in slot.outputs}}
         for size in sizes:
             slot.runs[size] = Run(network.context(size, addresses, stream))
     contexts = [run.context for slot in slots for run in slot.runs.values()]
-    memory = aligned(max(1, network.memory(contexts, max(sizes))))
+    memory = aligned(max(1, *(network.memory(context, max(sizes)) for context in contexts)))
     address = driver.allocate(memory)
     taken.callback(driver.free, address)
-    for slot in slots:
-        taken.callback(slot.runs.clear)  # contexts go before the memory that they have addresses of
     for context in contexts:
         network.give(context, address, memory)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import onnx
-from onnx import helper
+from onnx import TensorProto, helper
 
 from engines.backends import BackendConfig
 from engines.base import Engine
@@ -16,12 +17,18 @@ from engines.card import Card, Precision, sha256_of
 from engines.trt.order import Order
 from engines.trt.passport import Made, Passport, Plan
 from engines.trt.running import Prepare, TensorRTEngine
-from tests.support import standin_trt
+from tests.support import host_kernels, standin_trt
 from tests.support.standin_driver import StandInDriver
 
 
 def plan_of(
-    model: Path, batches: Sequence[int] = (1, 4, 4), *, version: str = "10.3.0", sharing: bool = True, **more: Any
+    model: Path,
+    batches: Sequence[int] = (1, 4, 4),
+    *,
+    version: str = "10.3.0",
+    sharing: bool = True,
+    cubin: bytes | None = None,
+    **more: Any,
 ) -> Plan:
     """What building would make of that file; `more`: fields of the passport."""
     network = onnx.load(model)
@@ -34,7 +41,7 @@ def plan_of(
     passport = Passport.of(order, flavour, version, StandInDriver().facts)
     made = Made(plan_sha256="0" * 64, floats="f16", built_at="2026-01-01T00:00:00Z", seconds=1)
     passport = passport.model_copy(update={"made": made, **more})
-    return Plan(model.with_suffix(".plan"), data, passport)
+    return Plan(model.with_suffix(".plan"), data, passport, cubin)
 
 
 @contextlib.contextmanager
@@ -55,8 +62,21 @@ def open_engine(
     **more: Any,
 ) -> TensorRTEngine:  # fmt: skip
     """An engine on `driver`; `more`: of `plan_of`."""
-    plan = plan_of(model, version=version, **more)
-    return TensorRTEngine(standin_trt.namespace(version), driver or StandInDriver(), plan, card, prepare=prepare)
+    plan = plan_of(model, version=version, cubin=b"the kernel" if prepare == "gpu" else None, **more)
+    driver = driver or device(prepare)
+    return TensorRTEngine(standin_trt.namespace(version), driver, plan, card, prepare=prepare)
+
+
+def device(prepare: Prepare = "cpu", limit: int | None = None) -> StandInDriver:
+    """One that has the kernel, compiled for the CPU, if pictures are to be prepared there."""
+    return StandInDriver(limit, {"prepare": host_kernel} if prepare == "gpu" else {})
+
+
+def host_kernel(grid: tuple[int, int, int], block: tuple[int, int, int], addresses: Sequence[int]) -> None:
+    """The kernel `prepare` on host memory."""
+    values = (ctypes.c_void_p * len(addresses))(*addresses)
+    pointers = (ctypes.c_void_p * len(addresses))(*(ctypes.addressof(values) + 8 * i for i in range(len(addresses))))
+    assert host_kernels.loaded().host_launch_prepare(*grid, *block, pointers) == 0
 
 
 class StandInConfig(BackendConfig):
@@ -72,6 +92,26 @@ class StandInConfig(BackendConfig):
         return open_engine(model, card, version=self.version, prepare=self.prepare, batches=(1, self.batch, self.batch))
 
 
+def means_model(path: Path, side: int) -> Path:
+    """ONNX that gives the mean level (0 to 1) of each channel: what the fake engine computes."""
+    divisor = helper.make_tensor("divisor", TensorProto.FLOAT, [], [255.0])
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("GlobalAveragePool", ["floats"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Div", ["flat", "divisor"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "means",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 3, side, side])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3])],
+        [divisor],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
 def half_outputs(model: Path, path: Path) -> Path:
     """The same network with float16 outputs."""
     network = onnx.load(model)
@@ -81,8 +121,8 @@ def half_outputs(model: Path, path: Path) -> Path:
                 if name == output.name:
                     node.output[index] = f"{name}.f32"
         network.graph.node.append(
-            helper.make_node("Cast", [f"{output.name}.f32"], [output.name], to=onnx.TensorProto.FLOAT16)
+            helper.make_node("Cast", [f"{output.name}.f32"], [output.name], to=TensorProto.FLOAT16)
         )
-        output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+        output.type.tensor_type.elem_type = TensorProto.FLOAT16
     onnx.save(network, path)
     return path
