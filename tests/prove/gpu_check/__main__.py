@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         return NO_GPU
     found: dict[str, Any] = {"device": device, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     found["copies"] = run("copies", *of_device, timeout_s=PART_S)
-    found["kernels"] = run("kernels", f"--device={options.device}", *of_device[1:2], timeout_s=PART_S)
+    found["kernels"] = run("kernels", *of_device, timeout_s=PART_S)
     program = sanitizer.find()
     found["sanitizer"] = sanitizer.watch(program, options.device, PART_S) if program else None
     found["models"] = dict(_models(options, of_device)) if device["tensorrt"] else {}

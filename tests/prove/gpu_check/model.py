@@ -12,7 +12,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from engines.trt.making import make
 
 from engines.base import Ticket
 from engines.card import Card, Precision, model_file
@@ -25,10 +24,10 @@ from engines.trt.flavours import Flavour
 from engines.trt.order import Order
 from engines.trt.passport import Plan
 from engines.trt.running import TensorRTEngine
-from engines.trt.store import PlanStore
 from tests.prove.gpu_check.bare import BareLoop
 from tests.prove.gpu_check.counting import TAKING, Counting
 from tests.prove.gpu_check.pictures import ring
+from tests.prove.gpu_check.plans import discard, plan_of
 
 PICTURES = 16
 COUNTED = 50
@@ -47,8 +46,8 @@ def measure(
     opt = max(batch for batch in (1, *batches[:-1]) if batch <= most)
     size = (card.input.width, card.input.height)
     order = Order(path, card.files[precision].sha256, precision, "f16", size, (1, opt, most))
-    plan = make(order, flavour.name, PlanStore(path), lambda share, step: say(f"{step} {share:.0%}"), lambda: False)
     driver = Counting(open_driver())
+    plan = plan_of(flavour, driver.facts, order, say)
     model = Model(
         card,
         precision,
@@ -78,6 +77,8 @@ def _compared(model: Model, order: Order, card: Card, precision: Precision, plan
     pictures = reference.probe_pictures(order)
     wanted = plan.reference or reference.expected(order.model, card, precision, pictures)
     far, wrong = reference.check(model.engine, pictures, wanted, ranked=reference.ranks(order.model))
+    if wrong:
+        discard(order, plan, wrong)
     return {"distance": far, "distance_limit": reference.LIMIT, "wrong": wrong}
 
 

@@ -25,7 +25,7 @@ SECONDS, ROUNDS = 2.0, 5
 def main() -> int:
     """Print what was found, or {"failed": why}; whoever ordered it reads either."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("device", "copies", "kernels", "model"))
+    parser.add_argument("part", choices=PARTS)
     parser.add_argument("model", nargs="?")
     parser.add_argument("precision", nargs="?")
     parser.add_argument("--device", type=int, default=0)
@@ -65,17 +65,24 @@ def _device(options: argparse.Namespace) -> dict[str, Any]:
 def _copies(options: argparse.Namespace) -> dict[str, Any]:
     driver = open_driver(options.device)
     try:
-        return dict(copies.bandwidths(driver, _seconds(options)))
+        return dict(copies.bandwidths(driver, _seconds(options), *_most(options)))
+    finally:
+        driver.close()
+
+
+def _numbers(options: argparse.Namespace) -> dict[str, Any]:
+    driver = open_driver(options.device)
+    try:
+        return kernels.agreement(driver)
     finally:
         driver.close()
 
 
 def _kernels(options: argparse.Namespace) -> dict[str, Any]:
-    """`--quick`: numbers only, for who watches each access."""
     driver = open_driver(options.device)
     try:
-        found = {"agreement": kernels.agreement(driver)}
-        return found if options.quick else found | {"speeds": kernels.speeds(driver, _seconds(options))}
+        speeds = kernels.speeds(driver, _seconds(options), *_most(options))
+        return {"agreement": kernels.agreement(driver), "speeds": speeds}
     finally:
         driver.close()
 
@@ -98,11 +105,16 @@ def _model(options: argparse.Namespace) -> dict[str, Any]:
     )
 
 
+def _most(options: argparse.Namespace) -> list[int]:
+    """Bytes that are copied or prepared, where they are fewer than usual."""
+    return [8 * copies.MIB] if options.quick else []
+
+
 def _seconds(options: argparse.Namespace) -> float:
     return SECONDS / 20 if options.quick else SECONDS
 
 
-PARTS = {"device": _device, "copies": _copies, "kernels": _kernels, "model": _model}
+PARTS = {"device": _device, "copies": _copies, "kernels": _kernels, "numbers": _numbers, "model": _model}
 
 if __name__ == "__main__":
     sys.exit(main())
