@@ -30,14 +30,12 @@ from tests.prove.gpu_check.pictures import ring
 from tests.prove.gpu_check.plans import discard, plan_of
 
 PICTURES = 16
-COUNTED = 50
-"""Batches over which calls of the driver are counted."""
 Say = Callable[[str], None]
 
 
 def measure(
     flavour: Flavour, open_driver: Callable[[], Driver], found: tuple[Card, Path], precision: Precision, *,
-    batches: Sequence[int], seconds: float, rounds: int, say: Say,
+    batches: Sequence[int], seconds: float, rounds: int, counted: int, say: Say,
 ) -> dict[str, Any]:  # fmt: skip
     """All that is known of it afterwards. Raises EngineError."""
     card, folder = found
@@ -57,7 +55,7 @@ def measure(
     with ExitStack() as taken:
         taken.callback(model.close)
         say("compared with the CPU")
-        compared = _compared(model, order, card, precision, plan)
+        compared = _compared(model, order, card, plan)
         say("timed")
         sizes = [batch for batch in batches if batch <= model.engine.max_batch]
         return {
@@ -68,18 +66,18 @@ def measure(
             **{name: model.engine.description[name] for name in ("backend", "prepare", "graphs", "batch")},
             **compared,
             **_latency(model, seconds),
-            **_counted(model, driver, sizes[-1]),
+            **_counted(model, driver, sizes[-1], counted),
             "rates": [_rates(flavour.trt, open_driver, model, plan, size, seconds, rounds) for size in sizes],
         }
 
 
-def _compared(model: Model, order: Order, card: Card, precision: Precision, plan: Plan) -> dict[str, Any]:
-    pictures = reference.probe_pictures(order)
-    wanted = plan.reference or reference.expected(order.model, card, precision, pictures)
-    far, wrong = reference.check(model.engine, pictures, wanted, ranked=reference.ranks(order.model))
+def _compared(model: Model, order: Order, card: Card, plan: Plan) -> dict[str, Any]:
+    pictures = reference.probe_pictures(order.size, order.batches[2])
+    wanted = reference.expected(order.model, card, order.precision, pictures)
+    far, wrong = reference.check(model.engine, pictures, wanted)
     if wrong:
         discard(order, plan, wrong)
-    return {"distance": far, "distance_limit": reference.LIMIT, "wrong": wrong}
+    return {"distance": far, "distance_limit": wanted.limit, "wrong": wrong}
 
 
 def _latency(model: Model, seconds: float) -> dict[str, float]:
@@ -143,16 +141,17 @@ class Stream:
         self.spent["read"] += time.perf_counter() - waited
 
 
-def _counted(model: Model, driver: Counting, batch: int) -> dict[str, Any]:
+def _counted(model: Model, driver: Counting, batch: int, batches: int) -> dict[str, Any]:
     """What the driver is asked for a batch, once everything has been there before."""
     stream = Stream(model, batch)
     stream.run(lambda started: started < 2 * model.engine.depth)
     driver.calls.clear()
-    stream.run(lambda started: started < COUNTED)
+    stream.run(lambda started: started < batches)
     return {
+        "counted_batches": batches,
         "allocations": sum(driver.calls[name] for name in TAKING),
-        "waits_per_batch": driver.calls["synchronise"] / COUNTED,
-        "calls_per_batch": sum(driver.calls.values()) / COUNTED,
+        "waits_per_batch": driver.calls["synchronise"] / batches,
+        "calls_per_batch": sum(driver.calls.values()) / batches,
     }
 
 

@@ -17,9 +17,9 @@ from engines.cuda.binding import open_driver
 from engines.errors import EngineError
 from engines.store import ModelStore, default_root
 from engines.trt.flavours import load
-from tests.prove.gpu_check import copies, kernels
 
-SECONDS, ROUNDS = 2.0, 5
+SECONDS, ROUNDS, COUNTED = 2.0, 5, 50
+QUICK = 20
 
 
 def main() -> int:
@@ -62,15 +62,9 @@ def _device(options: argparse.Namespace) -> dict[str, Any]:
     return found | {"standin": standin or hasattr(ctypes.CDLL("libcuda.so.1"), "standin_report")}
 
 
-def _copies(options: argparse.Namespace) -> dict[str, Any]:
-    driver = open_driver(options.device)
-    try:
-        return dict(copies.bandwidths(driver, _seconds(options), *_most(options)))
-    finally:
-        driver.close()
-
-
 def _numbers(options: argparse.Namespace) -> dict[str, Any]:
+    from tests.prove.gpu_check import kernels
+
     driver = open_driver(options.device)
     try:
         return kernels.agreement(driver)
@@ -78,11 +72,17 @@ def _numbers(options: argparse.Namespace) -> dict[str, Any]:
         driver.close()
 
 
-def _kernels(options: argparse.Namespace) -> dict[str, Any]:
-    driver = open_driver(options.device)
+def _memory(options: argparse.Namespace) -> dict[str, Any]:
+    from tests.prove.gpu_check import copies, kernels
+
+    seconds, driver = _seconds(options), open_driver(options.device)
+    quick: tuple[int, ...] = (8 * copies.MIB,) if options.quick else ()
     try:
-        speeds = kernels.speeds(driver, _seconds(options), *_most(options))
-        return {"agreement": kernels.agreement(driver), "speeds": speeds}
+        return {
+            "agreement": kernels.agreement(driver),
+            "copies": copies.bandwidths(driver, seconds, *quick),
+            "speeds": kernels.speeds(driver, seconds, *quick, kinds=tuple(kernels.TIMED)[: 1 if quick else None]),
+        }
     finally:
         driver.close()
 
@@ -101,20 +101,16 @@ def _model(options: argparse.Namespace) -> dict[str, Any]:
         batches=sorted(set(options.batches)),
         seconds=_seconds(options),
         rounds=2 if options.quick else ROUNDS,
+        counted=COUNTED // 5 if options.quick else COUNTED,
         say=say,
     )
 
 
-def _most(options: argparse.Namespace) -> list[int]:
-    """Bytes that are copied or prepared, where they are fewer than usual."""
-    return [8 * copies.MIB] if options.quick else []
-
-
 def _seconds(options: argparse.Namespace) -> float:
-    return SECONDS / 20 if options.quick else SECONDS
+    return SECONDS / QUICK if options.quick else SECONDS
 
 
-PARTS = {"device": _device, "copies": _copies, "kernels": _kernels, "numbers": _numbers, "model": _model}
+PARTS = {"device": _device, "memory": _memory, "numbers": _numbers, "model": _model}
 
 if __name__ == "__main__":
     sys.exit(main())
