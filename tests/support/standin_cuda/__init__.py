@@ -75,6 +75,16 @@ def library() -> Path:
     return built
 
 
+def host_kernels() -> Path:
+    """A host library with the kernels of kernels.c: `add_one` of 3 arguments, `gate` of 1."""
+    source = Path(__file__).with_name("kernels.c")
+    with cache() as folder:
+        built = folder / f"standin-kernels-{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}.so"
+        if not built.exists():
+            compile_with("gcc", "-Wall", "-Werror", "-O1", "-fPIC", "-shared", str(source), to=built)
+    return built
+
+
 def compile_with(compiler: str, *arguments: str, to: Path) -> None:
     """Run gcc or g++; nothing but a whole file is ever found under `to`."""
     unready = to.with_suffix(f".{os.getpid()}")
