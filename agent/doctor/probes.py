@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import importlib.util
 from typing import Any
@@ -15,8 +14,6 @@ MODULES = {
     "paho.mqtt.client": "paho-mqtt",
 }
 """Modules with compiled parts or of great age, and the distributions that bring them."""
-_MAJOR, _MINOR = 75, 76
-"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
 
 
 def imports() -> dict[str, str]:
@@ -32,39 +29,22 @@ def imports() -> dict[str, str]:
 
 def cuda() -> dict[str, Any]:
     """`devices` and `cuda` (newest version the driver takes); or `absent`; or `code` and `error` of the driver."""
+    from engines.cuda.errors import NoDevice
+    from engines.cuda.probe import probe
+
     try:
-        lib = ctypes.CDLL("libcuda.so.1")
-    except OSError as error:
-        return {"absent": str(error)}
-    code = lib.cuInit(0)
-    if code:
-        return {"code": code, "error": _error(lib, code)}
-    version, count = ctypes.c_int(), ctypes.c_int()
-    lib.cuDriverGetVersion(ctypes.byref(version))
-    lib.cuDeviceGetCount(ctypes.byref(count))
-    devices = [_device(lib, index) for index in range(count.value)]
-    return {"cuda": f"{version.value // 1000}.{version.value % 1000 // 10}", "devices": devices}
-
-
-def _error(lib: ctypes.CDLL, code: int) -> str:
-    text = ctypes.c_char_p()
-    lib.cuGetErrorString(code, ctypes.byref(text))
-    return (text.value or b"unknown error").decode(errors="replace")
-
-
-def _device(lib: ctypes.CDLL, index: int) -> dict[str, Any]:
-    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
-    lib.cuDeviceGet(ctypes.byref(device), index)
-    lib.cuDeviceGetName(name, len(name), device)
-    lib.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
-    lib.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
-    lib.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
-    return {
-        "name": name.value.decode(errors="replace"),
-        "compute": f"{major.value}.{minor.value}",
-        "memory_gib": round(memory.value / 2**30, 1),
-    }
+        found = probe(oldest=(0, 0))
+    except NoDevice as error:
+        return {"absent": str(error)} if error.code is None else {"code": error.code, "error": error.said}
+    devices = [
+        {
+            "name": device.name,
+            "compute": "{}.{}".format(*device.compute_capability),
+            "memory_gib": round(device.memory / 2**30, 1),
+        }
+        for device in found.devices
+    ]
+    return {"cuda": "{}.{}".format(*found.driver), "devices": devices}
 
 
 def flavours() -> list[str]:

@@ -1,7 +1,8 @@
 """The seam between us and CUDA: the part of its driver API that an engine needs, on one device.
 
 Handles (streams, events, graphs, modules, functions) are whatever the binding calls them; addresses are plain integers.
-Every call raises CudaError (`engines.cuda.errors`) that says what happened and what to do.
+Every call raises CudaError (`engines.cuda.errors`) that says what happened and what to do; DeviceLost where nothing
+will work any more. On a lost device freeing does nothing and raises nothing: what was there went with its context.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Driver(ABC):
     binding: str
     """Which package, and its version: `cuda-python 13.4.4`."""
     facts: Facts
+    graphs: bool
+    """Whether the binding has CUDA graphs; where it has not, the four calls about them raise CudaError."""
 
     @abstractmethod
     def make_current(self) -> None:

@@ -292,6 +292,10 @@ class FakeCuda:
     def cuInit(self, _flags: int) -> int:  # noqa: N802
         return self._code
 
+    def cuGetErrorName(self, _code: int, text: Any) -> int:  # noqa: N802
+        text._obj.value = b"CUDA_ERROR_NO_DEVICE"
+        return 0
+
     def cuGetErrorString(self, _code: int, text: Any) -> int:  # noqa: N802
         text._obj.value = b"no CUDA-capable device is detected"
         return 0
@@ -312,7 +316,7 @@ class FakeCuda:
         return 0
 
     def cuDeviceGetAttribute(self, value: Any, attribute: int, _device: Any) -> int:  # noqa: N802
-        value._obj.value = {75: 8, 76: 7}[attribute]
+        value._obj.value = {18: 1, 75: 8, 76: 7}[attribute]
         return 0
 
     def cuDeviceTotalMem_v2(self, size: Any, _device: Any) -> int:  # noqa: N802

@@ -25,9 +25,9 @@ runs in a stream fails with 719. `cuStreamCreate:2+=1`: from the 2nd call on. `c
 on every call in this context gives that error, as after an illegal access; so do errors of kernels always. Names
 are without `_v2`, calls are counted from the start of the process; `fail(...)` adds more while it runs.
 
-Kernels: `cubin(library)` is an image for `Driver.load`. A kernel NAME with N arguments is in that host library as
-`void NAME_on_host(const unsigned grid[3], const unsigned block[3], void *const *arguments)` with C linkage (each of
-`arguments` points to 64 bits) and `const unsigned NAME_arguments = N` (extern "C" in C++, where const is else local).
+Kernels: `cubin(library, NAME=N)` is an image for `Driver.load`, of kernels that are in this host library. NAME with N
+64-bit arguments is there as `int host_launch_NAME(unsigned gx, gy, gz, bx, by, bz, void **arguments)` with C linkage:
+each of `arguments` points to one; anything but 0 is a kernel that failed. See tests/support/host_kernels.py.
 """
 
 from __future__ import annotations
@@ -126,9 +126,10 @@ def read_report(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / _REPORT).read_text()))
 
 
-def cubin(host_library: Path) -> bytes:
-    """The image of a module whose kernels are in this host library."""
-    return f"stand-in cubin\n{host_library}\n".encode() + b"\0"
+def cubin(host_library: Path, **arguments: int) -> bytes:
+    """The image of a module: name of each kernel -> how many arguments it takes."""
+    lines = ["stand-in cubin", str(host_library), *(f"{name} {number}" for name, number in arguments.items())]
+    return "\n".join([*lines, "\0"]).encode()
 
 
 # -- in the child only

@@ -132,8 +132,8 @@ typedef struct Thing {
 struct Context { Thing thing; int device, retained; CUresult broken; };
 typedef struct { Thing thing; char *address; size_t size; } Memory;
 
-typedef void (*Kernel)(const unsigned grid[3], const unsigned block[3], void *const *arguments);
-typedef struct { Thing thing; void *library; } Module;
+typedef int (*Kernel)(unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, void **arguments);
+typedef struct { Thing thing; void *library; char *names; } Module;
 typedef struct { Thing thing; Module *module; Kernel kernel; unsigned arguments; } Function;
 
 typedef struct Event { Thing thing; long recorded, happened; struct Graph *captured; struct Stream *captured_in; } Event;
@@ -276,7 +276,8 @@ static void run_step(Stream *stream, Step *step) {
             void *arguments[64];
             for (unsigned i = 0; i < step->function->arguments; i++) arguments[i] = &step->arguments[i];
             pthread_mutex_unlock(&lock);
-            step->function->kernel(step->grid, step->block, arguments);
+            const unsigned *g = step->grid, *b = step->block;
+            if (step->function->kernel(g[0], g[1], g[2], b[0], b[1], b[2], arguments)) result = LAUNCH_FAILED;
             pthread_mutex_lock(&lock);
         }
         break;
@@ -896,7 +897,7 @@ API CUresult cuGraphLaunch(void *handle, void *in) {
 
 static const char MAGIC[] = "stand-in cubin\n";
 
-/* An image of ours is MAGIC and the path of a host library, on a line of its own. */
+/* An image of ours: MAGIC, a line with the path of a host library, a line for each kernel with the number of its arguments. */
 static CUresult load_module(Module **handle, const char *image, Context *here) {
     if (!image || strncmp(image, MAGIC, sizeof MAGIC - 1)) return INVALID_IMAGE;
     const char *path = image + sizeof MAGIC - 1, *end = strchr(path, '\n');
@@ -910,6 +911,7 @@ static CUresult load_module(Module **handle, const char *image, Context *here) {
     }
     Module *module = born(MODULE, sizeof *module, here);
     module->library = library;
+    module->names = strdup(end);
     *handle = module;
     return OK;
 }
@@ -935,21 +937,22 @@ API CUresult cuModuleUnload(void *handle) {
     return leave(OK, 0);
 }
 
-/* Kernel NAME is NAME_on_host, with the number of its 64-bit arguments in NAME_arguments. */
+/* Kernel NAME is the host library's host_launch_NAME, if the image lists it. */
 API CUresult cuModuleGetFunction(Function **handle, void *of, const char *name) {
     IN_CONTEXT();
     Module *module = known(of, MODULE);
     if (!module) return leave(INVALID_HANDLE, 0);
-    char symbol[256];
-    snprintf(symbol, sizeof symbol, "%s_on_host", name);
-    void *kernel = dlsym(module->library, symbol);
-    snprintf(symbol, sizeof symbol, "%s_arguments", name);
-    unsigned *arguments = dlsym(module->library, symbol);
-    if (!kernel || !arguments || *arguments > 64) return leave(NOT_FOUND, 0);
+    char text[256];
+    unsigned arguments = 0;
+    int length = snprintf(text, sizeof text, "\n%s ", name);
+    const char *line = strstr(module->names, text);
+    snprintf(text, sizeof text, "host_launch_%s", name);
+    void *kernel = dlsym(module->library, text);
+    if (!kernel || !line || sscanf(line + length, "%u", &arguments) != 1 || arguments > 64) return leave(NOT_FOUND, 0);
     Function *function = born(FUNCTION, sizeof *function, here);
     function->module = module;
     function->kernel = (Kernel)kernel;
-    function->arguments = *arguments;
+    function->arguments = arguments;
     *handle = function;
     return leave(OK, 0);
 }
@@ -957,6 +960,13 @@ API CUresult cuModuleGetFunction(Function **handle, void *of, const char *name) 
 API CUresult cuFuncGetAttribute(int *value, int attribute, void *handle) {
     IN_CONTEXT();
     *value = attribute == 0 ? 1024 : 0;
+    return leave(known(handle, FUNCTION) ? OK : INVALID_HANDLE, 0);
+}
+
+/* Deprecated and of no effect on cuLaunchKernel; pycuda calls it all the same. */
+API CUresult cuFuncSetBlockShape(void *handle, int x, int y, int z) {
+    IN_CONTEXT();
+    (void)x, (void)y, (void)z;
     return leave(known(handle, FUNCTION) ? OK : INVALID_HANDLE, 0);
 }
 
