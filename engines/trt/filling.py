@@ -73,7 +73,7 @@ class FillingByGPU(Filling):
         self._driver, self._size, self._kernel = driver, size, kernel
 
     def write(self, slot: Slot, pictures: Sequence[Picture], geometries: Sequence[Geometry]) -> None:
-        """See Filling. More memory is asked for when more or larger pictures come than ever: for 1, 2, 4, ... of them."""
+        """See Filling. Memory grows when more or larger pictures come than ever: for 1, 2, 4, ... of them."""
         count = len(pictures)
         staged = stage(pictures, geometries, self._size, count)
         if staged.size > slot.staging.size:

@@ -110,7 +110,7 @@ class TensorRTEngine(Engine):
                     self._own()
                     self._settle(streams)
         except BackendError as error:
-            log.warning("%s: not all that it held could be freed: %s", self._plan.path, error)
+            log.warning("%s: closed without waiting for what was under way: %s", self._plan.path, error)
 
     def _check_fits(self, card: Card) -> None:
         found, wanted = self._network.input.shape[1:], (3, card.input.height, card.input.width)

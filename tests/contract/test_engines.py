@@ -19,29 +19,9 @@ from tests.support import standin_trt
 from tests.support.agents import fake_store
 from tests.support.backends import BACKENDS
 from tests.support.pictures import image_from, smooth_bgr
-from tests.support.standin_engines import StandInConfig, in_this_process
+from tests.support.standin_engines import StandInConfig, in_this_process, means_model
 
 SIDE = 32
-
-
-def means_model(path: Path) -> Path:
-    """ONNX that gives the mean level (0 to 1) of each channel: what the fake engine computes."""
-    divisor = helper.make_tensor("divisor", TensorProto.FLOAT, [], [255.0])
-    nodes = [
-        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("GlobalAveragePool", ["floats"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("Div", ["flat", "divisor"], ["scores"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "means",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 3, SIDE, SIDE])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3])],
-        [divisor],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +32,7 @@ def card(tmp_path_factory: pytest.TempPathFactory) -> Card:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return means_model(tmp_path_factory.mktemp("model") / "means.onnx")
+    return means_model(tmp_path_factory.mktemp("model") / "means.onnx", SIDE)
 
 
 ENGINES = {

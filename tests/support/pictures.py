@@ -1,12 +1,16 @@
-"""Pictures for tests: smooth random ones, in every pixel format."""
+"""Pictures for tests: smooth random ones and noise, in every pixel format."""
 
 from __future__ import annotations
+
+from typing import get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.pixels import Image, Matrix, PixelFormat, Range
+
+FORMATS: tuple[PixelFormat, ...] = get_args(PixelFormat)
 
 
 def smooth_bgr(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -34,6 +38,25 @@ def image_from(bgr: NDArray[np.uint8], pixels: PixelFormat, matrix: Matrix = "60
     if pixels == "nv12":
         return Image((luma, np.dstack([chroma_u, chroma_v])), "nv12", matrix, level, (width, height))
     return Image((luma, chroma_u, chroma_v), "i420", matrix, level, (width, height))
+
+
+def noise(
+    pixels: PixelFormat, size: tuple[int, int], seed: int, matrix: Matrix = "601", level: Range = "full"
+) -> Image:
+    """Every byte drawn, rows padded by up to three pixels; with an odd seed only the darkest and brightest levels."""
+    (width, height), rng = size, np.random.default_rng(seed)
+
+    def plane(step: int, *channels: int) -> NDArray[np.uint8]:
+        columns = -(-width // step)
+        drawn = rng.integers(0, 256, (-(-height // step), columns + int(rng.integers(4)), *channels), np.uint8)
+        return (drawn if seed % 2 == 0 else (drawn >> 7) * np.uint8(255))[:, :columns]
+
+    planes = {
+        "gray": lambda: (plane(1),),
+        "i420": lambda: (plane(1), plane(2), plane(2)),
+        "nv12": lambda: (plane(1), plane(2, 2)),
+    }.get(pixels, lambda: (plane(1, 3),))
+    return Image(planes(), pixels, matrix, level, size)
 
 
 def _halved(plane: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.cuda.driver import Driver, Facts, Handle, Pinned
-from engines.cuda.errors import CudaError, OutOfDeviceMemory
-from engines.errors import EngineLost
+from engines.cuda.errors import CudaError, DeviceLost, OutOfDeviceMemory
 
 Kernel = Callable[[tuple[int, int, int], tuple[int, int, int], Sequence[int]], None]
 """Called with grid, block and arguments, addresses of host memory."""
 _ALIGNED = 256
+_FREEING = {"free", "unpin", "destroy_stream", "destroy_event", "destroy_graph", "unload"}
 
 
 @dataclass(eq=False)
@@ -60,6 +60,7 @@ class StandInDriver(Driver):
     """
 
     binding = "stand-in"
+    graphs = True
     streams: ClassVar[dict[int, Stream]] = {}
     """All that are open, of every such driver, by their addresses."""
     _numbers = itertools.count(4096)
@@ -69,6 +70,8 @@ class StandInDriver(Driver):
         self.calls: Counter[str] = Counter()
         self.failing: set[str] = set()
         self.lost = False
+        self.fail_after = -2
+        """So many calls succeed before one fails; below -1: all do."""
         self.limit = limit
         self.closed = False
         self.log: list[str] = []
@@ -79,14 +82,19 @@ class StandInDriver(Driver):
         self._held: set[Any] = set()
         self._own_streams: set[int] = set()
 
-    def _called(self, name: str) -> None:
+    def _called(self, name: str) -> bool:
+        """Whether there is anything to be done: not where it is only freed on a device that is gone."""
         assert not self.closed, f"{name} after close"
         assert threading.get_ident() in self._current, f"{name}: no current context in this thread"
         self.calls[name] += 1
+        self.fail_after -= 1
         if self.lost:
-            raise EngineLost(f"{name}: the device is gone (stand-in)")
-        if name in self.failing:
+            if name in _FREEING:
+                return False
+            raise DeviceLost(f"{name}: the device is gone (stand-in)")
+        if name in self.failing or self.fail_after == -1:
             raise CudaError(f"{name} failed, as asked (stand-in)")
+        return True
 
     @property
     def held(self) -> int:
@@ -114,7 +122,8 @@ class StandInDriver(Driver):
         return self._take(size)
 
     def free(self, address: int) -> None:
-        self._called("free")
+        if not self._called("free"):
+            return
         for stream in self._own_streams:
             self.streams[stream].drain()  # as cuMemFree does
         del self._memory[address]
@@ -126,7 +135,8 @@ class StandInDriver(Driver):
         return Pinned(view, address)
 
     def unpin(self, pinned: Pinned) -> None:
-        self._called("unpin")
+        if not self._called("unpin"):
+            return
         del self._memory[pinned.handle]
 
     def stream(self) -> Handle:
@@ -140,7 +150,8 @@ class StandInDriver(Driver):
         return int(stream.address)
 
     def destroy_stream(self, stream: Handle) -> None:
-        self._called("destroy_stream")
+        if not self._called("destroy_stream"):
+            return
         stream.drain()
         self._own_streams.remove(stream.address)
         del self.streams[stream.address]
@@ -179,7 +190,8 @@ class StandInDriver(Driver):
         self._until(event, event.recorded)
 
     def destroy_event(self, event: Handle) -> None:
-        self._called("destroy_event")
+        if not self._called("destroy_event"):
+            return
         self._held.remove(event)
 
     def _is_held(self, address: int, size: int) -> bool:
@@ -223,7 +235,8 @@ class StandInDriver(Driver):
             stream.put(function)
 
     def destroy_graph(self, graph: Handle) -> None:
-        self._called("destroy_graph")
+        if not self._called("destroy_graph"):
+            return
         self._held.remove(graph)
 
     def load(self, cubin: bytes) -> Handle:
@@ -248,7 +261,8 @@ class StandInDriver(Driver):
         stream.put(lambda: (self.log.append("kernel"), function(grid, block, list(arguments)))[0])
 
     def unload(self, module: Handle) -> None:
-        self._called("unload")
+        if not self._called("unload"):
+            return
         self._held.remove(module)
 
     def close(self) -> None:

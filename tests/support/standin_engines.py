@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import onnx
-from onnx import helper
+from onnx import TensorProto, helper
 
 from engines.backends import BackendConfig
 from engines.base import Engine
@@ -27,10 +27,10 @@ def plan_of(
     *,
     version: str = "10.3.0",
     sharing: bool = True,
-    prepare: Prepare = "cpu",
+    cubin: bytes | None = None,
     **more: Any,
 ) -> Plan:
-    """What building would make of that file, with a kernel for `prepare: gpu`; `more`: fields of the passport."""
+    """What building would make of that file; `more`: fields of the passport."""
     network = onnx.load(model)
     given = network.graph.input[0]
     height, width = (d.dim_value for d in given.type.tensor_type.shape.dim[2:])
@@ -39,7 +39,6 @@ def plan_of(
     order = Order(model, sha256_of(model), "fp32", "f16", (width, height), tuple(batches))
     flavour = "tensorrt_rtx" if version.startswith("1.") else "tensorrt"
     passport = Passport.of(order, flavour, version, StandInDriver().facts)
-    cubin = None if prepare == "cpu" else b"a cubin"
     made = Made(plan_sha256="0" * 64, floats="f16", built_at="2026-01-01T00:00:00Z", seconds=1)
     passport = passport.model_copy(update={"made": made, **more})
     return Plan(model.with_suffix(".plan"), data, passport, cubin)
@@ -63,7 +62,7 @@ def open_engine(
     **more: Any,
 ) -> TensorRTEngine:  # fmt: skip
     """An engine on `driver`; `more`: of `plan_of`."""
-    plan = plan_of(model, version=version, prepare=prepare, **more)
+    plan = plan_of(model, version=version, cubin=b"the kernel" if prepare == "gpu" else None, **more)
     driver = driver or device(prepare)
     return TensorRTEngine(standin_trt.namespace(version), driver, plan, card, prepare=prepare)
 
@@ -93,6 +92,26 @@ class StandInConfig(BackendConfig):
         return open_engine(model, card, version=self.version, prepare=self.prepare, batches=(1, self.batch, self.batch))
 
 
+def means_model(path: Path, side: int) -> Path:
+    """ONNX that gives the mean level (0 to 1) of each channel: what the fake engine computes."""
+    divisor = helper.make_tensor("divisor", TensorProto.FLOAT, [], [255.0])
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("GlobalAveragePool", ["floats"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Div", ["flat", "divisor"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "means",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 3, side, side])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3])],
+        [divisor],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
 def half_outputs(model: Path, path: Path) -> Path:
     """The same network with float16 outputs."""
     network = onnx.load(model)
@@ -102,8 +121,8 @@ def half_outputs(model: Path, path: Path) -> Path:
                 if name == output.name:
                     node.output[index] = f"{name}.f32"
         network.graph.node.append(
-            helper.make_node("Cast", [f"{output.name}.f32"], [output.name], to=onnx.TensorProto.FLOAT16)
+            helper.make_node("Cast", [f"{output.name}.f32"], [output.name], to=TensorProto.FLOAT16)
         )
-        output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+        output.type.tensor_type.elem_type = TensorProto.FLOAT16
     onnx.save(network, path)
     return path

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import functools
 import json
 import os
 import types
@@ -410,17 +411,23 @@ class Runtime:
     engines: Any = None  # ICudaEngine of the namespace
 
 
+@functools.lru_cache(maxsize=4)
+def _session(model: bytes) -> Any:
+    """What runs it. Made once for each: making one takes longer than most tests."""
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 class ICudaEngine:
     """What every version has; see the subclasses for how contexts are made."""
 
     def __init__(self, facts: dict[str, Any], model: bytes, logger: ILogger) -> None:
-        ort = import_onnxruntime()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
         graph = onnx.load_from_string(model).graph
-        self.session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self.session = _session(model)
         self.logger = logger
         self._inputs = [ITensor(value) for value in graph.input]
         self.tensors = {tensor.name: tensor for tensor in (*self._inputs, *map(ITensor, graph.output))}

@@ -139,15 +139,15 @@ template <int CHANNELS>
 ON_DEVICE_RARELY Lanes deep_mean(const Byte* at, int pitch, int levels) {
     const int above = levels - 2;
     Lanes sums[16] = {};
-    for (unsigned block = 0;; ++block) {
+    NOT_UNROLLED for (unsigned block = 0;; ++block) {
         unsigned x = 0, y = 0;
-        for (int level = 0; level < above; ++level) {
+        NOT_UNROLLED for (int level = 0; level < above; ++level) {
             x |= (block >> 2 * level & 1) << level;
             y |= (block >> (2 * level + 1) & 1) << level;
         }
         Lanes mean = Mean<CHANNELS, 2>::of(at + (size_t(y) * pitch + size_t(x) * CHANNELS) * 4, pitch);
         int level = 0;
-        for (; level < above; ++level) {
+        NOT_UNROLLED for (; level < above; ++level) {
             sums[level] = sums[level] + mean;
             if ((block >> 2 * level & 3) != 3) break;
             mean = quarter<CHANNELS>(sums[level]);
@@ -157,12 +157,13 @@ ON_DEVICE_RARELY Lanes deep_mean(const Byte* at, int pitch, int levels) {
     }
 }
 
-// LEVELS above 2 stand for all of them.
+// All levels from the third on are compiled as one.
 template <int CHANNELS, int LEVELS>
 ON_DEVICE Lanes sample(const Byte* start, const Plane& plane, int x, int y) {
-    const int levels = LEVELS > 2 ? plane.halvings : LEVELS;
+    const int levels = LEVELS < 3 ? LEVELS : plane.halvings;
     const Byte* at = start + (size_t(y) * plane.pitch << levels) + (size_t(x) * CHANNELS << levels);
-    return LEVELS > 2 ? deep_mean<CHANNELS>(at, plane.pitch, levels) : Mean<CHANNELS, LEVELS>::of(at, plane.pitch);
+    if (LEVELS < 2 || (LEVELS == 2 && CHANNELS == 1)) return Mean<CHANNELS, LEVELS>::of(at, plane.pitch);
+    return deep_mean<CHANNELS>(at, plane.pitch, levels);
 }
 
 // ---- the linear step ----
