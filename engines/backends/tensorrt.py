@@ -43,7 +43,9 @@ class Config(BackendConfig):
     @model_validator(mode="after")
     def _no_dla(self) -> Self:
         if self.dla is not None:
-            raise ValueError("dla: explicit INT8 (Q/DQ) does not run on a DLA: leave it out, and the GPU runs all of it")
+            raise ValueError(
+                "dla: explicit INT8 (Q/DQ) does not run on a DLA: leave it out, and the GPU runs all of it"
+            )
         return self
 
     def order(self, card: Card, model: Path, precision: Precision) -> Order:

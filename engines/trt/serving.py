@@ -67,7 +67,6 @@ def make_ready(
     A plan that does not load, or computes something else than the model, is never used, and is made anew once.
     """
     from engines.cuda.binding import open_driver
-    from engines.trt.making import make
 
     facts = device(config.device)
     flavour = flavours.load(config.flavour)
@@ -84,7 +83,14 @@ def make_ready(
             store.discard(passport, str(error))
     if said := store.failed(passport, facts.driver):
         raise BackendError(said)
+    if not hasattr(flavour.trt, "Builder"):
+        raise BackendError(
+            f"{flavour} runs plans and builds none (a lean or dispatch runtime): install the whole of TensorRT, or "
+            "build the plan on a machine like this one (sightwire build)"
+        )
     open_driver(config.device).close()  # what would fail after half an hour of building fails now
+    from engines.trt.making import make
+
     with _one_at_a_time(report, stop):
         report("building")
         plan = make(order, flavour.name, store, lambda *_: None, stop)
