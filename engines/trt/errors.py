@@ -1,7 +1,8 @@
 """What can go wrong on the way from an ONNX file to a plan.
 
 BackendError
-└── BuildError         TensorRT cannot make a plan of this file for this device
+├── BuildError         TensorRT cannot make a plan of this file for this device
+└── NotNow             not at the moment: too little memory, or stopped
 
 One line, as everywhere: what happened, at which node, what to do.
 """
@@ -18,3 +19,7 @@ class BuildError(BackendError):
         super().__init__(message)
         self.no_int8 = no_int8
         """The INT8 file, or INT8 on this device, was the trouble: the fp32 file at float16 is worth a try."""
+
+
+class NotNow(BackendError):
+    """A plan cannot be made at the moment; nothing is known against it, and later it may work."""
