@@ -21,8 +21,7 @@ from tests.prove.gpu_check.counting import Counting
 from tests.support import host_kernels, standin_cuda, standin_trt
 from tests.support.agents import fake_store
 from tests.support.standin_driver import StandInDriver
-from tests.support.standin_engines import driver as standin_driver
-from tests.support.standin_engines import in_this_process, means_model
+from tests.support.standin_engines import device, in_this_process, means_model
 
 ROOT = Path(__file__).parents[2]
 COMPILER = """
@@ -130,7 +129,7 @@ def test_a_plan_that_computes_something_else_is_found_and_taken_out_of_use(
         standin_trt.faults.add("wrong")
         found = model.measure(
             flavour,
-            lambda: standin_driver("gpu"),
+            lambda: device("gpu"),
             store.find("classes"),
             "fp32",
             batches=[1],

@@ -45,13 +45,13 @@ def measure(
     size = (card.input.width, card.input.height)
     order = Order(path, card.files[precision].sha256, precision, "f16", size, (1, opt, most))
     driver = Counting(open_driver())
-    plan = plan_of(flavour, driver.facts, order, say)
-    model = Model(
-        card,
-        precision,
-        TensorRTEngine(flavour.trt, driver, plan, card),
-        task_config(card).open(card.labels, Options()),
-    )
+    try:
+        plan = plan_of(flavour, driver.facts, order, say)
+    except BaseException:
+        driver.close()
+        raise
+    engine = TensorRTEngine(flavour.trt, driver, plan, card)  # which closes the driver
+    model = Model(card, precision, engine, task_config(card).open(card.labels, Options()))
     with ExitStack() as taken:
         taken.callback(model.close)
         say("compared with the CPU")
@@ -163,6 +163,7 @@ def _rates(
     stream.rate(seconds / 4)
     stream.spent = dict.fromkeys(stream.spent, 0.0)
     driver = open_driver()
+    driver.make_current()
     try:
         bare = BareLoop(trt, driver, plan, batch)
         try:
