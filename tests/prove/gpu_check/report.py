@@ -30,7 +30,7 @@ def _parts(found: Found) -> Iterator[str]:
         f"{' shared with the CPU' if device['integrated'] else ''}, CUDA {device['driver']} by its driver, "
         f"{device['binding']}, {device['tensorrt'] or 'no TensorRT: ' + device['tensorrt_missing']}."
     )
-    yield table(("target", "measured", ""), [(what, figure, verdict) for what, figure, verdict in targets(found)])
+    yield table(("target", "measured", ""), list(targets(found)))
     yield _memory(found["memory"])
     if found["models"]:
         yield models_table(found["models"])
@@ -42,7 +42,8 @@ def _parts(found: Found) -> Iterator[str]:
 def targets(found: Found) -> Iterator[tuple[str, str, str]]:
     """What was wanted, what was measured, `met` or `missed` or why neither can be said."""
     yield _kernel_numbers(found["memory"])
-    yield _kernel_speed(found["memory"])
+    speed = _kernel_speed(found["memory"])
+    yield _not_judged(speed) if found["device"]["standin"] else speed
     yield "compute-sanitizer finds nothing in the kernels", *_sanitized(found["sanitizer"])
     run = {name: model for name, model in found["models"].items() if "failed" not in model}
     wanted = f"results as the CPU's ({len(found['models'])} models and precisions)"
@@ -62,7 +63,8 @@ def targets(found: Found) -> Iterator[tuple[str, str, str]]:
     what = f"end to end through Model at least {SHARE} of the bare loop from batch {FROM_BATCH} on"
     below = [name for name, share in shares.items() if share < SHARE]
     least = f"{min(shares.values()):.3f} at the least" if shares else "-"
-    yield what, least, _verdict(not below) + _named(below) if shares else "not run: no batch is that large"
+    end_to_end = what, least, _verdict(not below) + _named(below) if shares else "not run: no batch is that large"
+    yield _not_judged(end_to_end) if found["device"]["standin"] else end_to_end
     allocating = [name for name, model in run.items() if model["allocations"]]
     most = max(model["allocations"] for model in run.values())
     batches = min(model["counted_batches"] for model in run.values())
@@ -70,6 +72,10 @@ def targets(found: Found) -> Iterator[tuple[str, str, str]]:
     waiting = [name for name, model in run.items() if model["waits_per_batch"] != 1]
     waits = max((model["waits_per_batch"] for model in run.values()), key=lambda waits: abs(waits - 1))
     yield "one wait for each batch", f"{waits:g}", _verdict(not waiting) + _named(waiting)
+
+
+def _not_judged(target: tuple[str, str, str]) -> tuple[str, str, str]:
+    return target[0], "-", "not judged: a stand-in has no speed"
 
 
 def is_right(found: Found) -> bool:
