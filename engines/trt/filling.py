@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Literal
 
 from engines.cuda.driver import Driver, Handle
-from engines.cuda.errors import CudaError
+from engines.cuda.errors import CudaError, OutOfDeviceMemory
 from engines.cuda.preparing import BLOCK, KERNEL, grid, stage
 from engines.errors import EngineLost
 from engines.pixels import Geometry, Picture, TensorWriter
@@ -32,7 +33,7 @@ class Filling(ABC):
     def write(self, slot: Slot, pictures: Sequence[Picture], geometries: Sequence[Geometry]) -> None:
         """Write into the slot's pinned memory what `start` needs. The batch was looked at (`check_batch`).
 
-        Raises PictureError, OutOfDeviceMemory: the slot is as it was.
+        Raises PictureError: the slot is as it was; EngineLost.
         """
 
     @abstractmethod
@@ -64,28 +65,55 @@ class FillingByCPU(Filling):
 
 
 class FillingByGPU(Filling):
-    """The planes themselves are uploaded, and the plan's kernel does the rest."""
+    """The planes themselves are uploaded, and the plan's kernel does the rest.
+
+    Pictures for which there is no memory are written by the CPU: there has been room for the tensor from the start.
+    """
 
     on_device = True
     said = "gpu"
 
     def __init__(self, driver: Driver, size: tuple[int, int], kernel: Handle) -> None:
         self._driver, self._size, self._kernel = driver, size, kernel
+        self._cpu = FillingByCPU(driver, size)
+        self._by_cpu: set[int] = set()
+        """Slots whose batch the CPU has written."""
+        self._too_much: float = math.inf
+        """Bytes of staging that were not to be had; asking each time would take longer than the CPU does."""
 
     def write(self, slot: Slot, pictures: Sequence[Picture], geometries: Sequence[Geometry]) -> None:
         """See Filling. Memory grows when more or larger pictures come than ever: for 1, 2, 4, ... of them."""
         count = len(pictures)
         staged = stage(pictures, geometries, self._size, count)
-        if staged.size > slot.staging.size:
-            slot.staging.grow((staged.size << (count - 1).bit_length()) // count)
+        if staged.size > slot.staging.size and not self._grown(
+            slot, (staged.size << (count - 1).bit_length()) // count
+        ):
+            self._cpu.write(slot, pictures, geometries)
+            self._by_cpu.add(slot.number)
+            return
         staged.write(slot.staging.view)
         slot.staged = staged.size
+        self._by_cpu.discard(slot.number)
 
     def start(self, slot: Slot, count: int, streams: Streams) -> None:
         """See Filling."""
+        if slot.number in self._by_cpu:
+            self._cpu.start(slot, count, streams)
+            return
         _upload(self._driver, slot, slot.staging.address, streams)
         addresses = (slot.staging.address, slot.input)
         self._driver.launch(self._kernel, grid(self._size, count), BLOCK, addresses, streams.compute)
+
+    def _grown(self, slot: Slot, size: int) -> bool:
+        if size >= self._too_much:
+            return False
+        try:
+            slot.staging.grow(size)
+        except OutOfDeviceMemory as error:
+            self._too_much = size
+            log.warning("pictures as large as these are prepared on the CPU from now on: %s", error)
+            return False
+        return True
 
 
 def filling(driver: Driver, plan: Plan, size: tuple[int, int], prepare: Prepare, taken: ExitStack) -> Filling:

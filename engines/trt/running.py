@@ -43,7 +43,8 @@ class TensorRTEngine(Engine):
         Raises BackendError naming the plan, OutOfDeviceMemory where not even its smallest batch has room, EngineLost.
         """
         self._driver, self._plan = driver, plan
-        self._thread: int | None = None
+        self._thread: threading.Thread | None = None
+        """That called last: held, since the numbers of threads that have ended are given to new ones."""
         self._slots: list[Slot] = []
         self._free: list[Slot] = []
         self._in_use: list[Handle] = []
@@ -73,6 +74,9 @@ class TensorRTEngine(Engine):
             "prepare": self._filling.said,
             "graphs": graphs,
         }
+        if plan.made.instead_of:
+            wanted, _, because = plan.made.instead_of.partition(": ")
+            self.description |= {"instead_of": wanted, "because": because}
 
     def prepare(self, pictures: Sequence[Picture], geometries: Sequence[Geometry]) -> Batch:
         """See Engine."""
@@ -200,8 +204,8 @@ class TensorRTEngine(Engine):
 
     def _own(self) -> None:
         """Make the device current, if it was another thread that called last."""
-        thread = threading.get_ident()
-        if thread != self._thread:
+        thread = threading.current_thread()
+        if thread is not self._thread:
             self._driver.make_current()
             self._thread = thread
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.base import TensorSpec
-from engines.cuda.driver import Driver, Handle, Pinned
+from engines.cuda.driver import Driver, Handle
 from engines.errors import BackendError, EngineLost
 from engines.trt.contexts import Network
 
@@ -30,9 +30,6 @@ class Streams:
     upload: Handle
     compute: Handle
     download: Handle
-
-    def __iter__(self) -> Iterator[Handle]:
-        return iter((self.upload, self.compute, self.download))
 
 
 class Staging:
@@ -57,7 +54,6 @@ class Staging:
                 taken.callback(self._driver.free, address)
             self._taken.close()
             self._taken = taken.pop_all()
-        self.pinned: Pinned = pinned
         self.view: NDArray[np.uint8] = pinned.view
         self.address = address
         self.size = size
@@ -156,6 +152,7 @@ def open_runs(
     Raises BackendError; OutOfDeviceMemory.
     """
     for slot in slots:
+        taken.callback(slot.runs.clear)
         addresses = {network.input.name: slot.input, **{output.spec.name: output.address for output in slot.outputs}}
         for size in sizes:
             slot.runs[size] = Run(network.context(size, addresses, stream))
@@ -163,8 +160,6 @@ def open_runs(
     memory = aligned(max(1, *(network.memory(context, max(sizes)) for context in contexts)))
     address = driver.allocate(memory)
     taken.callback(driver.free, address)
-    for slot in slots:
-        taken.callback(slot.runs.clear)  # contexts go before the memory that they have addresses of
     for context in contexts:
         network.give(context, address, memory)
 

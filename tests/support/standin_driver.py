@@ -77,7 +77,7 @@ class StandInDriver(Driver):
         self.log: list[str] = []
         """Work in the order in which it was done."""
         self._kernels = kernels or {}
-        self._current: set[int] = set()
+        self._thread = threading.local()
         self._memory: dict[int, tuple[int, Any]] = {}
         self._held: set[Any] = set()
         self._own_streams: set[int] = set()
@@ -85,7 +85,7 @@ class StandInDriver(Driver):
     def _called(self, name: str) -> bool:
         """Whether there is anything to be done: not where it is only freed on a device that is gone."""
         assert not self.closed, f"{name} after close"
-        assert threading.get_ident() in self._current, f"{name}: no current context in this thread"
+        assert getattr(self._thread, "current", False), f"{name}: no current context in this thread"
         self.calls[name] += 1
         self.fail_after -= 1
         if self.lost:
@@ -103,7 +103,7 @@ class StandInDriver(Driver):
 
     def make_current(self) -> None:
         self.calls["make_current"] += 1
-        self._current.add(threading.get_ident())
+        self._thread.current = True
 
     def free_memory(self) -> int:
         return (self.limit or 1 << 32) - sum(size for size, _ in self._memory.values())
