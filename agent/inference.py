@@ -51,9 +51,9 @@ class Inference:
 
     def run(self, stop: threading.Event) -> None:  # noqa: ARG002  # ends when its mailbox is closed and drained
         """Until the mailbox is closed and everything in it has an outcome."""
-        depth = self._model.engine.depth
         while True:
-            room = len(self._flights) < depth
+            # Asked anew each time: the engine may be another one by now (`engines.handover`).
+            room = len(self._flights) < self._model.engine.depth
             if room and not self._waiting:
                 self._take(wait_s=GLANCE_S if self._flights else 0.5)
             if room and self._waiting:

@@ -65,9 +65,10 @@ def _misused(settings: Settings, camera: str, cards: dict[str, tuple[Card, Path]
     return mistakes
 
 
-def open_models(settings: Settings, store: ModelStore) -> dict[str, Model]:
+def open_models(settings: Settings, store: ModelStore, *, serve: bool = False) -> dict[str, Model]:
     """Compile every entry of `models:`, the machine's cores divided among them, and all at the same time.
 
+    `serve`: an agent wants engines that answer at once, a measurement those that were asked for (`open_model`).
     Raises ConfigError for models that are absent, altered or unfit: only the user can mend those.
     """
     cards = find_cards(settings, store)
@@ -85,6 +86,7 @@ def open_models(settings: Settings, store: ModelStore) -> dict[str, Model]:
                 section.precision,
                 section.backend.shared(share, askers[name]),
                 _options(section, card, _uses_of(settings, name)),
+                serve=serve,
             )
         except EngineError as error:
             failed.append(f"models.{name}: {error}")

@@ -69,6 +69,8 @@ class Service:
         self._workers: list[Worker] = []
         self.captures: list[Worker] = []
         self._status_wanted = threading.Event()
+        self._told: tuple[dict[str, Any], dict[str, Any]] = {}, {}
+        """What the last status said of engines and sinks."""
         self.engines: dict[str, _Engine] = {}
         self.cameras: dict[str, Camera] = {}
         self._collector = self._collecting()
@@ -90,7 +92,7 @@ class Service:
         sys.setswitchinterval(0.0005)
         self._start_sinks()
         try:
-            models = open_models(self._settings, self._store)
+            models = open_models(self._settings, self._store, serve=True)
         except ConfigError:
             self._close_sinks()
             raise
@@ -117,10 +119,8 @@ class Service:
     def wait(self, stop: threading.Event) -> None:
         """Publish status and metrics until `stop` is set or every source has ended."""
         metrics_due = time.monotonic() + METRICS_EVERY_S
-        connections = self._connections()
         while not stop.wait(0.1):
-            if self._status_wanted.is_set() or connections != self._connections():
-                connections = self._connections()
+            if self._status_wanted.is_set() or self._told != (self._descriptions(), self._connections()):
                 self._status_wanted.clear()
                 self._publish_status("online")
             if time.monotonic() >= metrics_due:
@@ -259,7 +259,12 @@ class Service:
         settled.wait(METRICS_MAX_AGE_NS / 1e9)
 
     def _publish_status(self, state: Literal["online", "offline"]) -> None:
-        self._outlets.publish(Message("status", self._status(state), retain=True, qos=1))
+        status = self._status(state)
+        for name, description in status.engines.items():
+            if description != self._told[0].get(name):
+                tell_engine(f"models.{name}", description, new=name not in self._told[0])
+        self._told = status.engines, status.sinks
+        self._outlets.publish(Message("status", status, retain=True, qos=1))
 
     def _status(self, state: Literal["online", "offline"]) -> AgentStatus:
         return AgentStatus.model_construct(
@@ -269,12 +274,31 @@ class Service:
             version=agent.__version__,
             since=self._since,
             cameras={name: camera.state for name, camera in self.cameras.items()},
-            engines={name: dict(engine.model.engine.description) for name, engine in self.engines.items()},
+            engines=self._descriptions(),
             sinks=self._connections(),
             collect=self._collector.state() if self._collector else {},
         )
+
+    def _descriptions(self) -> dict[str, dict[str, Any]]:
+        """What status says of the engines."""
+        return {name: dict(engine.model.engine.description) for name, engine in self.engines.items()}
 
     def _connections(self) -> dict[str, dict[str, Any]]:
         """What status says of the sinks: how they are connected; counters are in the metrics."""
         said = {name: sender.sink.state() for name, sender in self._senders.items()}
         return {name: {key: state[key] for key in CONNECTION if key in state} for name, state in said.items()}
+
+
+def tell_engine(where: str, description: dict[str, Any], *, new: bool) -> None:
+    """Log which engine serves, if it is not the one that was asked for (yet) or is so only now."""
+    serves = f"{description['backend']} serves"
+    because = description.get("because")
+    if "instead_of" in description:
+        more = f" ({description['next']})" if "next" in description else ""
+        log.warning("%s: %s instead of %s: %s%s", where, serves, description["instead_of"], because, more)
+    elif "next" in description:
+        log.info("%s: %s; next %s", where, serves, description["next"])
+    elif because:
+        log.info("%s: %s: %s", where, serves, because)
+    elif not new:
+        log.info("%s: %s, on %s", where, serves, description["device"])

@@ -41,7 +41,7 @@ class Ticket(Protocol):
     """One batch on its way through the network."""
 
     def done(self) -> bool:
-        """True when `result` would not wait."""
+        """True when `result` would not wait: also when it would raise."""
         ...
 
     def result(self) -> Raw:
@@ -76,7 +76,10 @@ class Engine(ABC):
 
     @abstractmethod
     def submit(self, batch: Batch) -> Ticket:
-        """Start the network on a prepared batch; returns at once."""
+        """Start the network on a prepared batch; returns at once.
+
+        Raises BackendError, and the batch's slot is free again.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -79,10 +79,17 @@ def task_config(card: Card) -> TaskConfig:
 
 
 def open_model(
-    card: Card, folder: Path, precision: Precision, backend: BackendConfig, options: Options | None = None
+    card: Card,
+    folder: Path,
+    precision: Precision,
+    backend: BackendConfig,
+    options: Options | None = None,
+    *,
+    serve: bool = False,
 ) -> Model:
     """Check the card's file of that precision, compile it and bind it to its task.
 
+    `serve`: with whatever engine answers at once, where the one asked for is not to be had or takes long to make.
     Raises CardError, ModelFileError (LintError for INT8 that would be misread), BackendError.
     """
     config = task_config(card)
@@ -92,7 +99,7 @@ def open_model(
         raise CardError(f"{card.name}: {error}") from None
     path = model_file(card, folder, precision)
     _check_graph(card, path, precision)
-    engine = backend.build(card, path, precision)
+    engine = (backend.serve if serve else backend.build)(card, path, precision)
     try:
         _check_outputs(card, path, engine, config)
     except ModelFileError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -71,12 +72,27 @@ def summary(kind: str, data: dict[str, Any]) -> str:
         return f"{clean(classes[0].get('label'))} {_score(classes[0])}" if classes else "nothing"
     if kind == "status":
         words = [clean(data.get("state", "?")), clean(data.get("version") or data.get("reason") or "")]
-        return " ".join(word for word in words if word)
+        differing = [f"{entry}: {words}" for entry, words in _engines(data, differing=True)]
+        return ", ".join([" ".join(word for word in words if word), *differing])
     if kind == "metrics":
         return f"{_number(data.get('rss_mb')):.0f} MB, {_number(data.get('cpu_s')):.1f} s of CPU"
     if kind == "events":
         return clean(data.get("kind") or data.get("event") or "event")
     return kind
+
+
+def _engines(data: dict[str, Any], *, differing: bool = False) -> Iterator[tuple[str, str]]:
+    """Model entry and what serves it; `differing`: only those that something else was wanted for, or is made for."""
+    engines = data.get("engines")
+    for entry, engine in engines.items() if isinstance(engines, dict) else ():
+        facts = engine if isinstance(engine, dict) else {}
+        words = [clean(facts[key]) for key in ("backend", "device", "precision") if facts.get(key)]
+        if facts.get("instead_of"):
+            words.append(f"instead of {clean(facts['instead_of'])} ({clean(facts.get('because', '?'))})")
+        if facts.get("next"):
+            words.append(f"(next {clean(facts['next'])})")
+        if not differing or "instead_of" in facts or "next" in facts:
+            yield clean(entry), " ".join(words)
 
 
 def _objects(value: object) -> str:
@@ -202,11 +218,8 @@ def _agent(name: str, data: dict[str, Any]) -> Text:
     text = Text.assemble(_lamp(state), " ", (clean(name), "bold"), " ", (state, _style(state)))
     if data.get("version"):
         text.append(f"  {clean(data['version'])}", style="dim")
-    engines = data.get("engines")
-    for entry, engine in engines.items() if isinstance(engines, dict) else ():
-        facts = engine if isinstance(engine, dict) else {}
-        words = [clean(facts[key]) for key in ("backend", "device", "precision") if facts.get(key)]
-        text.append(f"  {clean(entry)}: {' '.join(words)}", style="dim")
+    for entry, words in _engines(data):
+        text.append(f"  {entry}: {words}", style="dim")
     return text
 
 

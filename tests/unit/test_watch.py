@@ -38,6 +38,20 @@ def boxes(*labels_and_scores: tuple[str, float]) -> dict[str, Any]:
         ("classification", {"classes": []}, "nothing"),
         ("status", {"state": "online", "version": "0.1.0"}, "online 0.1.0"),
         ("status", {"state": "lost", "reason": "no route to host"}, "lost no route to host"),
+        ("status", {"state": "online", "engines": {"p": {"backend": "openvino"}}}, "online"),
+        (
+            "status",
+            {
+                "state": "online",
+                "engines": {"p": {"backend": "openvino", "next": "tensorrt: building since 08:12 UTC"}},
+            },
+            "online, p: openvino (next tensorrt: building since 08:12 UTC)",
+        ),
+        (
+            "status",
+            {"engines": {"p": {"backend": "openvino", "instead_of": "tensorrt", "because": "no INT8"}}},
+            "?, p: openvino instead of tensorrt (no INT8)",
+        ),
         ("metrics", {"rss_mb": 181.4, "cpu_s": 12.3}, "181 MB, 12.3 s of CPU"),
         ("embedding", {}, "embedding"),
     ],
@@ -47,7 +61,7 @@ def test_a_message_in_a_few_words(kind: str, data: dict[str, Any], expected: str
     assert summary(kind, data) == expected
 
 
-WORDS = st.sampled_from(["", "label", "score", "engines", "\x1b[2J", "[bold]", "犬", "openvino"])
+WORDS = st.sampled_from(["", "label", "score", "instead_of", "next", "\x1b[2J", "[bold]", "犬", "openvino"])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),

@@ -22,8 +22,9 @@ ways.
 
 Errors: `fail="cuMemAlloc:3=2,kernel:1=719"`: the 3rd call of cuMemAlloc gives 2 (out of memory), the 1st kernel that
 runs in a stream fails with 719. `cuStreamCreate:2+=1`: from the 2nd call on. `cuMemcpyHtoDAsync:1=700!`: and from then
-on every call in this context gives that error, as after an illegal access; so do errors of kernels always. Names
-are without `_v2`, calls are counted from the start of the process; `fail(...)` adds more while it runs.
+on all calls for this device give that error, as after an illegal access: until the process ends, as with CUDA. Errors
+of kernels are always such. Names are without `_v2`, calls are counted from the start of the process; `fail(...)` adds
+more while it runs.
 
 Kernels: `cubin(library, NAME=N)` is an image for `Driver.load`, of kernels that are in this host library. NAME with N
 64-bit arguments is there as `int host_launch_NAME(unsigned gx, gy, gz, bx, by, bz, void **arguments)` with C linkage:
@@ -72,6 +73,16 @@ def library() -> Path:
         if not built.exists():
             built.parent.mkdir(exist_ok=True)
             compile_with("gcc", *_FLAGS, "-Wl,-soname,libcuda.so.1", str(_SOURCES[0]), "-ldl", to=built)
+    return built
+
+
+def host_kernels() -> Path:
+    """A host library with the kernels of kernels.c: `add_one` of 3 arguments, `gate` of 1."""
+    source = Path(__file__).with_name("kernels.c")
+    with cache() as folder:
+        built = folder / f"standin-kernels-{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}.so"
+        if not built.exists():
+            compile_with("gcc", "-Wall", "-Werror", "-O1", "-fPIC", "-shared", str(source), to=built)
     return built
 
 

@@ -6,6 +6,8 @@ threads, and looked for its libraries when it started.
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import importlib
 import os
 import pickle
@@ -13,11 +15,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, Pipe
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -84,8 +87,17 @@ def serve(connection: int) -> None:
             if not child:
                 parent.close()
                 _child(request, output.fileno(), answer.fileno())
-                return  # and end as any program does: with whatever that sets off
+                _end()
             parent.send(_outcome(_wait(child), output, answer))
+
+
+def _end() -> NoReturn:
+    """As a program ends, with all that this sets off in Python and in C, but for taking modules apart: 0.2 s."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    ctypes.CDLL(None).exit(0)
+    raise AssertionError("not reached")
 
 
 def _wait(child: int) -> int | None:

@@ -32,18 +32,25 @@ class Found:
 def calls(source: Source, api: Api) -> Found:
     """Read the sources for one version, until nothing new is found."""
     reading = Reading(source, api)
-    while reading.changed:
-        reading.changed = False
-        reading.problems.clear()
-        for key, scope in source.scopes.items():
-            if not reading.is_reached(scope):
-                continue
-            if key not in reading.reached:
-                reading.reached.add(key)
-                reading.changed = True
-            if isinstance(scope.node, ast.ClassDef):
-                Definition(reading, scope).read()
-            else:
-                Body(reading, scope).read()
+    for reading.settled in (False, True):
+        reading.changed = True
+        while reading.changed:
+            _read_once(reading)
     functions = {s.key for s in source.functions()}
     return Found(tuple(reading.problems), frozenset(reading.used), frozenset(reading.reached & functions))
+
+
+def _read_once(reading: Reading) -> None:
+    """Everything that is come to; whether there was something new stands in the reading."""
+    reading.changed = False
+    reading.problems.clear()
+    for key, scope in reading.source.scopes.items():
+        if not reading.is_reached(scope):
+            continue
+        if key not in reading.reached:
+            reading.reached.add(key)
+            reading.changed = True
+        if isinstance(scope.node, ast.ClassDef):
+            Definition(reading, scope).read()
+        else:
+            Body(reading, scope).read()

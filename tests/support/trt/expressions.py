@@ -14,6 +14,7 @@ from tests.support.trt.values import (
     Callable,
     Class,
     Constant,
+    Empty,
     Many,
     Namespace,
     Object,
@@ -32,6 +33,10 @@ PASSED_ON = {"enumerate", "list", "tuple", "set", "frozenset", "sorted", "revers
 PLAIN_OF_ANYTHING = {"int", "str", "bytes", "len", "bool", "float", "range", "memoryview", "min", "max", "sum"}
 FILLING = {"append", "add", "appendleft", "insert", "extend", "setdefault"}
 TAKING = {"pop", "popleft", "get", "setdefault"}
+
+
+class NotYet(Exception):  # it says when, and is no error
+    """A condition hangs on what has no value yet: what it stands over is read another time."""
 
 
 class Expressions(Own):
@@ -70,10 +75,10 @@ class Expressions(Own):
                     return frozenset({Many(self._all(node.elts))})
                 return frozenset({Row(tuple(self.value(part) for part in node.elts))})
             case ast.List() | ast.Set():
-                return frozenset({Many(self._all(node.elts))})
+                return frozenset({Many(self._all(node.elts)) if node.elts else Empty()})
             case ast.Dict():
                 self._all([key for key in node.keys if key])
-                return frozenset({Many(self._all(node.values))})
+                return frozenset({Many(self._all(node.values)) if node.values else Empty()})
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
                 return self._comprehension(node)
             case ast.Starred():
@@ -144,7 +149,7 @@ class Expressions(Own):
         while scope is not None:
             key = (scope.key, node.id)
             if key in self.reading.names and (scope is self.scope or not isinstance(scope.node, ast.ClassDef)):
-                return self.reading.names[key] or UNKNOWN
+                return self.reading.names[key] or self.reading.unknown
             scope = scope.parent
         found = self.reading.source.find(self.scope, node.id)
         if found is None:
@@ -158,6 +163,8 @@ class Expressions(Own):
             self.value(node.value)
             return frozenset({Namespace()})
         owners = self.value(node.value)
+        if not owners and not self.reading.settled:
+            return NOTHING
         if owners <= UNKNOWN:
             return self._of_unknown(node)
         found = NOTHING
@@ -204,7 +211,7 @@ class Expressions(Own):
                 return frozenset({owner})
             case Many() if name == "items":
                 return frozenset({Many(frozenset({Row((PLAIN, owner.elements))}))})
-            case Plain() | Scalar() | Constant() | Row():
+            case Plain() | Scalar() | Empty() | Constant() | Row():
                 return PLAIN
         return UNKNOWN
 
@@ -272,8 +279,10 @@ class Expressions(Own):
                     self._theirs(node, making, positional, named, all_known=all_known)
                     found |= {Object(kind)}
                 case OwnFunction(key, bound):
-                    self._give(self.reading.source.scopes[key], positional, named, bound=bound)
+                    given = self._give(self.reading.source.scopes[key], positional, named, bound=bound)
                     found |= self.reading.results[key]
+                    for name in self.reading.passed[key]:
+                        found |= given.get(name, UNKNOWN)
                 case OwnClass(key):
                     self._make(key, positional, named)
                     found |= {OwnObject(key)}
@@ -284,7 +293,7 @@ class Expressions(Own):
                     found |= PLAIN
                 case _:
                     found |= UNKNOWN
-        return found or (UNKNOWN if not functions else NOTHING)
+        return found if functions else self.reading.unknown
 
     def _builtin(self, node: ast.Call, name: str) -> Values | None:
         """What Python's own functions make of it; None: it is none of these."""
@@ -323,7 +332,9 @@ class Expressions(Own):
             if theirs and otherwise is None and function == "getattr":
                 self.complain(node, "getattr with a name that is made and no default cannot be checked")
             kinds = frozenset(Object(o.name) for o in theirs if isinstance(o, Class) and self.api.is_enum(o.name))
-            return kinds | (otherwise or NOTHING) or UNKNOWN
+            return kinds | (otherwise or NOTHING) or self.reading.unknown
+        if not owners and not self.reading.settled:
+            return NOTHING
         if not theirs:
             if owners == constant(None) and function == "getattr":
                 return otherwise or UNKNOWN
@@ -359,17 +370,20 @@ class Expressions(Own):
                     undecided = undecided or decided is None
                 return None if undecided else not ending
             case ast.Compare(ops=[ast.Is() | ast.IsNot() as how], comparators=[ast.Constant(value=None)]):
-                none = {self._is_none(value) for value in self.value(node.left)}
-                if len(none) != 1 or None in none:
-                    return None
-                return none.pop() == isinstance(how, ast.Is)
+                none = self._agreed({self._is_none(value) for value in self.value(node.left)})
+                return None if none is None else none == isinstance(how, ast.Is)
             case ast.Compare():
                 self._all(list(ast.iter_child_nodes(node)))
                 return None
             case ast.Attribute() if self._is_feature(node):
                 return bool(self.api.features[node.attr]["true"])
-        truths = {self._truth(value) for value in self.value(node)}
-        return truths.pop() if len(truths) == 1 else None
+        return self._agreed({self._truth(value) for value in self.value(node)})
+
+    def _agreed(self, verdicts: set[bool | None]) -> bool | None:
+        """Raises NotYet where there are none."""
+        if not verdicts and not self.reading.settled:
+            raise NotYet
+        return verdicts.pop() if len(verdicts) == 1 else None
 
     def _is_feature(self, node: ast.Attribute) -> bool:
         owners = self.value(node.value)
@@ -383,7 +397,7 @@ class Expressions(Own):
         match value:
             case Constant(it):
                 return it is None
-            case Scalar() | Class() | Namespace() | OwnClass() | Many() | Row() | Callable():
+            case Scalar() | Empty() | Class() | Namespace() | OwnClass() | Many() | Row() | Callable():
                 return False
             case Object(kind) if self.api.is_enum(kind):
                 return False
@@ -393,6 +407,8 @@ class Expressions(Own):
         match value:
             case Constant(it):
                 return bool(it)
+            case Empty():
+                return False
             case Class() | Namespace() | OwnClass() | Callable():
                 return True
             case Object(kind) if self.api.is_enum(kind):

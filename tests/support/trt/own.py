@@ -62,7 +62,7 @@ class Own(Theirs, ABC):
                     return self._member(node, base.name, name, bound=bound)
             elif got := self._own(node, base.key, name, bound=bound):
                 return got - UNKNOWN or UNKNOWN
-        return UNKNOWN
+        return self.reading.unknown
 
     def _super(self) -> Values:
         inside: Scope | None = self.scope
@@ -74,16 +74,19 @@ class Own(Theirs, ABC):
             return frozenset({Object(base.name) if isinstance(base, Class) else OwnObject(base.key)})
         return PLAIN
 
-    def _give(self, scope: Scope, positional: list[Values], named: dict[str, Values], *, bound: bool) -> None:
-        """Arguments become what the parameters of a function of the sources can be."""
+    def _give(
+        self, scope: Scope, positional: list[Values], named: dict[str, Values], *, bound: bool
+    ) -> dict[str, Values]:
+        """Arguments become what the parameters of a function of the sources can be; returns them by name."""
         if not isinstance(scope.node, ast.FunctionDef | ast.AsyncFunctionDef):
-            return
+            return {}
         arguments = scope.node.args
         places = [a.arg for a in (*arguments.posonlyargs, *arguments.args)][1 if bound else 0 :]
         known = {*places, *(a.arg for a in arguments.kwonlyargs)}
-        for name, values in [*zip(places, positional, strict=False), *named.items()]:
-            if name in known:
-                self.reading.learn(scope.key, name, values)
+        given = {**dict(zip(places, positional, strict=False)), **{n: v for n, v in named.items() if n in known}}
+        for name, values in given.items():
+            self.reading.learn(scope.key, name, values)
+        return given
 
     def _make(self, key: str, positional: list[Values], named: dict[str, Values]) -> None:
         """An object of a class of the sources: by its `__init__`, or a dataclass by its fields in order."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tests.support.trt import signatures
 from tests.support.trt.api import Api
 from tests.support.trt.source import Scope, Source
-from tests.support.trt.values import PLAIN, UNKNOWN, Many, Object, Row, Scalar, Values, constant
+from tests.support.trt.values import NOTHING, PLAIN, UNKNOWN, Many, Object, Row, Scalar, Values, constant
 
 
 @dataclass
@@ -28,6 +28,10 @@ class Reading:
     problems: dict[str, None] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     changed: bool = True
+    settled: bool = False
+    """All that could be followed has been: what has no value yet is unknown."""
+    passed: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Key of a function -> parameters that it returns as they came."""
 
     def is_reached(self, scope: Scope) -> bool:
         """Spoken of in what is reached; what nobody here speaks of is called from elsewhere, or by TensorRT."""
@@ -37,14 +41,22 @@ class Reading:
             return False
         if isinstance(scope.node, ast.ClassDef) or scope.name.startswith("__"):
             return True
-        elsewhere = self.source.referred[scope.name] - {scope.key}
-        return not elsewhere or bool(self.spoken[scope.name] - {scope.key})
+        return self.is_called_from_elsewhere(scope) or bool(self.spoken[scope.name] - {scope.key})
 
     def speak(self, name: str, scope: str) -> None:
         """A function may be meant."""
         if name in self.source.by_name and scope not in self.spoken[name]:
             self.spoken[name].add(scope)
             self.changed = True
+
+    @property
+    def unknown(self) -> Values:
+        """What is known of something that has no value yet."""
+        return UNKNOWN if self.settled else NOTHING
+
+    def is_called_from_elsewhere(self, scope: Scope) -> bool:
+        """Nobody in the sources speaks of it."""
+        return not self.source.referred[scope.name] - {scope.key}
 
     def learn(self, scope: str, name: str, values: Values) -> None:
         """That it can be these, too."""

@@ -82,7 +82,8 @@ def features(namespace: Any) -> dict[str, Any]:
     from engines.trt.features import Features
 
     seen = Features.of(namespace)
-    names = [n for n in dir(seen) if not n.startswith("_") and not callable(inspect.getattr_static(seen, n))]
+    static = {n: inspect.getattr_static(seen, n) for n in dir(seen) if not n.startswith("_")}
+    names = [n for n, value in static.items() if not inspect.isroutine(value) and not isinstance(value, classmethod)]
     found: dict[str, Any] = {}
     for name in names:
         value = getattr(seen, name)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from tests.support.trt.expressions import Expressions
+from tests.support.trt.expressions import Expressions, NotYet
 from tests.support.trt.reading import Reading
-from tests.support.trt.source import Scope
+from tests.support.trt.source import Scope, own_nodes
 from tests.support.trt.values import (
     NOTHING,
     PLAIN,
     UNKNOWN,
     Class,
+    Empty,
     Many,
     OwnClass,
     OwnObject,
@@ -53,11 +54,16 @@ class Body(Expressions):
             )
             if default is not None:
                 values |= self.value(default) | UNKNOWN
+            if not values and self.reading.is_called_from_elsewhere(self.scope):
+                values = UNKNOWN
             self.reading.learn(self.scope.key, argument.arg, values)
 
     def statements(self, body: Sequence[ast.stmt]) -> bool:
         """Read them in turn; whether the last of them never goes on to the next."""
-        return any(self._ends(statement) for statement in body)
+        try:
+            return any(self._ends(statement) for statement in body)
+        except NotYet:
+            return True
 
     def _ends(self, node: ast.stmt) -> bool:
         match node:
@@ -66,16 +72,18 @@ class Body(Expressions):
             case ast.Return() | ast.Raise() | ast.Continue() | ast.Break():
                 for part in ast.iter_child_nodes(node):
                     values = self.value(part)
-                    if isinstance(node, ast.Return):
+                    if isinstance(part, ast.Name) and self._is_passed(part.id):
+                        self.reading.passed[self.scope.key].add(part.id)
+                    elif isinstance(node, ast.Return):
                         self.reading.returns(self.scope.key, values)
                 return True
             case ast.Assign():
-                values = self.value(node.value)
+                values = self._held(node.value)
                 for target in node.targets:
                     self._assign(target, values)
             case ast.AnnAssign():
                 told = self.annotated(node.annotation)
-                values = self.value(node.value) if node.value else NOTHING
+                values = self._held(node.value) if node.value else NOTHING
                 local = isinstance(node.target, ast.Name) and values
                 self._assign(node.target, values if local else told | values)
             case ast.AugAssign():
@@ -110,6 +118,20 @@ class Body(Expressions):
                 for part in ast.iter_child_nodes(node):
                     self.value(part)
         return False
+
+    def _held(self, node: ast.expr) -> Values:
+        """What a variable is given: an empty collection that has a name is there to be filled."""
+        values = self.value(node)
+        return frozenset({Many(NOTHING)}) if values == {Empty()} and isinstance(node, ast.List | ast.Dict) else values
+
+    def _is_passed(self, name: str) -> bool:
+        """A parameter, and never anything else."""
+        node = self.scope.node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            return False
+        parameters = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+        stored = {n.id for n in own_nodes(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        return name in parameters and name not in stored
 
     def _if(self, node: ast.If) -> bool:
         decided = self.decide(node.test)

@@ -21,6 +21,11 @@ class Scalar:
 
 
 @dataclass(frozen=True)
+class Empty:
+    """A collection that was written as one of nothing."""
+
+
+@dataclass(frozen=True)
 class Constant:
     """None, true or false."""
 
@@ -95,6 +100,7 @@ Value = (
     Unknown
     | Plain
     | Scalar
+    | Empty
     | Constant
     | Namespace
     | Class
@@ -127,6 +133,8 @@ def elements(values: Values) -> Values:
             found |= value.elements
         elif isinstance(value, Row):
             found.update(*value.elements)
+        elif isinstance(value, Empty):
+            continue
         elif isinstance(value, Plain | Scalar):
             found.add(value)
         else:

@@ -1,0 +1,108 @@
+"""One part of the check, in a process of its own: `python -m tests.prove.gpu_check.part PART`, JSON on stdout."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import dataclasses
+import json
+import logging
+import os
+import sys
+from typing import Any
+
+from engines.cuda.binding import open_driver
+
+from engines.errors import EngineError
+from engines.store import ModelStore, default_root
+from engines.trt.flavours import load
+from tests.prove.gpu_check import copies, kernels
+
+SECONDS, ROUNDS = 2.0, 5
+
+
+def main() -> int:
+    """Print what was found, or {"failed": why}; whoever ordered it reads either."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=("device", "copies", "kernels", "model"))
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("precision", nargs="?")
+    parser.add_argument("--device", type=int, default=0)
+    parser.add_argument("--flavour", choices=("tensorrt", "tensorrt_rtx"))
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    # What libraries print, they print to stdout.
+    with os.fdopen(os.dup(1), "w") as out, contextlib.redirect_stdout(sys.stderr):
+        os.dup2(2, 1)
+        try:
+            found = PARTS[options.part](options)
+        except EngineError as error:
+            json.dump({"failed": str(error)}, out)
+            return 1
+        json.dump(found, out)
+    return 0
+
+
+def _device(options: argparse.Namespace) -> dict[str, Any]:
+    driver = open_driver(options.device)
+    try:
+        found = {**dataclasses.asdict(driver.facts), "binding": driver.binding, "free": driver.free_memory()}
+    finally:
+        driver.close()
+    try:
+        flavour = load(options.flavour)
+        found |= {"tensorrt": str(flavour), "flavour": flavour.name}
+        standin = "stand-in" in (getattr(flavour.trt, "__doc__", None) or "")
+    except EngineError as error:
+        found |= {"tensorrt": None, "tensorrt_missing": str(error)}
+        standin = False
+    return found | {"standin": standin or hasattr(ctypes.CDLL("libcuda.so.1"), "standin_report")}
+
+
+def _copies(options: argparse.Namespace) -> dict[str, Any]:
+    driver = open_driver(options.device)
+    try:
+        return dict(copies.bandwidths(driver, _seconds(options)))
+    finally:
+        driver.close()
+
+
+def _kernels(options: argparse.Namespace) -> dict[str, Any]:
+    """`--quick`: numbers only, for who watches each access."""
+    driver = open_driver(options.device)
+    try:
+        found = {"agreement": kernels.agreement(driver)}
+        return found if options.quick else found | {"speeds": kernels.speeds(driver, _seconds(options))}
+    finally:
+        driver.close()
+
+
+def _model(options: argparse.Namespace) -> dict[str, Any]:
+    from tests.prove.gpu_check import model
+
+    def say(step: str) -> None:
+        print(f"{options.model} {options.precision}: {step}", file=sys.stderr, flush=True)
+
+    return model.measure(
+        load(options.flavour),
+        lambda: open_driver(options.device),
+        ModelStore(default_root()).find(options.model),
+        options.precision,
+        batches=sorted(set(options.batches)),
+        seconds=_seconds(options),
+        rounds=2 if options.quick else ROUNDS,
+        say=say,
+    )
+
+
+def _seconds(options: argparse.Namespace) -> float:
+    return SECONDS / 20 if options.quick else SECONDS
+
+
+PARTS = {"device": _device, "copies": _copies, "kernels": _kernels, "model": _model}
+
+if __name__ == "__main__":
+    sys.exit(main())
