@@ -113,9 +113,10 @@ class PlanStore:
             self._remove(passport)
             _replace(self.path(passport, ".failed.json"), json.dumps(said, indent=1).encode())
 
-    def forgive(self, passport: Passport) -> None:
-        """Try again what failed."""
-        with contextlib.suppress(OSError):
+    def forget(self, passport: Passport) -> None:
+        """Have neither plan nor failure any more: the next who wants it makes it."""
+        with contextlib.suppress(OSError), self._locked():
+            self._remove(passport)
             self.path(passport, ".failed.json").unlink(missing_ok=True)
 
     def timing_cache(self, passport: Passport) -> bytes:
