@@ -235,6 +235,7 @@ class PyCuda(Driver):
         with suppress(DeviceLost), self._translated():
             context.push()
             context.detach()
-            # What is of no use any more leaves pycuda's own stack when this looks at it.
+            # What is of no use any more leaves pycuda's own stack when this looks at it; CUDA's is our part.
             self._drv.Context.get_current()
+            self._lib.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
         self._unfreed.clear()

@@ -1,7 +1,7 @@
-"""The INT8 graph with its float parts and scales in float16, for TensorRT's strongly typed networks.
+"""A graph with its float parts, and the scales of its INT8 ones, in float16: for TensorRT's strongly typed networks.
 
 There the file alone says every precision: with float32 scales what is not INT8 runs in float32, with float16 ones at
-twice the speed and half the traffic. ONNX allows such scales from opset 19.
+twice the speed and half the traffic. ONNX allows such scales from opset 19. A graph without INT8 has such a form too.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _FLOAT32_INPUTS = {"Resize": (1, 2), "NonMaxSuppression": (0, 1, 3, 4)}
 """Inputs that are float32 whatever the rest is; Resize's `roi` may be either."""
 
 
-def half(int8: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the INT8 model with float16 instead of float32 everywhere but in its outputs, which keep their type.
+def half(original: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with float16 instead of float32 everywhere but in its outputs, which keep their type.
 
     Raises ModelFileError naming a constant or scale that float16 cannot hold, or an operator that has no such form;
-    LintError if what comes out is not what every TensorRT reads. How far its results are from those of `int8` is for
+    LintError if what comes out is not what every TensorRT reads. How far its results are from the original's is for
     the caller to measure: float parts overflow above 65504, which no constant shows.
     """
     model = onnx.ModelProto()
-    model.CopyFrom(int8)
+    model.CopyFrom(original)
     if any(entry.HasField("g") or entry.graphs for node in model.graph.node for entry in node.attribute):
         raise ModelFileError("a network with inner graphs (If, Loop) has no float16 form")
     _raise_opset(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from dataclasses import dataclass, field
@@ -61,12 +62,28 @@ def build(flavour: Flavour, order: Order, timing_cache: bytes = b"", on_progress
     features = Features.of(flavour.trt)
     target = _target(flavour, features, order)
     form = form_of(order, features)
+    if features.targets and flavour.name in _FAILED:
+        _rinse(flavour, features, order, form, target)
     with listening(flavour.trt) as said:
         plan, cache = _Building(flavour, features, order, form, said).run(target, timing_cache, on_progress)
     if on_progress is not None:
         on_progress(1.0, "built")
     warnings = tuple(said.warnings) if form.note is None else (form.note, *said.warnings)
     return Built(plan, cache, warnings, time.monotonic() - started, form.floats)
+
+
+def _rinse(flavour: Flavour, features: Features, order: Order, form: Form, target: Any | None) -> None:
+    """Build for nothing: TensorRT-RTX 1.7.1 builds the first plan after a failure as if for the GPU of that failure.
+
+    After one for compute capability 7.5, INT8 is computed in float; the second plan is right (docs/adr/0031).
+    """
+    _FAILED.discard(flavour.name)
+    with contextlib.suppress(BuildError), listening(flavour.trt) as said:
+        _Building(flavour, features, order, form, said).run(target, b"", None)
+
+
+_FAILED: set[str] = set()
+"""Flavours whose last build in this process failed."""
 
 
 def _target(flavour: Flavour, features: Features, order: Order) -> Any | None:
@@ -98,6 +115,8 @@ class _Building:
 
     def run(self, target: Any | None, timing_cache: bytes, on_progress: OnProgress | None) -> tuple[bytes, bytes]:
         """Return the plan, and the timing cache after it."""
+        if self._order.precision == "int8" and not getattr(self._builder, "platform_has_fast_int8", True):
+            raise BuildError(f"{self._order.model}: this GPU does not compute INT8", no_int8=True)
         network = self._builder.create_network(self._features.network_flags)
         parse(self._trt, network, logger(self._trt), self._form.data, self._order.model, self._said)
         self._refuse_other_int8()
@@ -107,10 +126,12 @@ class _Building:
         if phases is not None and self._features.progress_monitor:
             config.progress_monitor = monitor(self._trt, phases)
         memory = self._builder.build_serialized_network(network, config)
+        if memory is None:
+            _FAILED.add(self._flavour.name)
         if phases is not None and phases.failed is not None:
             raise phases.failed
         if memory is None:
-            raise self._failed("it does not say why")
+            raise self._failed("it does not say why", no_int8=self._order.precision == "int8")
         self._refuse_other_int8()
         return bytes(memory), bytes(cache.serialize()) if cache is not None else b""
 
@@ -125,6 +146,8 @@ class _Building:
         config.set_memory_pool_limit(features.workspace, self._workspace_mb * _MIB)
         if features.tf32 is not None:
             config.clear_flag(features.tf32)
+        if (sharing := features.profile_sharing) is not None and not config.get_preview_feature(sharing):
+            config.set_preview_feature(sharing, True)
         if features.strongly_typed is None:
             self._allow(config)
         if order.version_compatible:
@@ -147,8 +170,6 @@ class _Building:
         """Weakly typed: the flags say what may be computed in what; Q/DQ in the file say where INT8 is."""
         features, order = self._features, self._order
         if order.precision == "int8":
-            if not getattr(self._builder, "platform_has_fast_int8", True):
-                raise BuildError(f"{order.model}: this GPU does not compute INT8", no_int8=True)
             config.set_flag(self._had(features.weak_int8, "INT8"))
         if self._form.floats == "f16":
             config.set_flag(self._had(features.weak_fp16, "float16"))
@@ -168,16 +189,14 @@ class _Building:
             config.set_timing_cache(cache, False)
         return cache
 
-    def _failed(self, otherwise: str) -> BuildError:
+    def _failed(self, otherwise: str, *, no_int8: bool = False) -> BuildError:
         """What TensorRT's errors mean for who ordered the plan; `otherwise`: what is said where there is none."""
-        reason = " ".join(self._said.reason(otherwise).split()).removeprefix("IBuilder::buildSerializedNetwork: ")[:400]
+        reason = self._said.reason(otherwise).removeprefix("IBuilder::buildSerializedNetwork: ")[:400]
         for words, advice in _MEANT.items():
-            if any(re.search(words, text) for text in (*self._said.errors, reason)):
+            if any(re.search(words, text) for text in (reason, *self._said.causes())):
                 advice = advice.format(mb=self._workspace_mb)
                 return BuildError(f"{self._order.model}: {advice} ({self._flavour}: {reason})")
-        return BuildError(
-            f"{self._order.model}: {self._flavour} cannot build it: {reason}", no_int8=self._order.precision == "int8"
-        )
+        return BuildError(f"{self._order.model}: {self._flavour} cannot build it: {reason}", no_int8=no_int8)
 
 
 def _workspace_mb() -> int:

@@ -5,6 +5,7 @@
 | explicit_batch | yes | yes | yes | - | - |
 | strongly_typed | - | yes | yes | yes | yes |
 | weak_int8, weak_fp16 | yes | yes | yes | - | - |
+| profile_sharing | yes | yes | yes | - | - |
 | progress_monitor | - | yes | yes | yes | yes |
 | runtime_config | - | - | yes | yes | yes |
 | timing_cache | yes | yes | yes | yes | - |
@@ -43,6 +44,8 @@ class Features:
     not: there a plan without a target is for all of these."""
     tf32: Any | None
     """BuilderFlag that is set unless it is cleared: float32 with 10 of its 23 bits."""
+    profile_sharing: Any | None
+    """PreviewFeature without which each execution context needs its own profile; off in 8.6, on ever since."""
     workspace: Any
     """MemoryPoolType of scratch memory."""
     targets: Mapping[Capability, Any]
@@ -67,6 +70,7 @@ class Features:
             weak_fp16=getattr(builder, "FP16", None),
             version_compatible=getattr(builder, "VERSION_COMPATIBLE", None),
             hardware_compatible=getattr(getattr(trt, "HardwareCompatibilityLevel", None), "AMPERE_PLUS", None),
+            profile_sharing=getattr(getattr(trt, "PreviewFeature", None), "PROFILE_SHARING_0806", None),
             workspace=trt.MemoryPoolType.WORKSPACE,
             tf32=getattr(builder, "TF32", None),
             targets=MappingProxyType(targets),

@@ -26,8 +26,8 @@ _HARMLESS = re.compile(
 )
 """Warnings that change nothing."""
 
-_FOLLOWS = re.compile(r"Assertion engine != nullptr failed")
-"""What is only said because something else went wrong."""
+_FOLLOWS = re.compile(r"Assertion engine != nullptr failed|catchCudaError")
+"""What is only said because something else went wrong; the second, without a driver, after every error."""
 _QUANTISATION = re.compile(r"quanti|int8|\bscales?\b|zero.?point|calibrat|dynamic range|precision", re.IGNORECASE)
 
 
@@ -48,9 +48,13 @@ class Messages:
         elif severity in ("ERROR", "INTERNAL_ERROR"):
             self.errors.append(text)
 
+    def causes(self) -> list[str]:
+        """Return the errors but for those that follow from others."""
+        return [text for text in self.errors if not _FOLLOWS.search(text)] or self.errors
+
     def reason(self, otherwise: str) -> str:
-        """Return the last error that says why."""
-        return next((text for text in reversed(self.errors) if not _FOLLOWS.search(text)), otherwise)
+        """Return the last of these; `otherwise` where there is none."""
+        return (self.causes() or [otherwise])[-1]
 
     def of_quantisation(self) -> str | None:
         """Return the first warning that says that INT8 is not what the file says."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from engines.trt.log import Messages
 from engines.trt.order import Floats, Order
 
 _ELSEWHERE = "the CPU engine serves this model"
+_UNKNOWN = re.compile(r"Plugin not found|No importer registered|^false$")
+"""What parsers say of an operator that they do not have at all."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,14 @@ def form_of(order: Order, features: Features) -> Form:
     sound ONNX, BuildError for one that does not fit the order.
     """
     model = load(order.model)
-    _check_batch(order, model)
-    _without_empty_regions(model)
+    _check_shapes(order, model)
+    _leave_out_what_is_empty(model)
     if order.floats == "f32" or features.strongly_typed is None:
         return Form(serialise(model), order.floats, None)
     try:
         return Form(serialise(half(model)), "f16", None)
     except LintError as error:
-        raise BuildError(f"{order.model}: {error}", no_int8=True) from None
+        raise BuildError(f"{order.model}: {error}", no_int8=order.precision == "int8") from None
     except ModelFileError as error:
         return Form(serialise(model), "f32", f"float32 instead of float16: {error}")
 
@@ -72,17 +75,19 @@ def _unparsed(parser: Any, data: bytes, model: Path, said: Messages) -> BuildErr
     where = f"{node.op_type} (node {node.name or node.output[0]})"
     if "QuantizeLinear" in node.op_type:
         return BuildError(f"{model}: TensorRT does not take its INT8 at {where}: {reason}", no_int8=True)
-    if "Plugin not found" in reason or reason == "false":  # what is asserted where there is no such operator at all
+    if _UNKNOWN.search(reason):
         return BuildError(f"{model}: TensorRT has no {where}: {_ELSEWHERE}")
     return BuildError(f"{model}: TensorRT has no such {where}: {reason}; {_ELSEWHERE}")
 
 
-def _check_batch(order: Order, model: onnx.ModelProto) -> None:
+def _check_shapes(order: Order, model: onnx.ModelProto) -> None:
     fixed = constants(model)
     shape = next((shape_of(value) for value in model.graph.input if value.name not in fixed), ())
     width, height = order.size
     if shape[1:] != (3, height, width):
         raise BuildError(f"{order.model}: {INPUT} is {shape}, expected (N, 3, {height}, {width})")
+    if not 1 <= order.batches[0] <= order.batches[1] <= order.batches[2]:
+        raise BuildError(f"{order.model}: batches {order.batches} are not least, best and most")
     if shape[0] != -1 and set(order.batches) != {shape[0]}:
         raise BuildError(
             f"{order.model}: the graph is fixed at batch {shape[0]}, the order says {order.batches[0]} to "
@@ -90,13 +95,12 @@ def _check_batch(order: Order, model: onnx.ModelProto) -> None:
         )
 
 
-def _without_empty_regions(model: onnx.ModelProto) -> None:
-    """Leave out empty regions of Resize, which mean nothing and which TensorRT warns of."""
+def _leave_out_what_is_empty(model: onnx.ModelProto) -> None:
+    """Drop empty regions and scales of Resize: they mean nothing, and TensorRT warns of them."""
     arrays = constants(model)
     for node in model.graph.node:
-        if node.op_type != "Resize" or len(node.input) < 2 or node.input[1] not in arrays:
-            continue
         cropped = attribute(node, "coordinate_transformation_mode", b"") == b"tf_crop_and_resize"
-        if arrays[node.input[1]].size == 0 and not cropped:
-            node.input[1] = ""
+        for slot, name in enumerate(node.input):
+            if node.op_type == "Resize" and not cropped and name in arrays and arrays[name].size == 0:
+                node.input[slot] = ""
     drop_unread(model.graph)

@@ -6,19 +6,19 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from engines.base import Raw
 from engines.card import Precision
 from engines.cuda.driver import Facts
 from engines.errors import BackendError
+from engines.trt.flavours import Name
 from engines.trt.order import Floats, Order
+from engines.trt.reference import Reference
 
 FORM = 1
 """Of what TensorRT is given for a file (`engines.trt.network`, `engines.qdq.half`); older plans are not used."""
-FlavourName = Literal["tensorrt", "tensorrt_rtx"]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -32,6 +32,8 @@ class Made(_Strict):
     plan_sha256: _Sha256
     cubin_sha256: _Sha256 | None = None
     """Of the compiled preparation kernel beside it; None: the CPU prepares."""
+    kernel: str | None = None
+    """Version of the source that the cubin was compiled from (`engines.trt.kernel`)."""
     reference_sha256: _Sha256 | None = None
     """Of the CPU engine's outputs of the probe pictures beside it."""
     floats: Floats
@@ -49,7 +51,7 @@ class Made(_Strict):
     latency_ms: float | None = Field(default=None, ge=0)
     """Of one run of the largest batch, preparation included, when it was checked."""
     agreement: float | None = Field(default=None, ge=0)
-    """How far from the CPU engine it is on the probe pictures, of what is let pass (`engines.trt.reference`)."""
+    """How far from the CPU engine it is on the probe pictures, as a share of what is let pass."""
     unchecked: str | None = None
     """Why its results were not compared with the CPU engine's; None: they were."""
     instead_of: str | None = None
@@ -62,11 +64,11 @@ class Passport(_Strict):
     model: _Sha256
     """Of the ONNX file."""
     form: int = FORM
-    flavour: FlavourName
+    flavour: Name
     version: str
     """Of TensorRT; its first number alone where later versions may load the plan."""
     compute_capability: str
-    """Of the GPU, `8.7`."""
+    """Of the GPU, `8.7`; or in words, of a plan for many."""
     device: str | None
     """The GPU's name; None: whatever has that compute capability."""
     precision: Precision
@@ -81,23 +83,25 @@ class Passport(_Strict):
     """Not compared; None: of a plan that is only looked for."""
 
     @classmethod
-    def of(cls, order: Order, flavour: FlavourName, version: str, facts: Facts | None) -> Passport:
+    def of(cls, order: Order, flavour: Name, version: str, facts: Facts | None) -> Passport:
         """The passport of the plan that `order` asks for, by this version of TensorRT; `facts`: of the GPU, if any.
 
         Raises BackendError without a GPU for an order that names no other one.
         """
         capability = order.target or (facts.compute_capability if facts else None)
-        if capability is None:
-            raise BackendError(
-                "there is no GPU here to make a plan for: name one by its compute capability, --target 8.6"
-            )
+        if order.hardware_compatible:
+            said = "8.0 and later" if flavour == "tensorrt" else "all that TensorRT-RTX knows"
+        elif capability is not None:
+            said = "{}.{}".format(*capability)
+        else:
+            raise BackendError("there is no GPU here to make a plan for: say for which one, as in --target 8.6")
         # Kernels of TensorRT-RTX are chosen on the GPU when the plan is loaded: nothing in the plan is one device's.
         anywhere = flavour == "tensorrt_rtx" or order.hardware_compatible
         return cls(
             model=order.sha256,
             flavour=flavour,
             version=version.partition(".")[0] if order.version_compatible else version,
-            compute_capability="{}.{}".format(*capability),
+            compute_capability=said,
             device=None if anywhere or facts is None else facts.name,
             precision=order.precision,
             floats=order.floats,
@@ -139,8 +143,8 @@ class Plan:
     """With `made`."""
     cubin: bytes | None = None
     """The compiled preparation kernel; None: the CPU prepares."""
-    reference: Raw | None = None
-    """What the CPU engine says of the probe pictures, output name -> (N, ...); None: to be asked again."""
+    reference: Reference | None = None
+    """What the CPU engine says of the probe pictures; None: to be asked again."""
 
     @property
     def made(self) -> Made:

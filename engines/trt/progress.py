@@ -8,7 +8,6 @@ from typing import Any
 OnProgress = Callable[[float, str], None]
 """Share of the work that is done, 0 to 1, never falling, and what is being done; may be called from other threads."""
 
-
 _STEP = 0.005
 """Less is not worth saying."""
 

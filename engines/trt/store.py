@@ -21,9 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.base import Raw
 from engines.errors import BackendError
+from engines.trt.kernel import source_version
 from engines.trt.passport import Passport, Plan, read_passport
+from engines.trt.reference import Reference
 
 FOLDER = ".tensorrt"
 _KEPT = 8
@@ -62,7 +63,7 @@ class PlanStore:
             return None
         return found
 
-    def save(self, passport: Passport, data: bytes, cubin: bytes | None, reference: Raw | None) -> Plan:
+    def save(self, passport: Passport, data: bytes, cubin: bytes | None, reference: Reference | None) -> Plan:
         """Keep a plan whose passport has `made`; older ones go when there are many. Raises BackendError.
 
         The sha256 of what is kept are written into the passport.
@@ -112,9 +113,10 @@ class PlanStore:
             self._remove(passport)
             _replace(self.path(passport, ".failed.json"), json.dumps(said, indent=1).encode())
 
-    def forgive(self, passport: Passport) -> None:
-        """Try again what failed."""
-        with contextlib.suppress(OSError):
+    def forget(self, passport: Passport) -> None:
+        """Have neither plan nor failure any more: the next who wants it makes it."""
+        with contextlib.suppress(OSError), self._locked():
+            self._remove(passport)
             self.path(passport, ".failed.json").unlink(missing_ok=True)
 
     def timing_cache(self, passport: Passport) -> bytes:
@@ -175,7 +177,8 @@ class PlanStore:
             return "its passport is damaged or of another plan"
         if _sum(data) != written.made.plan_sha256:
             return "is cut short or altered (sha256)"
-        cubin = self._part(passport, ".cubin", written.made.cubin_sha256)
+        current = written.made.kernel == source_version()  # that of an earlier version of ours is not for this one
+        cubin = self._part(passport, ".cubin", written.made.cubin_sha256) if current else None
         packed = self._part(passport, ".reference.npz", written.made.reference_sha256)
         return Plan(path, data, written, cubin, _unpack(packed) if packed is not None else None)
 
@@ -252,15 +255,17 @@ def _literal(text: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
 
 
-def _pack(raw: Raw) -> bytes:
+def _pack(reference: Reference) -> bytes:
     stream = io.BytesIO()
-    np.savez_compressed(stream, **{f"output.{name}": array for name, array in raw.items()})  # type: ignore[arg-type]
+    arrays = {f"output.{name}": array for name, array in reference.outputs.items()}
+    np.savez_compressed(stream, limit=reference.limit, ranked=reference.ranked, **arrays)  # type: ignore[arg-type]
     return stream.getvalue()
 
 
-def _unpack(packed: bytes) -> Raw | None:
+def _unpack(packed: bytes) -> Reference | None:
     try:
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-            return {name.removeprefix("output."): arrays[name] for name in arrays.files}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            named = {name.removeprefix("output."): arrays[name] for name in arrays.files if name.startswith("output.")}
+            return Reference(named, float(arrays["limit"]), bool(arrays["ranked"]))
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None

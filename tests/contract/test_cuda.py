@@ -288,6 +288,8 @@ def test_a_device_that_is_lost_says_so_at_every_call_and_is_let_go_in_peace(bind
                 call()
         driver.unload(module)
     assert not report()["alive"]["contexts"]
+    with pytest.raises(DeviceLost):  # CUDA wants a new process
+        binding.open()
 
 
 @on_standin(fail="cuMemAlloc:2=2")

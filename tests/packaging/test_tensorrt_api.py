@@ -21,7 +21,7 @@ ALWAYS = {
 }  # fmt: skip
 """What nobody runs a network without: a search that does not find one of these is blind."""
 
-WEAK = {"explicit_batch", "weak_int8", "weak_fp16", "timing_cache"}
+WEAK = {"profile_sharing", "explicit_batch", "weak_int8", "weak_fp16", "timing_cache"}
 TYPED = {"strongly_typed", "progress_monitor"}
 FEATURES = {
     "8.6": WEAK,

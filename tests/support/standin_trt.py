@@ -365,6 +365,9 @@ class IBuilderConfig:
     def set_preview_feature(self, feature: int, enable: bool) -> None:
         (self.preview.add if enable else self.preview.discard)(feature)
 
+    def get_preview_feature(self, feature: int) -> bool:
+        return feature in self.preview
+
 
 class TargetingBuilderConfig(IBuilderConfig):
     """TensorRT-RTX's."""

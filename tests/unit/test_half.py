@@ -50,6 +50,15 @@ def test_it_computes_the_same_for_a_real_network(real_models: ModelStore) -> Non
     assert plain.argmax() == short.argmax()
 
 
+@pytest.mark.parametrize("build", [tiny_fp32, branching_fp32])
+def test_a_network_without_int8_has_such_a_form_too(build) -> None:
+    """It serves where INT8 cannot be built."""
+    fp32 = build()
+    short = half(fp32)
+    assert {tensor.data_type for tensor in short.graph.initializer} <= {TensorProto.FLOAT16, TensorProto.INT64}
+    assert 0 < distance(run_onnx(short, noise(4))[0], run_onnx(fp32, noise(4))[0]) < 0.01
+
+
 def test_everything_between_input_and_outputs_is_float16() -> None:
     """Scales, weights that stay float, biases and casts; levels stay int8 and pictures uint8."""
     fp32 = branching_fp32()

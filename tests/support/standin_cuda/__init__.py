@@ -22,8 +22,9 @@ ways.
 
 Errors: `fail="cuMemAlloc:3=2,kernel:1=719"`: the 3rd call of cuMemAlloc gives 2 (out of memory), the 1st kernel that
 runs in a stream fails with 719. `cuStreamCreate:2+=1`: from the 2nd call on. `cuMemcpyHtoDAsync:1=700!`: and from then
-on every call in this context gives that error, as after an illegal access; so do errors of kernels always. Names
-are without `_v2`, calls are counted from the start of the process; `fail(...)` adds more while it runs.
+on all calls for this device give that error, as after an illegal access: until the process ends, as with CUDA. Errors
+of kernels are always such. Names are without `_v2`, calls are counted from the start of the process; `fail(...)` adds
+more while it runs.
 
 Kernels: `cubin(library, NAME=N)` is an image for `Driver.load`, of kernels that are in this host library. NAME with N
 64-bit arguments is there as `int host_launch_NAME(unsigned gx, gy, gz, bx, by, bz, void **arguments)` with C linkage:

@@ -37,7 +37,7 @@ static const struct { CUresult code; const char *name, *text; } ERRORS[] = {
 
 /* -- settings, errors to be injected, counts of calls ------------------------------------------------------------- */
 
-typedef struct { char name[96]; int major, minor, integrated; size_t memory, used; } Device;
+typedef struct { char name[96]; int major, minor, integrated; size_t memory, used; CUresult broken; } Device;
 typedef struct { char name[64]; long from; int onwards, sticky; CUresult code; } Fault;
 typedef struct { const char *name; long count; } Count;
 
@@ -229,8 +229,11 @@ static Context *current(void) { return depth ? stack[depth - 1] : NULL; }
     if (here->broken) return leave(here->broken, 0)
 #define CAPTURE_FORBIDS() do { if (capturing_here()) return leave(CAPTURE_UNSUPPORTED, 0); } while (0)
 
+/* For this process, whatever it does: a new context is of no use. */
+static void lose(Context *context, CUresult why) { context->broken = devices[context->device].broken = why; }
+
 static CUresult leave(CUresult result, int sticky) {
-    if (sticky && current()) current()->broken = result;
+    if (sticky && current()) lose(current(), result);
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
     return result;
@@ -298,7 +301,7 @@ static void run_step(Stream *stream, Step *step) {
         step->exec->flying--;
         break;
     }
-    if (result) context->broken = result; /* what fails on a device while it works is never mended */
+    if (result) lose(context, result); /* what fails on a device while it works is never mended */
 }
 
 static void *work(void *given) {
@@ -488,6 +491,7 @@ API CUresult cuDeviceTotalMem_v2(size_t *size, CUdevice device) {
 API CUresult cuDevicePrimaryCtxRetain(Context **context, CUdevice device) {
     ENTER();
     KNOWN_DEVICE();
+    if (devices[device].broken) return leave(devices[device].broken, 0);
     if (!primary[device] || !primary[device]->thing.alive) {
         primary[device] = born(CONTEXT, sizeof(Context), NULL);
         primary[device]->device = device;
