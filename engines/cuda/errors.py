@@ -4,7 +4,7 @@ BackendError
 └── CudaError              a call of the driver failed
     ├── NoDevice           there is no driver, or it has no GPU for us
     ├── OutOfDeviceMemory  there is not as much memory as was asked for
-    └── DeviceLost         (also an EngineLost) nothing will work in this context any more, whatever is called
+    └── DeviceLost         (also an EngineLost) nothing will work on this device any more, whatever is called
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class OutOfDeviceMemory(CudaError):
 
 
 class DeviceLost(CudaError, EngineLost):
-    """Nothing will work in this context any more: the device is gone, or what ran there broke it."""
+    """The device is gone, or what ran there broke its context: nothing works there until the process starts again."""
 
 
 OUT_OF_MEMORY = 2
