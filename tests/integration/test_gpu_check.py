@@ -12,16 +12,15 @@ from typing import Any
 import pytest
 
 from engines.card import ModelFile, sha256_of, write_card
-from engines.cuda import nvrtc
 from engines.store import ModelStore
-from engines.trt.flavours import Flavour
+from engines.trt.store import PlanStore
 from tests.prove.gpu_check import __main__ as gpu_check
 from tests.prove.gpu_check import model, report
 from tests.prove.gpu_check.counting import Counting
 from tests.support import host_kernels, standin_cuda, standin_trt
 from tests.support.agents import fake_store
 from tests.support.standin_driver import StandInDriver
-from tests.support.standin_engines import device, in_this_process, means_model
+from tests.support.standin_engines import device, in_this_process, means_model, plan_of
 
 ROOT = Path(__file__).parents[2]
 COMPILER = """
@@ -119,19 +118,20 @@ def test_a_table_of_stand_ins_is_not_written_to_docs(ran, monkeypatch: pytest.Mo
     assert "stand-in" in capsys.readouterr().err
 
 
-def test_a_plan_that_computes_something_else_is_found_and_taken_out_of_use(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And named as such in the table."""
-    monkeypatch.setattr(nvrtc, "compile", lambda *_: b"the kernel")
-    store, flavour = store_in(tmp_path), Flavour("tensorrt", standin_trt.namespace("10.3.0"), "10.3.0")
+def test_a_kept_plan_that_computes_something_else_is_named_and_taken_out_of_use(tmp_path: Path) -> None:
+    """New ones are not kept in the first place."""
+    card, folder = store_in(tmp_path).find("classes")
+    order = model.order_of(card, folder, "fp32", [1, 8])
+    plan, store = plan_of(order.model, order.batches), PlanStore(order.model)
+    kept = store.save(plan.passport, plan.data, b"the kernel", None)
     with in_this_process():
         standin_trt.faults.add("wrong")
         found = model.measure(
-            flavour,
+            standin_trt.namespace("10.3.0"),
             lambda: device("gpu"),
-            store.find("classes"),
-            "fp32",
+            kept,
+            card,
+            order,
             batches=[1],
             seconds=0.01,
             rounds=1,
@@ -140,7 +140,7 @@ def test_a_plan_that_computes_something_else_is_found_and_taken_out_of_use(
         )
     assert "output scores" in found["wrong"]
     assert "DIFFERS" in report.models_table({"classes FP16": found})
-    assert not list((store.root / "classes" / ".tensorrt").glob("*.plan"))
+    assert store.find(plan.passport) is None
 
 
 def test_no_gpu_is_said_in_one_line_that_says_what_to_do(tmp_path: Path) -> None:

@@ -20,38 +20,36 @@ from engines.model import Model, task_config
 from engines.pixels import Geometry, Picture
 from engines.tasks import Options
 from engines.trt import reference
-from engines.trt.flavours import Flavour
 from engines.trt.order import Order
 from engines.trt.passport import Plan
 from engines.trt.running import TensorRTEngine
 from tests.prove.gpu_check.bare import BareLoop
 from tests.prove.gpu_check.counting import TAKING, Counting
 from tests.prove.gpu_check.pictures import ring
-from tests.prove.gpu_check.plans import discard, plan_of
+from tests.prove.gpu_check.plans import discard
 
 PICTURES = 16
 Say = Callable[[str], None]
 
 
+def order_of(card: Card, folder: Path, precision: Precision, batches: Sequence[int]) -> Order:
+    """The plan for these sizes of batch, in ascending order, as far as the model takes them. Raises EngineError."""
+    most = min(card.max_batch, batches[-1])
+    best = max(batch for batch in (1, *batches[:-1]) if batch <= most)
+    size = (card.input.width, card.input.height)
+    return Order(
+        model_file(card, folder, precision), card.files[precision].sha256, precision, "f16", size, (1, best, most)
+    )
+
+
 def measure(
-    flavour: Flavour, open_driver: Callable[[], Driver], found: tuple[Card, Path], precision: Precision, *,
+    trt: Any, open_driver: Callable[[], Driver], plan: Plan, card: Card, order: Order, *,
     batches: Sequence[int], seconds: float, rounds: int, counted: int, say: Say,
 ) -> dict[str, Any]:  # fmt: skip
-    """All that is known of it afterwards. Raises EngineError."""
-    card, folder = found
-    path = model_file(card, folder, precision)
-    most = min(card.max_batch, max(batches))
-    opt = max(batch for batch in (1, *batches[:-1]) if batch <= most)
-    size = (card.input.width, card.input.height)
-    order = Order(path, card.files[precision].sha256, precision, "f16", size, (1, opt, most))
+    """All that is known of a plan afterwards. Raises EngineError."""
     driver = Counting(open_driver())
-    try:
-        plan = plan_of(flavour, driver.facts, order, say)
-    except BaseException:
-        driver.close()
-        raise
-    engine = TensorRTEngine(flavour.trt, driver, plan, card)  # which closes the driver
-    model = Model(card, precision, engine, task_config(card).open(card.labels, Options()))
+    engine = TensorRTEngine(trt, driver, plan, card)  # which closes the driver
+    model = Model(card, order.precision, engine, task_config(card).open(card.labels, Options()))
     with ExitStack() as taken:
         taken.callback(model.close)
         say("compared with the CPU")
@@ -67,7 +65,7 @@ def measure(
             **compared,
             **_latency(model, seconds),
             **_counted(model, driver, sizes[-1], counted),
-            "rates": [_rates(flavour.trt, open_driver, model, plan, size, seconds, rounds) for size in sizes],
+            "rates": [_rates(trt, open_driver, model, plan, size, seconds, rounds) for size in sizes],
         }
 
 

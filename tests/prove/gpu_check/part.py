@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from engines.cuda.binding import open_driver
-
+from engines.cuda.probe import probe
 from engines.errors import EngineError
 from engines.store import ModelStore, default_root
 from engines.trt.flavours import load
@@ -88,17 +88,23 @@ def _memory(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _model(options: argparse.Namespace) -> dict[str, Any]:
-    from tests.prove.gpu_check import model
+    from tests.prove.gpu_check import model, plans
 
     def say(step: str) -> None:
         print(f"{options.model} {options.precision}: {step}", file=sys.stderr, flush=True)
 
+    flavour, batches = load(options.flavour), sorted(set(options.batches))
+    card, folder = ModelStore(default_root()).find(options.model)
+    order = model.order_of(card, folder, options.precision, batches)
+    # No context of ours takes memory while the plan is made.
+    plan = plans.plan_of(flavour, probe().devices[options.device], options.device, card, order, say)
     return model.measure(
-        load(options.flavour),
+        flavour.trt,
         lambda: open_driver(options.device),
-        ModelStore(default_root()).find(options.model),
-        options.precision,
-        batches=sorted(set(options.batches)),
+        plan,
+        card,
+        order,
+        batches=batches,
         seconds=_seconds(options),
         rounds=2 if options.quick else ROUNDS,
         counted=COUNTED // 5 if options.quick else COUNTED,
