@@ -91,8 +91,8 @@ def _source(value: object) -> object:
 
 
 def _backend(value: object) -> object:
-    """A backend's name instead of a mapping with `type`; auto is OpenVINO until there is another to choose."""
-    return {"type": "openvino" if value == "auto" else value} if isinstance(value, str) else value
+    """A backend's name instead of a mapping with `type`."""
+    return {"type": value} if isinstance(value, str) else value
 
 
 if TYPE_CHECKING:  # the unions are made of whatever parts are installed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from agent import __version__
-from agent.commands import bench, calibrate, check, compare, demo, doctor, evaluate, models, run, watch
+from agent.commands import bench, build, calibrate, check, compare, demo, doctor, evaluate, models, run, watch
 
 app = typer.Typer(
     name="sightwire",
@@ -22,6 +22,7 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("watch")(watch.watch)
 app.command("bench")(bench.bench)
+app.command("build")(build.build)
 app.command("calibrate")(calibrate.calibrate)
 app.command("compare")(compare.compare)
 app.command("eval")(evaluate.evaluate)

@@ -72,9 +72,9 @@ def _kind(text: str, word: str) -> str:
     if word in FLOATS:
         return "floats"
     name = word.partition(":")[0]
-    if name == "auto" or find_part(*_BACKENDS, name) is not None:
+    if find_part(*_BACKENDS, name) is not None:
         return "backend"
-    backends = sorted({"auto", *find_parts(*_BACKENDS)})
+    backends = sorted(find_parts(*_BACKENDS))
     near = difflib.get_close_matches(name, [*PRECISIONS, *FLOATS, *backends], n=1, cutoff=0.5)
     known = f"{', '.join(PRECISIONS)}; {', '.join(FLOATS)}; {', '.join(backends)}"
     raise CardError(
@@ -89,7 +89,7 @@ def _backend(text: str, word: str | None, floats: str | None) -> BackendConfig:
     adapter: TypeAdapter[Any] = TypeAdapter(AnyBackend)
     name, _, device = (word or "auto").partition(":")
     if name == "auto":
-        name = adapter.validate_python("auto").type
+        name = adapter.validate_python("auto").chosen()[0].type
     fields = find_parts(*_BACKENDS)[name].model_fields
     given = {"type": name}
     place = next((field for field in _PLACES if field in fields), None)

@@ -32,25 +32,32 @@ class Flavour:
         return f"{self.name} {self.version}"
 
 
+def find(name: Name | None = None) -> tuple[Name, ...]:
+    """The flavours that are installed, of those that would do: `tensorrt` first. Nothing is imported.
+
+    Raises BackendError that says what to do where there are none.
+    """
+    found = tuple(flavour for flavour in (get_args(Name) if name is None else (name,)) if _is_there(flavour))
+    if not found:
+        raise BackendError(
+            f"{name or 'TensorRT'} is not installed for {sys.executable}{_instead(name)}; "
+            "`sightwire doctor` says how to install it"
+        )
+    return found
+
+
 def load(name: Name | None = None) -> Flavour:
     """Import the flavour of that name; without a name `tensorrt`, and `tensorrt_rtx` where that does not load.
 
     Raises BackendError that says what is installed, why it does not load, and what to do.
     """
     failed = []
-    for candidate in get_args(Name) if name is None else (name,):
-        if not _is_there(candidate):
-            continue
+    for candidate in find(name):
         try:
             trt = importlib.import_module(candidate)
             return Flavour(candidate, trt, str(trt.__version__))
         except Exception as error:  # noqa: BLE001  # its libraries' loaders raise ImportError, OSError and their own
             failed.append(f"{candidate} does not load: {_first_line(error)}")
-    wanted = name or "TensorRT"
-    if not failed:
-        raise BackendError(
-            f"{wanted} is not installed for {sys.executable}{_instead(name)}; `sightwire doctor` says how to install it"
-        )
     raise BackendError(f"{'; '.join(failed)}{_packages()}; `sightwire doctor` says what is missing")
 
 

@@ -32,6 +32,8 @@ class Made(_Strict):
     plan_sha256: _Sha256
     cubin_sha256: _Sha256 | None = None
     """Of the compiled preparation kernel beside it; None: the CPU prepares."""
+    kernel: str | None = None
+    """Version of the source that the cubin was compiled from (`engines.trt.kernel`)."""
     reference_sha256: _Sha256 | None = None
     """Of the CPU engine's outputs of the probe pictures beside it."""
     floats: Floats

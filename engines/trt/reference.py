@@ -200,9 +200,9 @@ def _distance(a: NDArray[np.float64], b: NDArray[np.float64], ranked: bool) -> f
     least = np.maximum(0.01 * change.mean(), np.maximum(1e-4 * np.square(a).mean((0, 1)), 1e-12))
     ratios = [deviation.mean((0, 1)) / np.maximum(change.mean((0, 1)), least)]
     ratios.append(deviation.mean((1, 2)) / max(change.mean(), least.mean()))
-    for part in np.array_split(np.arange(a.shape[1]), min(_PARTS, a.shape[1])):
-        ratios.append(deviation[:, part].mean(keepdims=True) / max(change[:, part].mean(), least.mean()))
-    return float(np.sqrt(max(ratio.max() for ratio in ratios)))
+    parts = np.array_split(np.arange(a.shape[1]), min(_PARTS, a.shape[1]))
+    ratios.append(np.array([deviation[:, part].mean() / max(change[:, part].mean(), least.mean()) for part in parts]))
+    return float(np.sqrt(np.concatenate(ratios).max()))
 
 
 def _columns(array: NDArray[np.float64]) -> NDArray[np.float64]:

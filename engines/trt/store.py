@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from engines.errors import BackendError
+from engines.trt.kernel import source_version
 from engines.trt.passport import Passport, Plan, read_passport
 from engines.trt.reference import Reference
 
@@ -112,9 +113,10 @@ class PlanStore:
             self._remove(passport)
             _replace(self.path(passport, ".failed.json"), json.dumps(said, indent=1).encode())
 
-    def forgive(self, passport: Passport) -> None:
-        """Try again what failed."""
-        with contextlib.suppress(OSError):
+    def forget(self, passport: Passport) -> None:
+        """Have neither plan nor failure any more: the next who wants it makes it."""
+        with contextlib.suppress(OSError), self._locked():
+            self._remove(passport)
             self.path(passport, ".failed.json").unlink(missing_ok=True)
 
     def timing_cache(self, passport: Passport) -> bytes:
@@ -175,7 +177,8 @@ class PlanStore:
             return "its passport is damaged or of another plan"
         if _sum(data) != written.made.plan_sha256:
             return "is cut short or altered (sha256)"
-        cubin = self._part(passport, ".cubin", written.made.cubin_sha256)
+        current = written.made.kernel == source_version()  # that of an earlier version of ours is not for this one
+        cubin = self._part(passport, ".cubin", written.made.cubin_sha256) if current else None
         packed = self._part(passport, ".reference.npz", written.made.reference_sha256)
         return Plan(path, data, written, cubin, _unpack(packed) if packed is not None else None)
 

@@ -48,7 +48,7 @@ def test_words_behind_the_name_say_file_and_backend(
     [
         ("tiny@int88", "tiny@int88: 'int88' is not known, did you mean 'int8'?"),
         ("tiny@openvin", "did you mean 'openvino'?"),
-        ("tiny@", "'' is not known; known: fp32, int8; f32, bf16, f16; auto, fake, onnxruntime, openvino"),
+        ("tiny@", "'' is not known; known: fp32, int8; f32, bf16, f16; auto, fake, onnxruntime, openvino, tensorrt"),
         ("tiny@fp32@int8", "says two things of one kind, 'fp32' and 'int8'"),
         ("tiny@openvino@onnxruntime:cpu", "says two things of one kind, 'openvino' and 'onnxruntime:cpu'"),
         ("tiny@openvino:XPU", "openvino knows no device 'XPU'"),

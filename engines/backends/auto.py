@@ -1,0 +1,57 @@
+"""The best engine that this machine has: TensorRT where an NVIDIA GPU and TensorRT are here, else OpenVINO."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from typing_extensions import Self
+
+from engines.backends import BackendConfig, openvino, tensorrt
+from engines.base import Engine
+from engines.card import Card, Precision
+
+
+class Config(BackendConfig):
+    """`auto`, or `{type: auto, standby: {threads: 2}}`."""
+
+    type: Literal["auto"] = "auto"
+    standby: openvino.Config = Field(default_factory=openvino.Config)
+    """What serves without a GPU, and while TensorRT is made ready."""
+
+    def chosen(self) -> tuple[BackendConfig, str]:
+        """The backend that is taken here, and why."""
+        if not _has_driver():
+            return self.standby, "no NVIDIA driver on this machine"
+        from engines.trt.here import lacking
+
+        gpu = tensorrt.Config(standby=self.standby)
+        why = lacking(gpu.device, gpu.flavour)
+        return (self.standby, why) if why else (gpu, "an NVIDIA GPU and TensorRT are here")
+
+    def build(self, card: Card, model: Path, precision: Precision) -> Engine:
+        """With the backend that is taken here, and no other."""
+        return self.chosen()[0].build(card, model, precision)
+
+    def serve(self, card: Card, model: Path, precision: Precision) -> Engine:
+        """See BackendConfig."""
+        backend, why = self.chosen()
+        engine = backend.serve(card, model, precision)
+        if backend is self.standby:
+            engine.description = {**engine.description, "because": f"auto: {why}"}
+        return engine
+
+    def shared(self, threads: int, askers: int) -> Self:
+        """See BackendConfig: threads are the CPU's."""
+        return self.model_copy(update={"standby": self.standby.shared(threads, askers)})
+
+
+def _has_driver() -> bool:
+    """Most machines have none, and then nothing is amiss and nothing more is imported."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        return "No such file" not in str(error)  # one that is broken is one
+    return True
