@@ -261,8 +261,7 @@ class Service:
     def _publish_status(self, state: Literal["online", "offline"]) -> None:
         status = self._status(state)
         for name, description in status.engines.items():
-            if description != self._told[0].get(name):
-                tell_engine(f"models.{name}", description, new=name not in self._told[0])
+            tell_engine(f"models.{name}", description, self._told[0].get(name))
         self._told = status.engines, status.sinks
         self._outlets.publish(Message("status", status, retain=True, qos=1))
 
@@ -289,16 +288,20 @@ class Service:
         return {name: {key: state[key] for key in CONNECTION if key in state} for name, state in said.items()}
 
 
-def tell_engine(where: str, description: dict[str, Any], *, new: bool) -> None:
-    """Log which engine serves, if it is not the one that was asked for (yet) or is so only now."""
+def tell_engine(where: str, description: dict[str, Any], before: dict[str, Any] | None) -> None:
+    """Log which engine serves now, if it is not the one that was asked for (yet) or is so only now."""
     serves = f"{description['backend']} serves"
-    because = description.get("because")
-    if "instead_of" in description:
-        more = f" ({description['next']})" if "next" in description else ""
-        log.warning("%s: %s instead of %s: %s%s", where, serves, description["instead_of"], because, more)
-    elif "next" in description:
-        log.info("%s: %s; next %s", where, serves, description["next"])
+    wanted, because, following = (description.get(key) for key in ("instead_of", "because", "next"))
+    same = before is not None and {**before, "next": None} == {**description, "next": None}
+    if same and (because or description == before):
+        return  # when another one is tried again is for status
+    if wanted:
+        log.warning(
+            "%s: %s instead of %s: %s%s", where, serves, wanted, because, f" ({following})" if following else ""
+        )
+    elif following:
+        log.info("%s: %s; next %s", where, serves, following)
     elif because:
         log.info("%s: %s: %s", where, serves, because)
-    elif not new:
+    elif before is not None:
         log.info("%s: %s, on %s", where, serves, description["device"])

@@ -5,7 +5,7 @@ ready, the next `prepare` goes to it; tickets of the engine before are read out 
 one. If the next one is ready within `patience_s`, no first one is made; as soon as something is reported of its making,
 that takes longer. If it cannot be made, the first serves on. If
 the one that serves is lost, what it had under way fails, a new first engine takes over, and the next one is tried again
-later, at growing intervals.
+later, at growing intervals; so is what cannot be made at the moment (`passing`).
 
 `description` is that of the engine that serves, with words about the other one:
 
@@ -36,6 +36,8 @@ Raises EngineError.
 
 _AGAIN_S, _AGAIN_MOST_S = 60.0, 3600.0
 """After a loss: how long until the next try, doubled with each loss."""
+_LATER_S = 600.0
+"""How long until that is tried again which cannot be made at the moment."""
 _FIRST_AGAIN_S = 10.0
 """How long until a first engine that could not be made anew is tried again."""
 
@@ -71,9 +73,15 @@ class HandoverEngine(Engine):
         make_next: MakeNext,
         *,
         patience_s: float = 0.0,
+        passing: tuple[type[EngineError], ...] = (),
         again_s: float = _AGAIN_S,
+        later_s: float = _LATER_S,
     ) -> None:
-        """`wanted`: what the next engine is called in status. Raises what `make_first` raises."""
+        """`wanted`: what the next engine is called in status; `passing`: errors after which it is tried again.
+
+        Raises what `make_first` raises.
+        """
+        self._passing, self._later_s = passing, later_s
         self._wanted, self._make_first, self._make_next = wanted, make_first, make_next
         self._again_s = again_s
         self._first_again = 0.0
@@ -213,28 +221,36 @@ class HandoverEngine(Engine):
     # The thread that makes the successor
 
     def _start_making(self, wait_s: float) -> threading.Thread:
-        words = f"tried again at {_clock(wait_s)}" if wait_s else f"starting since {_clock()}"
-        self._say(next_=f"{self._wanted}: {words}")
+        self._say(next_=self._planned(wait_s))
         thread = threading.Thread(target=self._make, args=(wait_s,), name=f"next-{self._wanted}", daemon=True)
         thread.start()
         return thread
 
-    def _make(self, wait_s: float) -> None:
-        if self._stop.wait(wait_s):
-            return
+    def _planned(self, wait_s: float) -> str:
+        return f"{self._wanted}: " + (f"tried again at {_clock(wait_s)}" if wait_s else f"starting since {_clock()}")
+
+    def _make(self, wait_s: float | None) -> None:
+        while wait_s is not None and not self._stop.wait(wait_s):
+            wait_s = self._try_making()
+            self._spoken.set()
+
+    def _try_making(self) -> float | None:
+        """Return after how long it is to be tried again; None for never."""
         try:
             successor = self._make_next(self._report, self._stop)
         except EngineError as error:
-            if not self._stop.is_set():
-                self._say(next_="", because=str(error))
+            if self._stop.is_set():
+                return None
+            again_s = self._later_s if isinstance(error, self._passing) else None
+            self._say(next_=self._planned(again_s) if again_s else "", because=str(error))
+            return again_s
         except Exception as error:
             self._say(next_="", because=f"a fault of ours: {type(error).__name__}: {error}")
-            raise
-        else:
-            self._say(next_=f"{self._wanted}: ready since {_clock()}")
-            self._ready = successor
-        finally:
             self._spoken.set()
+            raise
+        self._say(next_=f"{self._wanted}: ready since {_clock()}")
+        self._ready = successor
+        return None
 
     def _report(self, words: str) -> None:
         self._say(next_=f"{self._wanted}: {words} since {_clock()}")

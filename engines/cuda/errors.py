@@ -32,7 +32,7 @@ class OutOfDeviceMemory(CudaError):
 
 
 class DeviceLost(CudaError, EngineLost):
-    """The device is gone, or what ran there broke its context: nothing works there until this process is started again."""
+    """The device is gone, or what ran there broke its context: nothing works there until the process starts again."""
 
 
 OUT_OF_MEMORY = 2

@@ -22,6 +22,7 @@ from tests.support.cuda_bindings import binding as installed
 from tests.support.standin_cuda import Device, cubin, fail, hold, host_kernels, on_standin, release, report
 
 SIZE = 1000
+pytestmark = pytest.mark.timeout(600)  # the first use of pycuda compiles it: half a minute of a core
 
 
 @pytest.fixture(params=BINDINGS, scope="session")
@@ -292,7 +293,7 @@ def test_a_device_that_is_lost_says_so_at_every_call_and_is_let_go_in_peace(bind
         binding.open()
 
 
-@on_standin(fail="cuMemAlloc:2=2")
+@on_standin(fail="cuMemAlloc:2+=2")
 def test_any_thread_may_call_and_end(binding: Binding) -> None:
     driver = binding.open()
     made: list[Any] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.service import Service
+from agent.service import Service, tell_engine
 from agent.sinks.memory import MemorySink
 from engines.backends import fake
 from engines.base import Engine
@@ -95,3 +95,25 @@ def test_a_recording_that_ends_first_stops_what_is_being_made(tmp_path, monkeypa
     assert agent.results == list(range(FRAMES))
     assert str(agent.engines[0]["next"]).startswith("better: building since ")
     assert any(line.startswith("models.c: fake serves; next better: building since ") for line in caplog.messages)
+
+
+def test_the_log_has_a_line_for_each_change_and_none_for_when_something_is_tried_again(caplog) -> None:
+    caplog.set_level(logging.INFO)
+    cpu = {"backend": "cpu", "device": "x86"}
+    refused = {**cpu, "instead_of": "gpu", "because": "no memory"}
+    history = [
+        cpu,
+        {**cpu, "next": "gpu: building since 08:12 UTC"},
+        {**refused, "next": "gpu: tried again at 08:22 UTC"},
+        {**refused, "next": "gpu: building since 08:22 UTC"},
+        {**refused, "next": "gpu: tried again at 08:32 UTC"},
+        {"backend": "gpu", "device": "Orin"},
+        {"backend": "gpu", "device": "Orin"},
+    ]
+    for before, description in zip([None, *history], history, strict=False):
+        tell_engine("models.c", description, before)
+    assert caplog.messages == [
+        "models.c: cpu serves; next gpu: building since 08:12 UTC",
+        "models.c: cpu serves instead of gpu: no memory (gpu: tried again at 08:22 UTC)",
+        "models.c: gpu serves, on Orin",
+    ]

@@ -240,6 +240,27 @@ def test_an_engine_with_other_outputs_is_closed_and_never_used() -> None:
         assert len(other.closed_by) == 1
 
 
+def test_what_cannot_be_made_at_the_moment_is_tried_again_and_said() -> None:
+    making, following = Making(), Scripted("gpu")
+    with handover(Scripted("cpu"), making, passing=(PictureError,), later_s=0.01) as engine:
+        making.gives(PictureError("too little memory"))
+        until(lambda: making.calls == 2)
+        assert engine.description["because"] == "too little memory"
+        assert "building since" in str(engine.description["next"])
+        making.gives(following)
+        ready(engine)
+        assert run(engine, 1) == [1]
+        assert engine.description == following.description
+
+
+def test_when_it_is_tried_again_is_said_meanwhile() -> None:
+    making = Making()
+    with handover(Scripted("cpu"), making, passing=(PictureError,), later_s=3600) as engine:
+        making.gives(PictureError("too little memory"))
+        until(lambda: "because" in engine.description)
+        assert str(engine.description["next"]).startswith("tensorrt: tried again at ")
+
+
 def test_a_fault_of_ours_while_making_is_said_too(monkeypatch) -> None:
     faults: list[threading.ExceptHookArgs] = []
     monkeypatch.setattr(threading, "excepthook", faults.append)

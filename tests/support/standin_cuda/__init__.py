@@ -88,7 +88,7 @@ def host_kernels() -> Path:
 
 def compile_with(compiler: str, *arguments: str, to: Path) -> None:
     """Run gcc or g++; nothing but a whole file is ever found under `to`."""
-    unready = to.with_suffix(f".{os.getpid()}")
+    unready = to.with_name(f"{to.name}.{os.getpid()}")
     try:
         done = subprocess.run([compiler, "-o", str(unready), *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError:
