@@ -115,7 +115,7 @@ def test_one_that_fails_does_not_keep_the_others_from_being_made(rtx_here: Model
         path.write_bytes(b"no ONNX")
     status, out, err = here("broken", "tiny", "--target", "8.6")
     assert status == 1
-    assert re.fullmatch(r"sightwire: broken@int8: \S+int8\.onnx: .*altered: pull the model again\n", err)
+    assert re.fullmatch(r"sightwire: broken@int8: \S+int8\.onnx: .*altered; pull the model again\n", err)
     assert out.startswith("tiny@int8")
 
 
