@@ -90,7 +90,7 @@ class Passport(_Strict):
         """
         capability = order.target or (facts.compute_capability if facts else None)
         if order.hardware_compatible:
-            said = "8.0 and later" if flavour == "tensorrt" else "all that TensorRT-RTX knows"
+            said = "8.0 and later"  # Ampere: what both flavours mean by it
         elif capability is not None:
             said = "{}.{}".format(*capability)
         else:

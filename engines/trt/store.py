@@ -104,7 +104,7 @@ class PlanStore:
             return None
         if not isinstance(reason, str) or not isinstance(when, str) or with_driver != driver:
             return None
-        return f"{reason} (tried {when}, not again until model, settings, TensorRT or driver change)"
+        return f"{reason} (tried {when}, not again until model, settings, TensorRT or driver change, or by `sightwire build --again`)"
 
     def fail(self, passport: Passport, reason: str, driver: str = "") -> None:
         """Note that making this plan failed, so that it is not tried at every start."""
