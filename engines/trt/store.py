@@ -104,7 +104,8 @@ class PlanStore:
             return None
         if not isinstance(reason, str) or not isinstance(when, str) or with_driver != driver:
             return None
-        return f"{reason} (tried {when}, not again until model, settings, TensorRT or driver change, or by `sightwire build --again`)"
+        until = "until model, settings, TensorRT or driver change, or by `sightwire build --again`"
+        return f"{reason} (tried {when}, not again {until})"
 
     def fail(self, passport: Passport, reason: str, driver: str = "") -> None:
         """Note that making this plan failed, so that it is not tried at every start."""
