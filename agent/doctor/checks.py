@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from agent.doctor import cameras, clock, gpu, machine, packages
+from agent.doctor import cameras, clock, gpu, machine, packages, tensorrt
 from agent.doctor.examine import Check
 from agent.doctor.findings import Finding, ok, problem
 
@@ -22,7 +22,8 @@ def of_machine(discover: bool) -> list[Check]:
         Check(clock.TOPIC, clock.look, if_stuck="timedatectl"),
         Check(packages.TOPIC, packages.look, SLOW_S, f"{packages.PIP} check"),
         Check(gpu.TOPIC, gpu.nvidia, SLOW_S, "nvidia-smi; sudo dmesg | tail"),
-        Check(gpu.TOPIC, gpu.tensorrt, SLOW_S, "nvidia-smi; sudo dmesg | tail"),
+        Check(tensorrt.TOPIC, tensorrt.look, SLOW_S, "nvidia-smi; sudo dmesg | tail"),
+        Check(tensorrt.TOPIC, tensorrt.opened, SLOW_S, "nvidia-smi; sudo dmesg | tail"),
         Check(gpu.TOPIC, gpu.openvino, SLOW_S, "sudo dmesg | tail"),
         Check(cameras.TOPIC, cameras.plugged_in, if_stuck="v4l2-ctl --list-devices; sudo dmesg | tail"),
         Check(cameras.TOPIC, cameras.gstreamer, SLOW_S, "gst-inspect-1.0 --version"),
@@ -41,7 +42,7 @@ def of_site(config: Path | None) -> list[Check]:
 
 def _of_site(config: Path | None) -> list[Check]:
     from agent.config import load  # looks at every part, and so at every installed distribution
-    from agent.doctor import broker, sources, storage
+    from agent.doctor import broker, plans, sources, storage
     from agent.errors import ConfigError
     from agent.sinks.mqtt import Config as Mqtt
     from engines.store import ModelStore, default_root
@@ -51,6 +52,7 @@ def _of_site(config: Path | None) -> list[Check]:
     checks = [
         Check(storage.TOPIC, partial(storage.folder, store.root), if_stuck=hint),
         Check(storage.MODELS, partial(storage.installed, store), SLOW_S, hint),
+        Check(plans.TOPIC, partial(plans.look, store), SLOW_S, hint),
     ]
     if config is None:
         return checks

@@ -1,35 +1,31 @@
-"""GPUs and NPUs: NVIDIA by its driver, Jetson by its release file, Intel by OpenVINO."""
+"""GPUs and NPUs: NVIDIA by its driver, Intel by OpenVINO."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from agent.doctor import jetson
 from agent.doctor.access import denied
+from agent.doctor.devices import INTEL, NVIDIA, display_vendors
 from agent.doctor.files import read
 from agent.doctor.findings import Finding, note, ok, problem
 from agent.doctor.machine import in_container, os_release
 from agent.doctor.packages import PIP
-from agent.doctor.probes import flavours
 from agent.doctor.room import ProbeError, ask
 
 TOPIC = "gpu"
-NVIDIA, INTEL = "0x10de", "0x8086"
-_JETPACK = {"34": "5", "35": "5", "36": "6", "38": "7"}
-"""JetPack by the first number of its Linux for Tegra."""
 _NO_DEVICE, _MISMATCH, _COMPAT = 100, 803, 804
 """cuInit: no device; driver and kernel module differ; a forward-compatibility package that this GPU does not take."""
-_DIST_PACKAGES = Path("usr/lib/python3/dist-packages")
 
 
 def nvidia(root: Path = Path("/")) -> Iterator[Finding]:
     """Driver and devices. `root`: where /sys, /proc and /etc are."""
-    jetson = _jetson(root)
-    if jetson is not None:
-        yield ok(TOPIC, jetson)
-    there = jetson is not None or NVIDIA in display_vendors(root)
+    board = jetson.find(root)
+    if board is not None:
+        yield ok(TOPIC, str(board))
+    there = board is not None or NVIDIA in display_vendors(root)
     try:
         answer = ask("cuda")
     except ProbeError as error:
@@ -37,15 +33,15 @@ def nvidia(root: Path = Path("/")) -> Iterator[Finding]:
         return
     if "devices" in answer:
         yield from _devices(answer, root)
-    elif there and (jetson is not None or "absent" not in answer):
-        yield problem(TOPIC, _trouble(answer), mend_driver(answer, root, jetson is not None))
+    elif there and (board is not None or "absent" not in answer):
+        yield problem(TOPIC, _trouble(answer), mend_driver(answer, root, board is not None))
     elif there:  # a desktop's graphics card, say, whose owner never wanted more
-        yield note(TOPIC, _trouble(answer), mend_driver(answer, root, jetson=False))
+        yield note(TOPIC, _trouble(answer), mend_driver(answer, root, on_jetson=False))
     elif answer.get("code") == _NO_DEVICE or "absent" in answer:
         yield note(TOPIC, "no NVIDIA GPU")
     else:
         text = f"no NVIDIA GPU was found, though {_trouble(answer)}"
-        yield note(TOPIC, text, mend_driver(answer, root, jetson=False))
+        yield note(TOPIC, text, mend_driver(answer, root, on_jetson=False))
 
 
 def _devices(answer: dict[str, Any], root: Path) -> Iterator[Finding]:
@@ -62,67 +58,25 @@ def _trouble(answer: dict[str, Any]) -> str:
     return f"the NVIDIA driver says: {answer['error']} ({answer['code']})"
 
 
-def mend_driver(answer: dict[str, Any], root: Path, jetson: bool) -> str:
+def mend_driver(answer: dict[str, Any], root: Path, on_jetson: bool) -> str:
     """What brings the driver back."""
     nodes = [root / "dev/nvidiactl", root / "dev/nvidia0", root / "dev/nvmap"]
     for node in nodes:
         if node.exists() and (command := denied(node)):
             return command
     if in_container(root):
-        return "docker run --runtime nvidia ..." if jetson else "docker run --gpus all ..."
+        return "docker run --runtime nvidia ..." if on_jetson else "docker run --gpus all ..."
     if answer.get("code") == _MISMATCH:
         return "sudo reboot"
     if answer.get("code") == _COMPAT:
         return "sudo apt-get remove 'cuda-compat-*'"
-    if jetson:
+    if on_jetson:
         return "sudo apt-get install --reinstall nvidia-l4t-cuda"
     if "absent" not in answer:
         return "sudo modprobe nvidia_uvm; if that does not help: nvidia-smi"
     if os_release(root).get("ID") == "ubuntu":
         return "sudo ubuntu-drivers install && sudo reboot"
     return "sudo apt-get install nvidia-driver && sudo reboot"
-
-
-def tensorrt(root: Path = Path("/")) -> Iterator[Finding]:
-    """TensorRT in the flavours that are installed; nothing is said where neither it nor a GPU is."""
-    try:
-        found = ask("tensorrt") if flavours() else {}
-    except ProbeError as error:
-        yield note(TOPIC, f"TensorRT, imported: {error}")
-        return
-    for name, about in found.items():
-        if "version" in about:
-            yield ok(TOPIC, f"{name} {about['version']}")
-        else:
-            yield note(TOPIC, f"{name} is installed and does not load: {about['error']}")
-    if not found and (_jetson(root) is not None or NVIDIA in display_vendors(root)):
-        if (root / _DIST_PACKAGES / "tensorrt").exists():
-            mend = "python3 -m venv --system-site-packages FOLDER"
-            yield note(TOPIC, "TensorRT is in the system's Python, which this virtual environment does not see", mend)
-        else:
-            yield note(TOPIC, "TensorRT is not installed")
-
-
-def _jetson(root: Path) -> str | None:
-    """`NVIDIA Jetson Orin Nano, JetPack 6 (L4T 36.4.3)`; None on other machines."""
-    model = read(root / "proc/device-tree/model").strip("\0\n")
-    release = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", read(root / "etc/nv_tegra_release"))
-    if release is None and "jetson" not in model.lower():
-        return None
-    if release is None:
-        return model
-    major = _JETPACK.get(release[1])
-    jetpack = f"JetPack {major} " if major else ""
-    return f"{model or 'NVIDIA Jetson'}, {jetpack}(L4T {release[1]}.{release[2]})"
-
-
-def display_vendors(root: Path) -> set[str]:
-    """PCI vendors of the display controllers."""
-    found = set()
-    for device in (root / "sys/bus/pci/devices").glob("*"):
-        if read(device / "class").startswith("0x03"):
-            found.add(read(device / "vendor").strip())
-    return found
 
 
 def openvino(root: Path = Path("/")) -> Iterator[Finding]:

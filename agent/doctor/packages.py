@@ -18,7 +18,11 @@ TOPIC = "packages"
 OURS = ("agent", "engines", "calibration")
 EXCLUSIVE = {"cv2": "opencv-python-headless", "onnxruntime": "onnxruntime"}
 """Packages that several distributions bring, one of which overwrites the others: and the one that we ask for."""
-_FLOOR = re.compile(r"([A-Za-z0-9._-]+)\s*>=\s*([\d.]+)\s*(?:;\s*extra\s*==\s*['\"](\w+)['\"])?$")
+ASKED_BY_GPU = ("cuda12", "cuda13", "gpu")
+"""Extras of which a machine needs the ones for its GPU, or none: `agent.doctor.tensorrt` says which."""
+_FLOOR = re.compile(
+    r"([A-Za-z0-9._-]+)\s*(?:<[\d.]+,\s*)?>=\s*([\d.]+)(?:,\s*<[\d.]+)?\s*(?:;\s*extra\s*==\s*['\"](\w+)['\"])?$"
+)
 PIP = f"{sys.executable} -m pip"
 
 
@@ -47,7 +51,7 @@ def versions() -> Iterator[Finding]:
         except PackageNotFoundError:
             if extra is None:
                 mends.append((f"{name} is not installed", f"{PIP} install '{name}>={floor}'"))
-            elif extra != "dev":
+            elif extra not in ("dev", *ASKED_BY_GPU):
                 absent.setdefault(extra, []).append(name)
             continue
         if _numbers(here) < _numbers(floor):
@@ -64,10 +68,14 @@ def versions() -> Iterator[Finding]:
 
 
 def floors(requires: Iterable[str]) -> Iterator[tuple[str, str, str | None]]:
-    """(name, floor, extra or None) of the metadata's requirements that have a floor; each name once, base first."""
+    """(name, floor, extra or None) of the metadata's requirements that have a floor.
+
+    Each name once: of the base install before extras, and of extras the lowest.
+    """
     matches = [match.groups() for line in requires if (match := _FLOOR.match(line.strip()))]
     seen = set()
-    for name, floor, extra in sorted(matches, key=lambda m: (m[2] is not None, m[2] == "dev", m[0].lower())):
+    in_order = sorted(matches, key=lambda m: (m[2] is not None, m[2] == "dev", m[0].lower(), _numbers(m[1])))
+    for name, floor, extra in in_order:
         if name not in seen:
             seen.add(name)
             yield name, floor, extra

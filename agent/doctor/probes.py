@@ -48,19 +48,66 @@ def cuda() -> dict[str, Any]:
 
 
 def flavours() -> list[str]:
-    """TensorRT's packages that are installed; cheap enough to be asked anywhere."""
-    return [name for name in ("tensorrt", "tensorrt_rtx") if importlib.util.find_spec(name) is not None]
+    """TensorRT's packages that are installed, the one that is used first; cheap enough to be asked anywhere."""
+    return [name for name in ("tensorrt", "tensorrt_rtx") if _there(name)]
 
 
-def tensorrt() -> dict[str, dict[str, str]]:
-    """Flavour -> `version`, or `error` where it is installed and does not load."""
-    found: dict[str, dict[str, str]] = {}
+def runtimes() -> list[str]:
+    """Packages that run plans of TensorRT and make none."""
+    return [name for name in ("tensorrt_lean", "tensorrt_dispatch") if _there(name)]
+
+
+def tensorrt() -> dict[str, dict[str, Any]]:
+    """Flavour -> `version` and `targets` (compute capabilities, empty: any); or `error` where it does not load."""
+    from engines.trt.features import Features
+
+    found: dict[str, dict[str, Any]] = {}
     for name in flavours():
         try:
-            found[name] = {"version": str(importlib.import_module(name).__version__)}
+            trt = importlib.import_module(name)
+            targets = ["{}.{}".format(*capability) for capability in Features.of(trt).targets]
+            found[name] = {"version": str(trt.__version__), "targets": targets}
         except Exception as error:  # noqa: BLE001 - ImportError and OSError were seen, and it is not ours
             found[name] = {"error": _line(error)}
     return found
+
+
+def opened() -> list[dict[str, Any]]:
+    """Each GPU, opened as the engine does: `binding`, `free_gib`, `shared` (with the CPU); or `error`.
+
+    `nvrtc`, the version of the compiler that knows this GPU; or `nvrtc_error`.
+    """
+    from engines.cuda.binding import open_driver
+
+    found: list[dict[str, Any]] = []
+    for ordinal, device in enumerate(cuda().get("devices", ())):
+        try:
+            driver = open_driver(ordinal)
+            about = {"binding": driver.binding, "shared": driver.facts.integrated}
+            about["free_gib"] = round(driver.free_memory() / 2**30, 1)
+            driver.close()
+        except Exception as error:  # noqa: BLE001 - likewise
+            about = {"error": _line(error)}
+        found.append({**about, **_nvrtc(device["compute"])})
+    return found
+
+
+def _nvrtc(capability: str) -> dict[str, str]:
+    from engines.cuda import nvrtc
+
+    major, _, minor = capability.partition(".")
+    try:
+        nvrtc.compile("__global__ void nothing() {}", (int(major), int(minor)))
+        return {"nvrtc": "{}.{}".format(*nvrtc.version())}
+    except Exception as error:  # noqa: BLE001 - likewise
+        return {"nvrtc_error": _line(error)}
+
+
+def _there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # what it is part of is not there
+        return False
 
 
 def openvino() -> dict[str, str]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import Any, Literal
 
-Probe = Literal["cuda", "tensorrt", "openvino", "imports"]
+Probe = Literal["cuda", "imports", "opened", "openvino", "tensorrt"]
 
 
 class ProbeError(Exception):

@@ -41,6 +41,13 @@ def compile(source: str, compute_capability: tuple[int, int]) -> bytes:  # noqa:
         library.nvrtcDestroyProgram(ctypes.byref(program))
 
 
+def version() -> tuple[int, int]:
+    """Of the CUDA that the compiler is of, (13, 5). Raises BackendError."""
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    _call(_library().nvrtcVersion, ctypes.byref(major), ctypes.byref(minor))
+    return major.value, minor.value
+
+
 def _said(result: int, target: str, log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     first = next((line for line in lines if "error" in line), lines[0] if lines else f"code {result}")

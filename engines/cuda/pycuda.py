@@ -43,13 +43,15 @@ class PyCuda(Driver):
         self.facts = facts
         self._drv = drv
         self._lib = ctypes.CDLL(LIBRARY)
-        self._allocations: dict[int, Any] = {}
+        self._allocations: dict[int, _Held] = {}
         self._lost = False
-        self._unfreed: list[Any] = []
-        """Of a lost device: what went with its context."""
+        self._dropped: list[Any] = []
+        """To be destroyed; on a lost device when its context is known to be gone."""
         with self._translated():
             drv.init()
             self._context = drv.Device(ordinal).retain_primary_context()
+        # At the end of a program that did not close it pycuda would release it in a wrong way, and complain: it stays.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._context))
         self.make_current()
 
     @contextmanager
@@ -82,19 +84,11 @@ class PyCuda(Driver):
         """Destroy one of pycuda's objects, which it does when nobody refers to it any more."""
         for part in held.parts:
             part.it = None
-        it, held.it = held.it, None
-        if self._lost:
-            self._unfreed.append(it)
-            return
-        with self._current():
-            del it
-
-    def _free(self, allocation: Any) -> None:
-        if self._lost:
-            self._unfreed.append(allocation)
-            return
-        with self._current():
-            allocation.free()
+        self._dropped.append(held.it)
+        held.it = None
+        if not self._lost:
+            with suppress(DeviceLost), self._current():
+                self._dropped.clear()
 
     def make_current(self) -> None:
         """See Driver."""
@@ -109,12 +103,14 @@ class PyCuda(Driver):
         """See Driver."""
         with self._current():
             made = self._drv.mem_alloc(size)
-        self._allocations[int(made)] = made
-        return int(made)
+            address = int(made)
+            self._allocations[address] = _Held(made)
+            del made
+        return address
 
     def free(self, address: int) -> None:
         """See Driver."""
-        self._free(self._allocations.pop(address))
+        self._drop(self._allocations.pop(address))
 
     def pin(self, size: int) -> Pinned:
         """See Driver."""
@@ -124,7 +120,9 @@ class PyCuda(Driver):
 
     def unpin(self, pinned: Pinned) -> None:
         """See Driver."""
-        self._free(pinned.handle)
+        if not self._lost:
+            with suppress(DeviceLost), self._current():
+                pinned.handle.free()
 
     def stream(self) -> Handle:
         """See Driver."""
@@ -238,4 +236,4 @@ class PyCuda(Driver):
             # What is of no use any more leaves pycuda's own stack when this looks at it; CUDA's is our part.
             self._drv.Context.get_current()
             self._lib.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
-        self._unfreed.clear()
+        self._dropped.clear()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import pickle
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,7 +22,7 @@ from engines.cuda.errors import CudaError, DeviceLost, NoDevice, OutOfDeviceMemo
 from engines.errors import EngineLost
 from tests.support.cuda_bindings import BINDINGS, Binding
 from tests.support.cuda_bindings import binding as installed
-from tests.support.standin_cuda import Device, cubin, fail, hold, host_kernels, on_standin, release, report
+from tests.support.standin_cuda import Device, cubin, environment, fail, hold, host_kernels, on_standin, release, report
 
 SIZE = 1000
 pytestmark = pytest.mark.timeout(600)  # the first use of pycuda compiles it: half a minute of a core
@@ -381,3 +384,19 @@ def test_streams_have_addresses_for_other_libraries(binding: Binding, tmp_path: 
     with opened(binding) as bench:
         given = bench.driver.stream_address(bench.stream)
         assert ctypes.CDLL("libcuda.so.1").cuStreamSynchronize(ctypes.c_void_p(given)) == 0
+
+
+def test_a_program_may_end_in_the_midst_of_it(binding: Binding, tmp_path: Path) -> None:
+    code = (
+        "import pickle, sys; from tests.contract.test_cuda import Bench; "
+        "binding = pickle.loads(sys.stdin.buffer.read()); bench = Bench(binding.open()); bench.there_and_back()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)},
+        input=pickle.dumps(binding),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.decode()) == (0, "")

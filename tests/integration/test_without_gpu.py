@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from engines.trt.here import lacking
 from tests.support.process import Sightwire
+from tests.support.standin_cuda import Device, on_standin
 from tests.support.standin_gpu import environment, means_store
 
 LOST_LIBRARY = 'raise OSError("libnvinfer.so.10: cannot open shared object file: No such file or directory")\n'
@@ -50,8 +52,6 @@ def lines(agent: Sightwire, about: str) -> list[str]:
         pytest.param(None, {}, "libcuda.so.1 of the NVIDIA driver cannot be loaded .*install the driver", id="nothing"),
         pytest.param(LEAN, "text", "libcuda.so.1 of the NVIDIA driver cannot be loaded .*ELF", id="broken driver"),
         pytest.param(LEAN, {"init": 803}, "of different versions .*sudo reboot", id="failing driver"),
-        pytest.param(LEAN, {"init": 100}, "no GPU is to be seen .*nvidia-smi", id="no device"),
-        pytest.param(LEAN, {"driver": (11, 4)}, "takes CUDA 11.4, and 12.0 is needed: update", id="old driver"),
         pytest.param(None, {"init": 0}, "TensorRT is not installed .*sightwire doctor", id="no TensorRT"),
     ],
 )
@@ -100,3 +100,18 @@ def test_what_shows_later_is_said_then_and_the_cpu_serves_on(
         for name in ("auto", "tensorrt"):
             assert why in engines(agent)[name]["because"]
             assert len([line for line in lines(agent, name) if "WARNING" in line]) == 1
+
+
+@on_standin(init=100, clean=False)
+def test_a_driver_without_a_gpu_is_said() -> None:
+    assert re.search("no GPU is to be seen .*nvidia-smi", lacking(0, None))
+
+
+@on_standin(driver=(11, 4), clean=False)
+def test_a_driver_that_is_too_old_is_said() -> None:
+    assert lacking(0, None) == "the NVIDIA driver takes CUDA 11.4, and 12.0 is needed: update the driver"
+
+
+@on_standin(Device("Orin", (8, 7)), clean=False)
+def test_a_gpu_that_is_not_there_is_said_with_those_that_are() -> None:
+    assert lacking(1, None) == "there is no GPU 1; there are 0: Orin: set `device` to one of these"

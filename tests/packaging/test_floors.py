@@ -22,7 +22,7 @@ else:
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = ("calibrate", "demo", "onnxruntime")  # not gpu: a Jetson's TensorRT comes with its JetPack
+EXTRAS = ("calibrate", "demo", "onnxruntime")  # those for GPUs: test_gpu_extras.py
 REQUIREMENTS = [
     Requirement(line)
     for line in PROJECT["dependencies"] + [line for extra in EXTRAS for line in PROJECT["optional-dependencies"][extra]]

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from engines.cuda.binding import open_driver
 from engines.cuda.driver import Driver
@@ -118,4 +117,4 @@ def _pip(command: str, *arguments: str) -> None:
     whole = [sys.executable, "-m", "pip", command, "--quiet", "--disable-pip-version-check", "--no-deps", *arguments]
     done = subprocess.run(whole, capture_output=True, text=True, timeout=240, check=False)
     if done.returncode:
-        pytest.fail(f"{arguments[-1]} is not to be had: {done.stderr[-3000:]}", pytrace=False)
+        missing(f"{arguments[-1]} ({done.stderr[-3000:].strip()})")

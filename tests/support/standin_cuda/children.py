@@ -125,6 +125,7 @@ def _outcome(status: int | None, output: Any, answer: Any) -> tuple[str, str]:
 
 def _child(request: Any, output: int, answer: int) -> None:
     module, function, arguments, variables, clean = request
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     os.environ.update(variables)
     os.dup2(output, 1)
     os.dup2(output, 2)
