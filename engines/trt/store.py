@@ -210,7 +210,7 @@ class PlanStore:
 
     def _timing_path(self, passport: Passport) -> Path:
         name = f"{passport.flavour}-{passport.version}-{passport.compute_capability}"
-        return self.folder / f"{name.replace('/', '_')}.timing"
+        return self.folder / f"{name.replace(' ', '_')}.timing"
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
