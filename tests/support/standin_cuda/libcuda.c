@@ -397,14 +397,6 @@ API CUresult cuInit(unsigned flags) {
     return result;
 }
 
-/* What NVRTC asks for once it has found a driver, and does without where the table is short. Its first entry is its size. */
-API CUresult cuGetExportTable(const void **table, const void *uuid) {
-    static const size_t short_table[1] = {sizeof short_table};
-    (void)uuid;
-    *table = short_table;
-    return OK;
-}
-
 API CUresult cuDriverGetVersion(int *version) {
     *version = getenv("STANDIN_CUDA_DRIVER") ? atoi(getenv("STANDIN_CUDA_DRIVER")) : 13000;
     return OK;
