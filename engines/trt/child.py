@@ -59,6 +59,8 @@ class Job(BaseModel):
     """Where it is kept."""
     device: int | None
     """The GPU to check it on; None: it is for one that is not here."""
+    capability: tuple[int, int] | None
+    """Compute capability of the GPU that the kernel is for; None: none is here or named."""
     driver: str
     built_on: str
     instead_of: str | None
@@ -115,7 +117,7 @@ def run(job: Job, say: Say) -> None:
     if built.timing_cache:
         store.keep_timing_cache(job.passport, built.timing_cache)
     say(_BUILT, "compiling the kernel")
-    cubin, no_kernel = compiled(_capability(job))
+    cubin, no_kernel = compiled(job.capability)
     made = _made(job, built, no_kernel)
     plan = Plan(store.path(job.passport), built.plan, _with(job.passport, made), cubin, reference)
     if job.device is not None:
@@ -172,17 +174,6 @@ def _checked(
             "latency_ms": round(statistics.median(times), 3),
         }
     )
-
-
-def _capability(job: Job) -> tuple[int, int] | None:
-    """Of the GPU that the kernel is for."""
-    if job.order.target is not None:
-        return job.order.target
-    if job.device is None:
-        return None
-    from engines.cuda.probe import probe
-
-    return probe().devices[job.device].compute_capability
 
 
 def _our_own_stdout() -> IO[str]:

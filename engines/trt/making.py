@@ -178,6 +178,7 @@ def make(
             passport=passport,
             folder=store.folder.absolute(),
             device=place.device if place.tries(order) else None,
+            capability=order.target or (place.facts.compute_capability if place.facts else None),
             driver=place.driver,
             built_on=place.facts.name if place.facts else "",
             instead_of=instead_of,

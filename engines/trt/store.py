@@ -104,7 +104,8 @@ class PlanStore:
             return None
         if not isinstance(reason, str) or not isinstance(when, str) or with_driver != driver:
             return None
-        return f"{reason} (tried {when}, not again until model, settings, TensorRT or driver change, or by `sightwire build --again`)"
+        until = "until model, settings, TensorRT or driver change, or by `sightwire build --again`"
+        return f"{reason} (tried {when}, not again {until})"
 
     def fail(self, passport: Passport, reason: str, driver: str = "") -> None:
         """Note that making this plan failed, so that it is not tried at every start."""
@@ -209,7 +210,7 @@ class PlanStore:
 
     def _timing_path(self, passport: Passport) -> Path:
         name = f"{passport.flavour}-{passport.version}-{passport.compute_capability}"
-        return self.folder / f"{name.replace('/', '_')}.timing"
+        return self.folder / f"{name.replace(' ', '_')}.timing"
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
