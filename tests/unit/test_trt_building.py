@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -405,6 +406,30 @@ def test_all_who_listen_hear_the_one_logger() -> None:
         logger(trt).log(standin_trt.Severity.ERROR, "one")
     logger(trt).log(standin_trt.Severity.ERROR, "none")
     assert (outer.errors, inner.errors) == (["both", "one"], ["both"])
+
+
+def test_who_asks_at_the_same_time_gets_the_same_logger() -> None:
+    """TensorRT takes the first that it is given and keeps no reference."""
+    started = threading.Barrier(2)
+
+    class SlowLogger:
+        def __init__(self) -> None:
+            threading.Event().wait(0.02)  # another thread's turn
+
+    trt = types.SimpleNamespace(ILogger=SlowLogger)
+
+    def ask() -> None:
+        started.wait(5)
+        found.append(logger(trt))
+
+    found: list[Any] = []
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert len(found) == 2
+    assert found[0] is found[1]
 
 
 def test_features_are_what_a_version_has() -> None:
