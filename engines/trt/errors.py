@@ -2,7 +2,8 @@
 
 BackendError
 ├── BuildError         TensorRT cannot make a plan of this file for this device
-└── NotNow             not at the moment: too little memory, or stopped
+├── NotNow             not at the moment: too little memory, or stopped
+└── NotKept            it cannot be written where plans are kept
 
 One line, as everywhere: what happened, at which node, what to do.
 """
@@ -23,3 +24,7 @@ class BuildError(BackendError):
 
 class NotNow(BackendError):
     """A plan cannot be made at the moment; nothing is known against it, and later it may work."""
+
+
+class NotKept(BackendError):
+    """A plan cannot be written where it is kept; another plan could not either."""

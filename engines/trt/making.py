@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import IO, TypeVar
@@ -21,8 +21,8 @@ from engines.cuda.driver import Facts
 from engines.cuda.errors import CudaError
 from engines.errors import BackendError, EngineError, EngineLost, ModelFileError
 from engines.trt.child import Job
-from engines.trt.errors import NotNow
-from engines.trt.flavours import Flavour
+from engines.trt.errors import NotKept, NotNow
+from engines.trt.flavours import Flavour, check_builds
 from engines.trt.memory import check_room
 from engines.trt.order import Order
 from engines.trt.passport import Passport, Plan
@@ -39,6 +39,8 @@ _ASKED_TO_END = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _ONE_AT_A_TIME = threading.Lock()
 """Building takes much memory, and times kernels: two at once need twice of it, and time each other."""
 Result = TypeVar("Result")
+_NO_FAULT = (NotNow, NotKept, CudaError, EngineLost)
+"""Errors that say nothing about the plan, and that another one would meet as well."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def obtain(
     `accept` loads and checks a plan: by a BackendError it says that it is no good. An old plan that is no good is made
     anew once, a new one is noted as failed. Whatever failed is not tried again while its key is the same.
     `made.instead_of` of the plan says which orders failed, and why. Raises the first order's BackendError if none will
-    do; NotNow where it may work later, CudaError and EngineLost of `accept`: nothing is held against the plan then.
+    do; at once what is no plan's fault: NotNow where it may work later, NotKept, CudaError, EngineLost.
     """
     failures: list[EngineError] = []
     for order in orders:
@@ -95,7 +97,7 @@ def obtain(
         instead_of = _said(orders[0], failures[0]) if failures else None
         try:
             return _obtain(order, card, place, store, accept, on_progress, stop, instead_of)
-        except (NotNow, CudaError, EngineLost):
+        except _NO_FAULT:
             raise
         except (BackendError, ModelFileError) as error:
             failures.append(error)
@@ -122,19 +124,29 @@ def _obtain(
     if plan is not None:
         try:
             return accept(_told(plan, instead_of))
-        except (NotNow, CudaError, EngineLost):
+        except _NO_FAULT:
             raise
         except BackendError as error:
             store.discard(passport, str(error))
+    _check_it_could_be_used(order, place)
     plan = make(order, card, place, store, on_progress, stop, instead_of)
     try:
         return accept(_told(plan, instead_of))
-    except (NotNow, CudaError, EngineLost):
+    except _NO_FAULT:
         raise
     except BackendError as error:
         store.discard(passport, str(error))
         store.fail(passport, str(error), place.driver)
         raise
+
+
+def _check_it_could_be_used(order: Order, place: Place) -> None:
+    """Let that fail now which would fail after half an hour of building. Raises BackendError, CudaError."""
+    from engines.cuda.binding import open_driver
+
+    check_builds(place.flavour)
+    if place.tries(order):
+        open_driver(place.device).close()
 
 
 def _told(plan: Plan, instead_of: str | None) -> Plan:
@@ -154,8 +166,8 @@ def make(
 ) -> Plan:
     """Make a plan in a child process and keep it; one at a time, whoever asks. Returns soon after `stop` is set.
 
-    Raises BackendError where it cannot be made, now or the last time, which is noted; where it cannot be kept; NotNow
-    where there is too little memory, or it was stopped; ModelFileError for a file that is not the one that was ordered.
+    Raises BackendError where it cannot be made, now or the last time, which is noted; NotKept where it cannot be kept;
+    NotNow where there is too little memory, or it was stopped; ModelFileError for a file that is not the one ordered.
     """
     passport = place.passport(order)
     if reason := store.failed(passport, place.driver):
@@ -191,7 +203,7 @@ def make(
             raise BackendError(str(error)) from None
         plan = store.find(passport)
     if plan is None:
-        raise BackendError(f"{store.path(passport)}: was made, and is not there: is the disk full or failing?")
+        raise NotKept(f"{store.path(passport)}: was made, and is not there: is the disk full or failing?")
     return plan
 
 
@@ -223,10 +235,11 @@ def _turn(stop: threading.Event, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def _run(job: Job, on_progress: OnProgress, stop: threading.Event) -> None:
-    """Start the child and listen to it until it ends. Raises _Impossible, BackendError, NotNow."""
+    """Start the child and listen to it until it ends. Raises _Impossible, NotKept, NotNow."""
     model = job.order.model
-    with tempfile.TemporaryFile() as stderr:
+    with ExitStack() as opened:
         try:
+            stderr = opened.enter_context(tempfile.TemporaryFile())
             # A session of its own: Ctrl-C is the parent's business, which ends the child.
             child = subprocess.Popen(
                 [sys.executable, "-m", "engines.trt.child"],
@@ -252,7 +265,7 @@ def _run(job: Job, on_progress: OnProgress, stop: threading.Event) -> None:
         message = str(last["failed"])
         if last.get("kind") == "now":
             raise NotNow(message)
-        raise BackendError(message) if last.get("kind") == "place" else _Impossible(message)
+        raise NotKept(message) if last.get("kind") == "place" else _Impossible(message)
 
 
 def _listen(

@@ -57,8 +57,6 @@ def make_ready(
     flavour = flavours.load(config.flavour)
     place = Place(flavour, facts, config.device)
     orders = candidates(config.order(card, model, precision), card)
-    if not any(PlanStore(order.model).path(place.passport(order)).is_file() for order in orders):
-        _check_it_could_be_run(config, flavour)
     said = ""
 
     def on_progress(_share: float, what: str) -> None:
@@ -69,18 +67,6 @@ def make_ready(
             report(word)
 
     return obtain(orders, card, place, lambda plan: _checked(config, card, flavour, plan), on_progress, stop)
-
-
-def _check_it_could_be_run(config: Config, flavour: Flavour) -> None:
-    """Let that fail now which would fail after half an hour of building. Raises BackendError."""
-    from engines.cuda.binding import open_driver
-
-    if not hasattr(flavour.trt, "Builder"):
-        raise BackendError(
-            f"{flavour} runs plans and builds none (a lean or dispatch runtime): install the whole of TensorRT, or "
-            "build the plan on a machine like this one (sightwire build)"
-        )
-    open_driver(config.device).close()
 
 
 def _checked(config: Config, card: Card, flavour: Flavour, plan: Plan) -> Engine:

@@ -18,10 +18,11 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from engines.errors import BackendError
+from engines.trt.errors import NotKept
 from engines.trt.kernel import source_version
 from engines.trt.passport import Passport, Plan, read_passport
 from engines.trt.reference import Reference
@@ -64,7 +65,7 @@ class PlanStore:
         return found
 
     def save(self, passport: Passport, data: bytes, cubin: bytes | None, reference: Reference | None) -> Plan:
-        """Keep a plan whose passport has `made`; older ones go when there are many. Raises BackendError.
+        """Keep a plan whose passport has `made`; older ones go when there are many. Raises NotKept.
 
         The sha256 of what is kept are written into the passport.
         """
@@ -144,7 +145,7 @@ class PlanStore:
     def making(self, stopped: Callable[[], bool], waiting: Callable[[], None]) -> Iterator[bool]:
         """Hold the right to make plans here, which one process has at a time; False if `stopped` before it came.
 
-        `waiting` is called once if another process has it. Raises BackendError where plans cannot be kept.
+        `waiting` is called once if another process has it. Raises NotKept.
         """
         with self._saying_what_to_do():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -152,16 +153,15 @@ class PlanStore:
         with lock:
             told = False
             while not stopped():
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    if not told:
-                        waiting()
-                        told = True
-                    time.sleep(_POLL_S)
-                else:
+                with self._saying_what_to_do():  # some network file systems have no locks
+                    ours = _is_ours(lock)
+                if ours:
                     yield True
                     return
+                if not told:
+                    waiting()
+                    told = True
+                time.sleep(_POLL_S)
             yield False
 
     def _read(self, passport: Passport) -> Plan | str | None:
@@ -225,7 +225,7 @@ class PlanStore:
         try:
             yield
         except OSError as error:
-            raise BackendError(
+            raise NotKept(
                 f"{self.folder}: plans cannot be kept here ({error.strerror or error}): make it writable, or make them "
                 "elsewhere (sightwire build MODEL --out DIR) and copy them to this place"
             ) from None
@@ -244,11 +244,24 @@ def _written(passport: Passport) -> bytes:
     return passport.model_dump_json(indent=1).encode()
 
 
+def _is_ours(lock: IO[bytes]) -> bool:
+    """Take the lock, unless another process has it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _replace(path: Path, content: bytes) -> None:
     """All of it, or what was there before."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError:  # half a plan would fill up a full disk
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _literal(text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 from engines.cuda.driver import Facts
 from engines.errors import BackendError
-from engines.trt.errors import NotNow
+from engines.trt.errors import NotKept, NotNow
 from engines.trt.memory import available, check_room, required
 from engines.trt.order import Order
 from engines.trt.passport import Passport
@@ -216,6 +218,27 @@ def test_a_folder_that_cannot_be_written_to_is_said_with_what_to_do(tmp_path: Pa
     assert store.find(some_passport()) is None
     store.fail(some_passport(), "no")
     assert store.failed(some_passport()) is None
+
+
+def test_a_disk_that_fills_up_is_not_filled_with_half_a_plan(store: PlanStore) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(NotKept, match="plans cannot be kept here"):
+            saved(store, some_passport(), b"x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(store.folder.glob("model*"))
+    assert store.find(some_passport()) is None
+
+
+def test_a_file_system_without_locks_is_said(store: PlanStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("engines.trt.store.fcntl.flock", flock)
+    with pytest.raises(NotKept, match="No locks available"), store.making(lambda: False, lambda: None):
+        pass
 
 
 # What failed

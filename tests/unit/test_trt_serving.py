@@ -14,7 +14,7 @@ from engines.base import Engine
 from engines.card import Card
 from engines.cuda import binding
 from engines.cuda.driver import Facts
-from engines.cuda.errors import CudaError, OutOfDeviceMemory
+from engines.cuda.errors import CudaError, NoBinding, OutOfDeviceMemory
 from engines.errors import BackendError
 from engines.trt import flavours, making, serving
 from engines.trt.flavours import Flavour
@@ -145,12 +145,16 @@ def test_a_little_room_means_smaller_batches(bench: Bench) -> None:
 
 def test_what_could_not_run_it_is_found_before_half_an_hour_of_building(bench: Bench, monkeypatch) -> None:
     def no_binding(_ordinal: int) -> StandInDriver:
-        raise BackendError("no package for CUDA can be used")
+        raise NoBinding("no package for CUDA can be used")
 
     monkeypatch.setattr(binding, "open_driver", no_binding)
-    with pytest.raises(BackendError, match="no package for CUDA"):
-        bench.ready()
-    assert (bench.made, bench.store.failed(bench.passport, bench.facts.driver)) == (0, None)
+    for plan_is_there in (False, True):
+        with pytest.raises(NoBinding, match="no package for CUDA"):
+            bench.ready()
+        assert (bench.made, bench.store.failed(bench.passport, bench.facts.driver)) == (0, None)
+        if plan_is_there:
+            assert bench.store.find(bench.passport) is not None, "it was held against the plan"
+        bench.plan()
 
 
 def test_a_lean_runtime_runs_a_plan_that_is_there_and_builds_none(bench: Bench, monkeypatch) -> None:
@@ -158,8 +162,12 @@ def test_a_lean_runtime_runs_a_plan_that_is_there_and_builds_none(bench: Bench, 
     with pytest.raises(BackendError, match=r"10\.3\.0 runs plans and builds none"):
         bench.ready()
     assert bench.store.failed(bench.passport, bench.facts.driver) is None
-    bench.plan()
+    plan = bench.plan()
     bench.ready().close()
+    bench.store.save(plan.passport, b"of a version that nobody has", None, plan.reference)
+    with pytest.raises(BackendError, match=r"10\.3\.0 runs plans and builds none"):
+        bench.ready()
+    assert bench.made == 0
 
 
 def test_too_little_memory_to_build_is_for_later(bench: Bench) -> None:
