@@ -19,6 +19,8 @@ from engines.trt.reference import Reference
 
 FORM = 1
 """Of what TensorRT is given for a file (`engines.trt.network`, `engines.qdq.half`); older plans are not used."""
+AMPERE = (8, 0)
+"""Compute capability from which on GPUs take hardware-compatible plans, of both flavours."""
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -90,7 +92,7 @@ class Passport(_Strict):
         """
         capability = order.target or (facts.compute_capability if facts else None)
         if order.hardware_compatible:
-            said = "8.0 and later"  # Ampere: what both flavours mean by it
+            said = "{}.{} and later".format(*AMPERE)
         elif capability is not None:
             said = "{}.{}".format(*capability)
         else:
