@@ -71,7 +71,9 @@ class Job(BaseModel):
 def main() -> None:
     """Run the job on stdin. Exit status 0: it was said what became of it."""
     said = _our_own_stdout()
-    job = Job.model_validate_json(sys.stdin.buffer.read())
+    if not (given := sys.stdin.buffer.read()):
+        return  # the parent was ended before it could say anything
+    job = Job.model_validate_json(given)
     _step_aside(job.parent)
 
     def tell(**line: Any) -> None:
