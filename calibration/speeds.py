@@ -14,7 +14,7 @@ from calibration.timing import take_turns
 from engines.backends.openvino import Config
 from engines.card import Card
 from engines.pixels import Picture
-from engines.quiet import import_openvino
+from engines.quiet import openvino_core
 
 
 def speeds(card: Card, folders: Mapping[str, Path], sample: Sample, progress: Progress) -> Speed:
@@ -39,4 +39,4 @@ def speeds(card: Card, folders: Mapping[str, Path], sample: Sample, progress: Pr
 
 
 def _has_bfloat16() -> bool:
-    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -10,7 +10,7 @@ import onnx
 from engines.errors import ModelFileError
 from engines.graph import INPUT, serialise, shape_of
 from engines.openvino_graph import read_graph
-from engines.quiet import import_openvino
+from engines.quiet import openvino_core
 
 _TOLERANCE = 1e-3
 """Of an output's largest value: kernels for another batch add up in another order, a mixed-up batch is wrong by 1."""
@@ -51,7 +51,7 @@ def compile_model(model: onnx.ModelProto, threads: int = 0) -> Any:
 
     Raises ModelFileError.
     """
-    core = import_openvino().Core()
+    core = openvino_core()
     options = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}
     try:
         return core.compile_model(read_graph(serialise(model)), "CPU", options)

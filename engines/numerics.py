@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engines.batch import compile_model
 from engines.errors import ModelFileError
 from engines.graph import serialise
-from engines.quiet import import_onnxruntime, import_openvino
+from engines.quiet import import_onnxruntime, openvino_core
 
 Outputs = dict[str, NDArray[Any]]
 Run = Callable[[NDArray[Any]], Outputs]
@@ -81,7 +81,7 @@ def _onnxruntime(model: onnx.ModelProto, where: str) -> Run:
 def output_shapes(model: onnx.ModelProto, where: str) -> dict[str, tuple[int, ...]]:
     """Output name -> shape as OpenVINO infers it, -1 where it is free. Raises ModelFileError."""
     try:
-        ports = import_openvino().Core().read_model(serialise(model)).outputs
+        ports = openvino_core().read_model(serialise(model)).outputs
     except (RuntimeError, ValueError) as error:  # ValueError: a name that is no text
         raise ModelFileError(f"{where}: OpenVINO does not read the network: {_last(error)}") from None
     found: dict[str, tuple[int, ...]] = {}

@@ -44,6 +44,17 @@ def import_openvino() -> Any:
     return openvino
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """Return the one `openvino.Core` of this process. Raises BackendError where OpenVINO does not load.
+
+    It is never given back: its CPU plugin gives the thread that loads it an alternate signal stack, unmapped when
+    the last Core goes. Where another thread lets go of it, the first is killed by the next signal that it handles:
+    Ctrl-C, say (2026.4, docs/adr/0037-one-core-for-ever.md).
+    """
+    return import_openvino().Core()
+
+
 def import_onnxruntime() -> Any:
     """Return the `onnxruntime` module. Raises BackendError where it is not installed or does not load."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"

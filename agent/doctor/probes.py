@@ -112,9 +112,9 @@ def _there(module: str) -> bool:
 
 def openvino() -> dict[str, str]:
     """Device -> its name in full."""
-    from engines.quiet import import_openvino
+    from engines.quiet import openvino_core
 
-    core = import_openvino().Core()
+    core = openvino_core()
     return {name: str(core.get_property(name, "FULL_DEVICE_NAME")).strip() for name in core.available_devices}
 
 

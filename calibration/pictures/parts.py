@@ -21,18 +21,19 @@ class Split:
     """Of the pictures that are held out, on average."""
 
 
-def split(samples: Sequence[Sample], held_out: float) -> Split:
+def split(samples: Sequence[Sample], held_out: float, salt: str = "") -> Split:
     """Divide pictures by their digests, the share `held_out` (0 to 1) of them held out.
 
     The side of a picture depends on nothing but its content: neither on names nor on order nor on the other pictures,
     so a set that grows keeps its parts, and the parts of a small set only come near to the share. Near duplicates
-    would come apart: give it what `distinct` kept.
+    would come apart: give it what `distinct` kept. A part that is to be divided again needs another `salt`: by the
+    same, all of it would be on one side.
     """
     limit = round(held_out * 2**64)
     parts: tuple[list[Sample], list[Sample]] = ([], [])
     for sample in _ordered(samples):
         # Hashed once more: `limited` has taken the lowest digests.
-        place = int.from_bytes(hashlib.sha256(sample.digest.encode()).digest()[:8], "big")
+        place = int.from_bytes(hashlib.sha256((salt + sample.digest).encode()).digest()[:8], "big")
         parts[place < limit].append(sample)
     return Split(tuple(parts[0]), tuple(parts[1]), held_out)
 

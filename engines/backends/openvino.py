@@ -22,7 +22,7 @@ from engines.card import Card, Precision
 from engines.errors import BackendError, ModelFileError
 from engines.openvino_graph import FORM, read_graph
 from engines.pixels import Geometry, Picture
-from engines.quiet import import_openvino
+from engines.quiet import import_openvino, openvino_core
 
 _SAID = {"threads": "INFERENCE_NUM_THREADS", "streams": "NUM_STREAMS"}
 """How status calls options that not all devices have."""
@@ -147,7 +147,7 @@ def _network(
 
     Raises ModelFileError, BackendError.
     """
-    core = ov.Core()
+    core = openvino_core()
     failures: list[BackendError] = []
     for name in present(device, core.available_devices):
         try:

@@ -91,7 +91,8 @@ class PlanStore:
 
     def discard(self, passport: Passport, reason: str) -> None:
         """Take a plan that does not load, or computes something else, out of use; it is made anew when next wanted."""
-        log.warning("%s: %s: it is not used any more", self.path(passport), reason)
+        path = str(self.path(passport))
+        log.warning("%s: it is not used any more", reason if path in reason else f"{path}: {reason}")
         with contextlib.suppress(OSError), self._locked():
             self._remove(passport)
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from engines.quiet import import_onnxruntime
-from tests.contract.test_engines import means_model
+from tests.support.standin_engines import means_model
 
 
 def test_the_engine_runs_without_openvinos_telemetry() -> None:
@@ -54,6 +54,30 @@ def test_threads_that_use_openvino_for_the_first_time_at_once_do_not_wait_for_ea
         "os._exit(any(thread.is_alive() for thread in threads))\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_signal_is_heard_whichever_thread_let_go_of_an_engine_last() -> None:
+    """With an `openvino.Core` that goes, the process is killed instead."""
+    code = (
+        "import signal, threading\n"
+        "from engines.quiet import openvino_core\n"
+        "held = [openvino_core()]\n"
+        "held[0].get_property('CPU', 'FULL_DEVICE_NAME')\n"
+        "last = threading.Thread(target=held.clear)\n"
+        "last.start()\n"
+        "last.join()\n"
+        "heard = []\n"
+        "signal.signal(signal.SIGTERM, lambda *_: heard.append('SIGTERM'))\n"
+        "signal.raise_signal(signal.SIGTERM)\n"
+        "assert heard == ['SIGTERM']\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_nothing_makes_an_openvino_core_of_its_own() -> None:
+    command = ["grep", "-rn", r"\bCore()", "agent", "engines", "calibration", "--include=*.py"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout.splitlines()
+    assert [line.split(":")[0] for line in found] == ["engines/quiet.py"], found
 
 
 def test_nothing_else_imports_openvino_or_onnxruntime() -> None:

@@ -6,8 +6,7 @@ import functools
 
 import pytest
 
-from tests.support.trt.api import Api
-from tests.support.trt.bindings import ROOT, VERSIONS, ask
+from tests.support.trt.bindings import ROOT, VERSIONS, api, ask
 from tests.support.trt.calls import Found, calls
 from tests.support.trt.source import Source
 
@@ -38,7 +37,7 @@ EVERYWHERE = {"version_compatible", "hardware_compatible", "workspace", "tf32", 
 @functools.cache
 def found_in(version: str) -> Found:
     """What our sources do under it."""
-    return calls(OURS, Api(ask(version)))
+    return calls(OURS, api(version))
 
 
 @pytest.fixture(scope="module", params=VERSIONS)

@@ -6,8 +6,7 @@ import textwrap
 
 import pytest
 
-from tests.support.trt.api import Api
-from tests.support.trt.bindings import ROOT, VERSIONS, ask
+from tests.support.trt.bindings import ROOT, VERSIONS, api
 from tests.support.trt.calls import Found, calls
 from tests.support.trt.source import Source
 
@@ -17,7 +16,7 @@ FEATURES = "engines/trt/features.py"
 def read(text: str, version: str = "10.13") -> Found:
     """A source of ours, under one version."""
     features = (ROOT / FEATURES).read_text(encoding="utf-8")
-    return calls(Source({FEATURES: features, "ours.py": textwrap.dedent(text)}), Api(ask(version)))
+    return calls(Source({FEATURES: features, "ours.py": textwrap.dedent(text)}), api(version))
 
 
 def problems(text: str, version: str = "10.13") -> list[str]:

@@ -148,7 +148,7 @@ def halves(dataset: Dataset, card: Card, way: Way, most: int | None, stages: Sta
     if len(dataset.parts) == 1:
         (part,) = dataset.parts
         kept = distinct(_labelled(part, card, way, stages), stages("looking for pictures that show the same")).kept
-        divided = split(kept if most is None else limited(kept, 2 * most), 0.5)
+        divided = split(kept if most is None else limited(kept, 2 * most), 0.5, salt="halves")
         return (
             Half(f"{dataset.name}, half 1", divided.calibration, part.labels),
             Half(f"{dataset.name}, half 2", divided.held_out, part.labels),

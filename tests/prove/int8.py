@@ -18,7 +18,7 @@ import numpy as np
 
 from engines.card import Card, Precision, model_file
 from engines.openvino_graph import read_graph
-from engines.quiet import import_openvino
+from engines.quiet import openvino_core
 from engines.store import ModelStore, default_root
 from tests.prove.record import section, table
 
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--write", action="store_true", help="into docs/measurements.md")
     asked = parser.parse_args()
-    store, core = ModelStore(asked.store), import_openvino().Core()
+    store, core = ModelStore(asked.store), openvino_core()
     there = [name for name in asked.models if name in store.names()]
     body = table(HEADER, [row(core, store, name, asked.rounds) for name in there])
     body += "\nMilliseconds of CPU time for a picture, medians; ratios are medians of turns.\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "measurements.md"
@@ -19,9 +19,16 @@ def machine() -> str:
     )
     flags = Path("/proc/cpuinfo").read_text()
     vnni = "with VNNI" if "avx512_vnni" in flags or "avx_vnni" in flags else "without VNNI"
+    processor = f"{model}, {len(os.sched_getaffinity(0))} cores{f', {vnni}' if platform.machine() == 'x86_64' else ''}"
     names = ("openvino", "onnxruntime", "av", "opencv-python-headless", "numpy", "paho-mqtt")
-    versions = ", ".join(f"{name} {version(name)}" for name in names)
-    return f"{model}, {len(os.sched_getaffinity(0))} cores, {vnni}; Python {platform.python_version()}, {versions}"
+    return f"{processor}; Python {platform.python_version()}, {', '.join(filter(None, map(_installed, names)))}"
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:  # not every proof needs every package
+        return None
 
 
 def section(name: str, title: str, command: str, body: str) -> None:

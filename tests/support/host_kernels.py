@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -17,10 +16,11 @@ from numpy.typing import NDArray
 
 from engines.cuda.preparing import BLOCK, SOURCE, grid, stage
 from engines.pixels import Geometry, Picture
+from tests.support.cache import cache as kept
 from tests.support.needs import missing
 
 HOST = Path(__file__).with_suffix(".cpp")
-SANITIZED = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZED = ("-g", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 @cache
@@ -29,15 +29,14 @@ def library(*options: str) -> Path:
     compiler = shutil.which("g++") or missing("g++")
     flags = ("-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", *options)
     content = hashlib.sha256(repr(flags).encode() + SOURCE.read_bytes() + HOST.read_bytes()).hexdigest()
-    folder = Path(tempfile.gettempdir()) / f"sightwire-host-kernels-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    built = folder / f"{content[:16]}.so"
-    if not built.exists():
-        partial = folder / f"{content[:16]}.{os.getpid()}"
-        command = [compiler, *flags, "-fPIC", "-shared", f'-DKERNELS="{SOURCE}"', str(HOST), "-o", str(partial)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
-        assert done.returncode == 0, done.stderr
-        partial.replace(built)
+    with kept() as folder:
+        built = folder / f"host-kernels-{content[:16]}.so"
+        if not built.exists():
+            partial = built.with_suffix(".partial")
+            command = [compiler, *flags, "-fPIC", "-shared", f'-DKERNELS="{SOURCE}"', str(HOST), "-o", str(partial)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+            assert done.returncode == 0, done.stderr
+            partial.replace(built)
     return built
 
 

@@ -286,6 +286,14 @@ def test_about_the_share_is_held_out_also_of_what_limited_has_chosen(share) -> N
     assert held_out == pytest.approx(1000 * share, abs=0 if share in (0, 1) else 60)
 
 
+def test_a_half_can_be_divided_again_with_another_salt() -> None:
+    """By the same, all of it would be on one side: a set without splits could not be used both ways."""
+    samples = made(hashlib.sha256(bytes([n % 256, n // 256])).hexdigest() for n in range(4000))
+    halves = split(samples, 0.5, salt="halves")
+    for half in (halves.calibration, halves.held_out):
+        assert len(split(half, 0.5).held_out) == pytest.approx(1000, abs=90)
+
+
 def test_a_choice_of_pictures_grows_with_its_size() -> None:
     samples = made(hashlib.sha256(bytes([n])).hexdigest() for n in range(50))
     small, large = (limited(reversed(samples), count) for count in (10, 30))

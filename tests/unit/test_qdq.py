@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from engines.errors import CardError, ModelFileError
 from engines.graph import constants, serialise
 from engines.qdq import Table, activations, apply, lint, quantise_weights, quantised_nodes, scale_of
-from engines.quiet import import_openvino
+from engines.quiet import openvino_core
 from tests.support.models import SIZE
 from tests.support.tables import blank_table, tiny_fp32
 
@@ -32,7 +32,7 @@ def table_for(fp32: onnx.ModelProto, keep: tuple[str, ...] = ()) -> Table:
 
 
 def run(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
-    core = import_openvino().Core()
+    core = openvino_core()
     compiled = core.compile_model(core.read_model(serialise(model)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return compiled([images])[0]
 

@@ -38,12 +38,12 @@ struct Plane {
 
 struct Picture {
     Plane planes[3];
-    int inner[4];   // left, top, right, bottom of the picture in the tensor; empty: a row of the tensor that nobody asked for
-    int tensor[2];  // width, height
-    int fill;       // level outside `inner`
+    int inner[4];    // left, top, right, bottom of where it lies in the tensor; empty: a row that nobody asked for
+    int tensor[2];   // width, height
+    int fill;        // level outside `inner`
     int format;
-    int limited;    // gray only: 16..235 is to be spread
-    int matrix[12];  // (Y, U, V, 1) to (R, G, B), 3x4, times 1 << COLOUR_BITS, the halves for rounding in the last column
+    int limited;     // gray only: 16..235 is to be spread
+    int matrix[12];  // (Y, U, V, 1) to (R, G, B), 3x4, times 1 << COLOUR_BITS; the last column rounds
 };
 
 static_assert(sizeof(Plane) == 24 && sizeof(Picture) == 160, "engines.cuda.preparing packs other sizes");
@@ -157,7 +157,7 @@ ON_DEVICE_RARELY Lanes deep_mean(const Byte* at, int pitch, int levels) {
     }
 }
 
-// All levels from the third on are compiled as one.
+// What is rare is one function for any number of levels: from three on, and from two with several channels.
 template <int CHANNELS, int LEVELS>
 ON_DEVICE Lanes sample(const Byte* start, const Plane& plane, int x, int y) {
     const int levels = LEVELS < 3 ? LEVELS : plane.halvings;
@@ -187,7 +187,8 @@ ON_DEVICE Tap tap(int index, int from, int to, bool column) {
     float part = position - float(whole);
     int first = whole < 0 ? 0 : whole > from - 1 ? from - 1 : whole;
     int second = whole + 1 < 0 ? 0 : whole + 1 > from - 1 ? from - 1 : whole + 1;
-    if (column && (whole < 0 || whole >= from - 1)) {  // OpenCV leaves the weights of rows as they are, which rounds otherwise
+    // Only of columns: OpenCV leaves the weights of rows as they are, which rounds otherwise.
+    if (column && (whole < 0 || whole >= from - 1)) {
         part = 0;
         second = first;
     }

@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.commands._fetch import pull_with_bar
-from engines.catalogue import names
 from engines.errors import EngineError
 from engines.store import ModelStore, default_root
 from tests.prove.gpu_check import report, sanitizer
@@ -44,8 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("gpu-check: this is a stand-in and no GPU: its figures are not written to docs", file=sys.stderr)
         return NO_GPU
     found: dict[str, Any] = {"device": device, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    found["copies"] = run("copies", *of_device, timeout_s=PART_S)
-    found["kernels"] = run("kernels", f"--device={options.device}", *of_device[1:2], timeout_s=PART_S)
+    found["memory"] = run("memory", *of_device, timeout_s=PART_S)
     program = sanitizer.find()
     found["sanitizer"] = sanitizer.watch(program, options.device, PART_S) if program else None
     found["models"] = dict(_models(options, of_device)) if device["tensorrt"] else {}
@@ -74,6 +71,8 @@ def _flavour(options: argparse.Namespace) -> list[str]:
 
 def _models(options: argparse.Namespace, of_device: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """`NAME INT8` or `NAME FP16` -> what was found, or {"failed": why}."""
+    from engines.catalogue import names
+
     store = ModelStore(default_root())
     for name in options.only or names():
         try:
@@ -96,6 +95,8 @@ def _had(name: str, store: ModelStore) -> Any:
     """Its card, pulled if it is not in the store. Raises EngineError."""
     if name in store.names():
         return store.find(name)[0]
+    from agent.commands._fetch import pull_with_bar
+
     return pull_with_bar(name, store)[0]
 
 

@@ -12,9 +12,9 @@ from tests.prove.gpu_check.timing import Lane
 MIB = 1 << 20
 
 
-def bandwidths(driver: Driver, seconds: float) -> dict[str, float]:
+def bandwidths(driver: Driver, seconds: float, most: int = 256 * MIB) -> dict[str, float]:
     """GB/s: pinned memory to the device, back, and within the device (bytes copied; each is read and written)."""
-    size = min(256 * MIB, driver.free_memory() // 16 // MIB * MIB)
+    size = min(most, driver.free_memory() // 16 // MIB * MIB)
     with ExitStack() as taken:
         lane = Lane(driver)
         taken.callback(lane.close)

@@ -1,6 +1,6 @@
 """The preparation kernel on a GPU: its numbers against the CPU's, in a graph too, and how fast it is.
 
-`python -m tests.prove.gpu_check.part kernels` is also what compute-sanitizer watches.
+`python -m tests.prove.gpu_check.part numbers` is what compute-sanitizer watches.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def agreement(driver: Driver) -> dict[str, Any]:
             geometries = [fit(picture.image.size, region, into) for picture in pictures]
             tensors = _tensors(driver, kernel, lane, pictures, geometries)
             wanted = _by_cpu(pictures, geometries)
-            worst = max(worst, *(int(np.abs(wanted - t[: len(pictures)]).max()) for t in tensors[:1]))
+            worst = max(worst, int(np.abs(wanted - tensors[0][: len(pictures)]).max()))
             graph_worst = max(graph_worst, int(np.abs(tensors[0] - tensors[1]).max()))
             cases += len(pictures)
     return {"cases": cases, "levels": worst, "graph_levels": graph_worst}
@@ -117,10 +117,13 @@ def _by_cpu(pictures: Sequence[Picture], geometries: Sequence[Geometry]) -> NDAr
     return tensors.astype(np.int16)
 
 
-def speeds(driver: Driver, seconds: float) -> dict[str, dict[str, float]]:
+def speeds(
+    driver: Driver, seconds: float, most: int = 512 * MIB, kinds: Sequence[str] = tuple(TIMED)
+) -> dict[str, dict[str, float]]:
     """By kind of picture: microseconds a batch of 8, and GB/s read and written together."""
     found = {}
-    for name, (pixel_format, size, into) in TIMED.items():
+    for name in kinds:
+        pixel_format, size, into = TIMED[name]
         with ExitStack() as taken:
             kernel = Kernel(driver, taken)
             lane = Lane(driver)
@@ -129,7 +132,7 @@ def speeds(driver: Driver, seconds: float) -> dict[str, dict[str, float]]:
             staged = stage(pictures, [fit(size, None, into)] * BATCH, (into.width, into.height), BATCH)
             written = BATCH * 3 * into.width * into.height
             # More blocks than any cache holds, so that the kernel reads memory as it does behind an upload.
-            blocks = max(2, min(512 * MIB, driver.free_memory() // 8) // (staged.size + written))
+            blocks = max(2, min(most, driver.free_memory() // 8) // (staged.size + written))
             places = [(kernel.upload(staged, lane), kernel.room(written)) for _ in range(blocks)]
 
             def start(number: int) -> None:

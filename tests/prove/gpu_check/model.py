@@ -12,7 +12,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from engines.trt.making import make
 
 from engines.base import Ticket
 from engines.card import Card, Precision, model_file
@@ -21,44 +20,40 @@ from engines.model import Model, task_config
 from engines.pixels import Geometry, Picture
 from engines.tasks import Options
 from engines.trt import reference
-from engines.trt.flavours import Flavour
 from engines.trt.order import Order
 from engines.trt.passport import Plan
 from engines.trt.running import TensorRTEngine
-from engines.trt.store import PlanStore
 from tests.prove.gpu_check.bare import BareLoop
 from tests.prove.gpu_check.counting import TAKING, Counting
 from tests.prove.gpu_check.pictures import ring
+from tests.prove.gpu_check.plans import discard
 
 PICTURES = 16
-COUNTED = 50
-"""Batches over which calls of the driver are counted."""
 Say = Callable[[str], None]
 
 
-def measure(
-    flavour: Flavour, open_driver: Callable[[], Driver], found: tuple[Card, Path], precision: Precision, *,
-    batches: Sequence[int], seconds: float, rounds: int, say: Say,
-) -> dict[str, Any]:  # fmt: skip
-    """All that is known of it afterwards. Raises EngineError."""
-    card, folder = found
-    path = model_file(card, folder, precision)
-    most = min(card.max_batch, max(batches))
-    opt = max(batch for batch in (1, *batches[:-1]) if batch <= most)
+def order_of(card: Card, folder: Path, precision: Precision, batches: Sequence[int]) -> Order:
+    """The plan for these sizes of batch, in ascending order, as far as the model takes them. Raises EngineError."""
+    most = min(card.max_batch, batches[-1])
+    best = max(batch for batch in (1, *batches[:-1]) if batch <= most)
     size = (card.input.width, card.input.height)
-    order = Order(path, card.files[precision].sha256, precision, "f16", size, (1, opt, most))
-    plan = make(order, flavour.name, PlanStore(path), lambda share, step: say(f"{step} {share:.0%}"), lambda: False)
-    driver = Counting(open_driver())
-    model = Model(
-        card,
-        precision,
-        TensorRTEngine(flavour.trt, driver, plan, card),
-        task_config(card).open(card.labels, Options()),
+    return Order(
+        model_file(card, folder, precision), card.files[precision].sha256, precision, "f16", size, (1, best, most)
     )
+
+
+def measure(
+    trt: Any, open_driver: Callable[[], Driver], plan: Plan, card: Card, order: Order, *,
+    batches: Sequence[int], seconds: float, rounds: int, counted: int, say: Say,
+) -> dict[str, Any]:  # fmt: skip
+    """All that is known of a plan afterwards. Raises EngineError."""
+    driver = Counting(open_driver())
+    engine = TensorRTEngine(trt, driver, plan, card)  # which closes the driver
+    model = Model(card, order.precision, engine, task_config(card).open(card.labels, Options()))
     with ExitStack() as taken:
         taken.callback(model.close)
         say("compared with the CPU")
-        compared = _compared(model, order, card, precision, plan)
+        compared = _compared(model, order, card, plan)
         say("timed")
         sizes = [batch for batch in batches if batch <= model.engine.max_batch]
         return {
@@ -69,16 +64,18 @@ def measure(
             **{name: model.engine.description[name] for name in ("backend", "prepare", "graphs", "batch")},
             **compared,
             **_latency(model, seconds),
-            **_counted(model, driver, sizes[-1]),
-            "rates": [_rates(flavour.trt, open_driver, model, plan, size, seconds, rounds) for size in sizes],
+            **_counted(model, driver, sizes[-1], counted),
+            "rates": [_rates(trt, open_driver, model, plan, size, seconds, rounds) for size in sizes],
         }
 
 
-def _compared(model: Model, order: Order, card: Card, precision: Precision, plan: Plan) -> dict[str, Any]:
-    pictures = reference.probe_pictures(order)
-    wanted = plan.reference or reference.expected(order.model, card, precision, pictures)
-    far, wrong = reference.check(model.engine, pictures, wanted, ranked=reference.ranks(order.model))
-    return {"distance": far, "distance_limit": reference.LIMIT, "wrong": wrong}
+def _compared(model: Model, order: Order, card: Card, plan: Plan) -> dict[str, Any]:
+    pictures = reference.probe_pictures(order.size, order.batches[2])
+    wanted = reference.expected(order.model, card, order.precision, pictures)
+    far, wrong = reference.check(model.engine, pictures, wanted)
+    if wrong:
+        discard(order, plan, wrong)
+    return {"distance": far, "distance_limit": wanted.limit, "wrong": wrong}
 
 
 def _latency(model: Model, seconds: float) -> dict[str, float]:
@@ -142,16 +139,17 @@ class Stream:
         self.spent["read"] += time.perf_counter() - waited
 
 
-def _counted(model: Model, driver: Counting, batch: int) -> dict[str, Any]:
+def _counted(model: Model, driver: Counting, batch: int, batches: int) -> dict[str, Any]:
     """What the driver is asked for a batch, once everything has been there before."""
     stream = Stream(model, batch)
     stream.run(lambda started: started < 2 * model.engine.depth)
     driver.calls.clear()
-    stream.run(lambda started: started < COUNTED)
+    stream.run(lambda started: started < batches)
     return {
+        "counted_batches": batches,
         "allocations": sum(driver.calls[name] for name in TAKING),
-        "waits_per_batch": driver.calls["synchronise"] / COUNTED,
-        "calls_per_batch": sum(driver.calls.values()) / COUNTED,
+        "waits_per_batch": driver.calls["synchronise"] / batches,
+        "calls_per_batch": sum(driver.calls.values()) / batches,
     }
 
 
@@ -163,6 +161,7 @@ def _rates(
     stream.rate(seconds / 4)
     stream.spent = dict.fromkeys(stream.spent, 0.0)
     driver = open_driver()
+    driver.make_current()
     try:
         bare = BareLoop(trt, driver, plan, batch)
         try:

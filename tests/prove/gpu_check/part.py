@@ -13,19 +13,19 @@ import sys
 from typing import Any
 
 from engines.cuda.binding import open_driver
-
+from engines.cuda.probe import probe
 from engines.errors import EngineError
 from engines.store import ModelStore, default_root
 from engines.trt.flavours import load
-from tests.prove.gpu_check import copies, kernels
 
-SECONDS, ROUNDS = 2.0, 5
+SECONDS, ROUNDS, COUNTED = 2.0, 5, 50
+QUICK = 20
 
 
 def main() -> int:
     """Print what was found, or {"failed": why}; whoever ordered it reads either."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("device", "copies", "kernels", "model"))
+    parser.add_argument("part", choices=PARTS)
     parser.add_argument("model", nargs="?")
     parser.add_argument("precision", nargs="?")
     parser.add_argument("--device", type=int, default=0)
@@ -62,47 +62,61 @@ def _device(options: argparse.Namespace) -> dict[str, Any]:
     return found | {"standin": standin or hasattr(ctypes.CDLL("libcuda.so.1"), "standin_report")}
 
 
-def _copies(options: argparse.Namespace) -> dict[str, Any]:
+def _numbers(options: argparse.Namespace) -> dict[str, Any]:
+    from tests.prove.gpu_check import kernels
+
     driver = open_driver(options.device)
     try:
-        return dict(copies.bandwidths(driver, _seconds(options)))
+        return kernels.agreement(driver)
     finally:
         driver.close()
 
 
-def _kernels(options: argparse.Namespace) -> dict[str, Any]:
-    """`--quick`: numbers only, for who watches each access."""
-    driver = open_driver(options.device)
+def _memory(options: argparse.Namespace) -> dict[str, Any]:
+    from tests.prove.gpu_check import copies, kernels
+
+    seconds, driver = _seconds(options), open_driver(options.device)
+    quick: tuple[int, ...] = (8 * copies.MIB,) if options.quick else ()
     try:
-        found = {"agreement": kernels.agreement(driver)}
-        return found if options.quick else found | {"speeds": kernels.speeds(driver, _seconds(options))}
+        return {
+            "agreement": kernels.agreement(driver),
+            "copies": copies.bandwidths(driver, seconds, *quick),
+            "speeds": kernels.speeds(driver, seconds, *quick, kinds=tuple(kernels.TIMED)[: 1 if quick else None]),
+        }
     finally:
         driver.close()
 
 
 def _model(options: argparse.Namespace) -> dict[str, Any]:
-    from tests.prove.gpu_check import model
+    from tests.prove.gpu_check import model, plans
 
     def say(step: str) -> None:
         print(f"{options.model} {options.precision}: {step}", file=sys.stderr, flush=True)
 
+    flavour, batches = load(options.flavour), sorted(set(options.batches))
+    card, folder = ModelStore(default_root()).find(options.model)
+    order = model.order_of(card, folder, options.precision, batches)
+    # No context of ours takes memory while the plan is made.
+    plan = plans.plan_of(flavour, probe().devices[options.device], options.device, card, order, say)
     return model.measure(
-        load(options.flavour),
+        flavour.trt,
         lambda: open_driver(options.device),
-        ModelStore(default_root()).find(options.model),
-        options.precision,
-        batches=sorted(set(options.batches)),
+        plan,
+        card,
+        order,
+        batches=batches,
         seconds=_seconds(options),
         rounds=2 if options.quick else ROUNDS,
+        counted=COUNTED // 5 if options.quick else COUNTED,
         say=say,
     )
 
 
 def _seconds(options: argparse.Namespace) -> float:
-    return SECONDS / 20 if options.quick else SECONDS
+    return SECONDS / QUICK if options.quick else SECONDS
 
 
-PARTS = {"device": _device, "copies": _copies, "kernels": _kernels, "model": _model}
+PARTS = {"device": _device, "memory": _memory, "numbers": _numbers, "model": _model}
 
 if __name__ == "__main__":
     sys.exit(main())

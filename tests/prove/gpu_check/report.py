@@ -30,10 +30,10 @@ def _parts(found: Found) -> Iterator[str]:
         f"{' shared with the CPU' if device['integrated'] else ''}, CUDA {device['driver']} by its driver, "
         f"{device['binding']}, {device['tensorrt'] or 'no TensorRT: ' + device['tensorrt_missing']}."
     )
-    yield table(("target", "measured", ""), [(what, figure, verdict) for what, figure, verdict in targets(found)])
-    yield _memory(found)
+    yield table(("target", "measured", ""), list(targets(found)))
+    yield _memory(found["memory"])
     if found["models"]:
-        yield _models(found["models"])
+        yield models_table(found["models"])
     for name, model in found["models"].items():
         if "failed" in model:
             yield f"{name}: {model['failed']}"
@@ -41,8 +41,9 @@ def _parts(found: Found) -> Iterator[str]:
 
 def targets(found: Found) -> Iterator[tuple[str, str, str]]:
     """What was wanted, what was measured, `met` or `missed` or why neither can be said."""
-    yield _kernel_numbers(found["kernels"])
-    yield _kernel_speed(found["kernels"], found["copies"])
+    yield _kernel_numbers(found["memory"])
+    speed = _kernel_speed(found["memory"])
+    yield _not_judged(speed) if found["device"]["standin"] else speed
     yield "compute-sanitizer finds nothing in the kernels", *_sanitized(found["sanitizer"])
     run = {name: model for name, model in found["models"].items() if "failed" not in model}
     wanted = f"results as the CPU's ({len(found['models'])} models and precisions)"
@@ -62,42 +63,49 @@ def targets(found: Found) -> Iterator[tuple[str, str, str]]:
     what = f"end to end through Model at least {SHARE} of the bare loop from batch {FROM_BATCH} on"
     below = [name for name, share in shares.items() if share < SHARE]
     least = f"{min(shares.values()):.3f} at the least" if shares else "-"
-    yield what, least, _verdict(not below) + _named(below) if shares else "not run: no batch is that large"
+    end_to_end = what, least, _verdict(not below) + _named(below) if shares else "not run: no batch is that large"
+    yield _not_judged(end_to_end) if found["device"]["standin"] else end_to_end
     allocating = [name for name, model in run.items() if model["allocations"]]
     most = max(model["allocations"] for model in run.values())
-    yield "nothing is allocated for a frame", f"{most} in 50 batches at the most", _verdict(not allocating)
+    batches = min(model["counted_batches"] for model in run.values())
+    yield "nothing is allocated for a frame", f"{most} in {batches} batches at the most", _verdict(not allocating)
     waiting = [name for name, model in run.items() if model["waits_per_batch"] != 1]
     waits = max((model["waits_per_batch"] for model in run.values()), key=lambda waits: abs(waits - 1))
     yield "one wait for each batch", f"{waits:g}", _verdict(not waiting) + _named(waiting)
+
+
+def _not_judged(target: tuple[str, str, str]) -> tuple[str, str, str]:
+    return target[0], "-", "not judged: a stand-in has no speed"
 
 
 def is_right(found: Found) -> bool:
     """Whether all that ran is right; speed is another matter."""
     models = found["models"].values()
     return (
-        "failed" not in found["kernels"]
-        and found["kernels"]["agreement"]["levels"] <= LEVELS
-        and found["kernels"]["agreement"]["graph_levels"] == 0
+        "failed" not in found["memory"]
+        and found["memory"]["agreement"]["levels"] <= LEVELS
+        and found["memory"]["agreement"]["graph_levels"] == 0
         and all(errors == 0 for errors in (found["sanitizer"] or {}).values())
         and not any("failed" in model or model["wrong"] or model["allocations"] for model in models)
     )
 
 
-def _kernel_numbers(kernels: Found) -> tuple[str, str, str]:
+def _kernel_numbers(memory: Found) -> tuple[str, str, str]:
     what = f"preparation within {LEVELS} level of the CPU's, the same in a graph"
-    if "failed" in kernels:
-        return what, "-", f"failed: {kernels['failed']}"
-    agreement = kernels["agreement"]
+    if "failed" in memory:
+        return what, "-", f"failed: {memory['failed']}"
+    agreement = memory["agreement"]
     right = agreement["levels"] <= LEVELS and agreement["graph_levels"] == 0
     said = f"{agreement['levels']} level over {agreement['cases']} cases, {agreement['graph_levels']} in a graph"
     return what, said, _verdict(right)
 
 
-def _kernel_speed(kernels: Found, copies: Found) -> tuple[str, str, str]:
+def _kernel_speed(memory: Found) -> tuple[str, str, str]:
     what = f"preparation kernel at least {KERNEL_SHARE} of the copy bandwidth of the device"
-    if "failed" in kernels or "failed" in copies:
+    if "failed" in memory:
         return what, "-", "not run"
-    share = {name: speed["gb_s"] / (2 * copies["device_to_device"]) for name, speed in kernels["speeds"].items()}
+    copied = 2 * memory["copies"]["device_to_device"]
+    share = {name: speed["gb_s"] / copied for name, speed in memory["speeds"].items()}
     below = [name for name, part in share.items() if part < KERNEL_SHARE]
     return what, f"{min(share.values()):.2f} at the least", _verdict(not below) + _named(below)
 
@@ -109,19 +117,19 @@ def _sanitized(sanitizer: Found | None) -> tuple[str, str]:
     return said, _verdict(all(errors == 0 for errors in sanitizer.values()))
 
 
-def _memory(found: Found) -> str:
-    rows: list[tuple[object, ...]] = []
-    if "failed" not in found["copies"]:
-        names = {"host_to_device": "pinned memory to device", "device_to_host": "device to pinned memory"}
-        rows += [(said, f"{found['copies'][name]:.1f}", "") for name, said in names.items()]
-        within = 2 * found["copies"]["device_to_device"]
-        rows.append(("within the device, read and written", f"{within:.1f}", ""))
-    for name, speed in found["kernels"].get("speeds", {}).items():
+def _memory(memory: Found) -> str:
+    if "failed" in memory:
+        return f"Memory and kernels: {memory['failed']}"
+    copies, names = memory["copies"], {"host_to_device": "pinned to device", "device_to_host": "device to pinned"}
+    rows: list[tuple[object, ...]] = [(said, f"{copies[name]:.1f}", "") for name, said in names.items()]
+    rows.append(("within the device, read and written", f"{2 * copies['device_to_device']:.1f}", ""))
+    for name, speed in memory["speeds"].items():
         rows.append((f"preparation of 8, {name}", f"{speed['gb_s']:.1f}", f"{speed['us']:.0f}"))
-    return table(("memory", "GB/s", "us"), rows) if rows else f"Copies: {found['copies']['failed']}"
+    return table(("memory", "GB/s", "us"), rows)
 
 
-def _models(models: Found) -> str:
+def models_table(models: Found) -> str:
+    """A row for each size of batch."""
     header = (
         *("model", "floats", "build, s", "plan, MB", "from the CPU's (limit)", "one picture, ms: median / p95"),
         *(
@@ -139,7 +147,7 @@ def _models(models: Found) -> str:
             rows.append((name, "failed", *[""] * (len(header) - 2)))
             continue
         latency = f"{model['latency_ms']:.2f} / {model['latency_p95_ms']:.2f}"
-        agrees = f"{model['distance']:.3f} ({model['distance_limit']})" + (" DIFFERS" if model["wrong"] else "")
+        agrees = f"{model['distance']:.3f} ({model['distance_limit']:.2f})" + (" DIFFERS" if model["wrong"] else "")
         first = (name, model["floats"], f"{model['build_s']:.0f}", f"{model['plan_mb']:.1f}", agrees, latency)
         for index, rate in enumerate(model["rates"]):
             thread = " / ".join(f"{part:.0%}" for part in rate["thread"].values())

@@ -32,7 +32,7 @@ def _candidates() -> Iterator[Path]:
 
 def watch(program: str, device: int, timeout_s: float) -> dict[str, Any]:
     """Run the kernels' agreement under each tool: tool -> errors it counts, or what went wrong."""
-    child = [sys.executable, "-m", "tests.prove.gpu_check.part", "kernels", f"--device={device}", "--quick"]
+    child = [sys.executable, "-m", "tests.prove.gpu_check.part", "numbers", f"--device={device}"]
     found: dict[str, Any] = {}
     for tool in TOOLS:
         try:

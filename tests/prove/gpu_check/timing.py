@@ -32,10 +32,10 @@ class Lane:
         return time.perf_counter() - began
 
     def each(self, start: Callable[[int], None], seconds: float) -> float:
-        """Seconds that one takes, of as many as fill about so many seconds; what the first ones cost is left out."""
-        self.seconds(start, QUEUED)
-        one = self.seconds(start, QUEUED) / QUEUED
-        times = max(2 * QUEUED, min(100_000, round(seconds / max(one, 1e-6))))
+        """Seconds that one takes, of as many as fill about so many seconds; what the first one costs is left out."""
+        self.seconds(start, 1)
+        one = self.seconds(start, 2) / 2
+        times = max(2, min(100_000, round(seconds / max(one, 1e-6))))
         return self.seconds(start, times) / times
 
     def close(self) -> None:

@@ -397,7 +397,7 @@ API CUresult cuInit(unsigned flags) {
     return result;
 }
 
-/* What NVRTC asks for once it has found a driver, and does without where the table is short. Its first entry is its size. */
+/* NVRTC asks for it once it has found a driver, and crashes without one: this has nothing after its size. */
 API CUresult cuGetExportTable(const void **table, const void *uuid) {
     static const size_t short_table[1] = {sizeof short_table};
     (void)uuid;
@@ -441,14 +441,6 @@ API CUresult cuGetProcAddress_v2(const char *symbol, void **found, int version, 
 
 API CUresult cuGetProcAddress(const char *symbol, void **found, int version, uint64_t flags) {
     return cuGetProcAddress_v2(symbol, found, version, flags, NULL);
-}
-
-/* NVRTC looks here when it finds a driver, and crashes without a table: one that has nothing after its size. */
-API CUresult cuGetExportTable(const void **table, const void *id) {
-    static const size_t none[1] = {sizeof none};
-    (void)id;
-    *table = none;
-    return 0;
 }
 
 API CUresult cuDeviceGetCount(int *count) { ENTER(); *count = device_count; return leave(OK, 0); }

@@ -17,6 +17,8 @@ class Api:
         self.classes: dict[str, Any] = said["classes"]
         self.others: dict[str, Any] = said["others"]
         self.features: dict[str, Any] = said["features"]
+        self._overloads: dict[tuple[str | None, str], list[Signature]] = {}
+        self._named: dict[str, str | None] = {}
 
     def member(self, owner: str, name: str) -> dict[str, Any] | None:
         """`owner.name`, inherited or its own; None: there is no such."""
@@ -33,6 +35,11 @@ class Api:
 
     def named(self, text: str) -> str | None:
         """The class that a signature means: `tensorrt_bindings.tensorrt.Dims`, `nvonnxparser::IParserError`."""
+        if text not in self._named:
+            self._named[text] = self._find(text)
+        return self._named[text]
+
+    def _find(self, text: str) -> str | None:
         parts = re.split(r"\.|::", text)
         for start in range(len(parts)):
             rest = parts[start:]
@@ -44,5 +51,8 @@ class Api:
 
     def overloads(self, owner: str | None, name: str) -> list[Signature]:
         """Of a method, of what makes a class (`__init__`), or of a function (owner None); []: nobody knows."""
-        found = self.others.get(name) if owner is None else self.member(owner, name)
-        return [signatures.read(line) for line in (found or {}).get("signatures", ())]
+        if (owner, name) not in self._overloads:
+            found = self.others.get(name) if owner is None else self.member(owner, name)
+            read = [signatures.read(line) for line in (found or {}).get("signatures", ())]
+            self._overloads[owner, name] = read
+        return self._overloads[owner, name]

@@ -8,6 +8,7 @@ all that is asked, in a process of its own for each version.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -19,8 +20,10 @@ from typing import Any
 
 from tests.support.cache import cache
 from tests.support.needs import missing
+from tests.support.trt.api import Api
 
 ROOT = Path(__file__).parents[3]
+SAY = "tests/support/trt/say.py"
 VERSIONS = {
     "8.6": "tensorrt_bindings==8.6.1",
     "10.3": "tensorrt_cu12_bindings==10.3.0",
@@ -85,17 +88,38 @@ def stubs(folder: Path) -> Path:
 
 
 @functools.cache
+def api(version: str) -> Api:
+    """The same, to be asked by name."""
+    return Api(ask(version))
+
+
+@functools.cache
 def ask(version: str) -> dict[str, Any]:
-    """What the bindings of that version say of themselves: see `tests.support.trt.say`."""
+    """What the bindings of that version say of themselves: see `tests.support.trt.say`. Said once for each content."""
+    said_of = b"".join((ROOT / path).read_bytes() for path in (SAY, "engines/trt/features.py")) + repr(SYMBOLS).encode()
     with cache() as folder:
         own = folder / f"tensorrt-cp{sys.version_info[0]}{sys.version_info[1]}"
-        bindings, libraries = fetched(VERSIONS[version], own), stubs(own / "stubs")
+        bindings = fetched(VERSIONS[version], own)
+        answers = bindings / f"{hashlib.sha256(said_of).hexdigest()[:16]}.json"
+        if not answers.exists():
+            _write(answers, _said(version, bindings, stubs(own / "stubs")))
+        return dict(json.loads(answers.read_text(encoding="utf-8")))
+
+
+def _said(version: str, bindings: Path, libraries: Path) -> str:
     environment = {
         **os.environ,
         "LD_LIBRARY_PATH": str(libraries),
         "PYTHONPATH": os.pathsep.join((str(bindings), str(ROOT))),
     }
-    command = [sys.executable, "-m", "tests.support.trt.say"]
+    command = [sys.executable, "-m", SAY.removesuffix(".py").replace("/", ".")]
     said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert said.returncode == 0, f"the bindings of TensorRT {version} do not answer:\n{said.stderr[-2000:]}"
-    return json.loads(said.stdout)  # type: ignore[no-any-return]
+    return said.stdout
+
+
+def _write(path: Path, text: str) -> None:
+    """All of it or nothing."""
+    half = path.with_suffix(".part")
+    half.write_text(text, encoding="utf-8")
+    half.rename(path)

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 
 from tests.support.trt.own import Own
-from tests.support.trt.source import Scope, own_nodes
+from tests.support.trt.source import Scope
 from tests.support.trt.values import (
     NOTHING,
     PLAIN,
@@ -219,9 +219,7 @@ class Expressions(Own):
         match target:
             case ast.Name():
                 scope = self.scope
-                while scope.parent and any(
-                    isinstance(n, ast.Nonlocal | ast.Global) and target.id in n.names for n in own_nodes(scope.node)
-                ):
+                while scope.parent and target.id in scope.elsewhere:
                     scope = scope.parent
                 self.reading.learn(scope.key, target.id, values)
             case ast.Tuple() | ast.List():

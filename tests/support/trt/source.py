@@ -6,6 +6,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -20,6 +21,18 @@ class Scope:
     node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     parent: Scope | None
     inner: dict[str, Scope] = field(default_factory=dict)
+
+    @cached_property
+    def elsewhere(self) -> frozenset[str]:
+        """Names that it assigns to and that are around it."""
+        nodes = own_nodes(self.node)
+        return frozenset(name for n in nodes if isinstance(n, ast.Nonlocal | ast.Global) for name in n.names)
+
+    @cached_property
+    def stored(self) -> frozenset[str]:
+        """Names that it gives a value to, beside those of its parameters."""
+        nodes = own_nodes(self.node)
+        return frozenset(n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
 
     @property
     def path(self) -> str:

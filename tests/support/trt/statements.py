@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tests.support.trt.expressions import Expressions, NotYet
 from tests.support.trt.reading import Reading
-from tests.support.trt.source import Scope, own_nodes
+from tests.support.trt.source import Scope
 from tests.support.trt.values import (
     NOTHING,
     PLAIN,
@@ -130,8 +130,7 @@ class Body(Expressions):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             return False
         parameters = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
-        stored = {n.id for n in own_nodes(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        return name in parameters and name not in stored
+        return name in parameters and name not in self.scope.stored
 
     def _if(self, node: ast.If) -> bool:
         decided = self.decide(node.test)
