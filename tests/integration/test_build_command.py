@@ -199,3 +199,14 @@ def test_a_device_without_room_is_no_fault_of_the_plan(models: ModelStore) -> No
     status, _, err = on_standin(models, "tiny", fail="cuMemAlloc:1+=2")
     assert (status, len(err.splitlines())) == (1, 1)
     assert not list(models.root.rglob("*.failed.json"))
+
+
+def test_a_machine_without_a_package_for_cuda_is_no_fault_of_the_plan(models: ModelStore) -> None:
+    """It is said before anything is built."""
+    env = environment(models.root.parent, TENSORRT, init=0)
+    hidden = models.root.parent / "modules" / "cuda"
+    hidden.mkdir()
+    (hidden / "__init__.py").write_text("raise ImportError('half an installation')\n")
+    status, _, err = sightwire("build", "tiny", models=models.root, env=env)
+    assert (status, "no package for CUDA can be used" in err) == (1, True)
+    assert not list(models.root.rglob("*.failed.json"))
