@@ -92,7 +92,7 @@ class StandInConfig(BackendConfig):
         return open_engine(model, card, version=self.version, prepare=self.prepare, batches=(1, self.batch, self.batch))
 
 
-def means_model(path: Path, side: int) -> Path:
+def means_model(path: Path, side: int = 32) -> Path:
     """ONNX that gives the mean level (0 to 1) of each channel: what the fake engine computes."""
     divisor = helper.make_tensor("divisor", TensorProto.FLOAT, [], [255.0])
     nodes = [
