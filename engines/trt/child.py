@@ -101,12 +101,13 @@ class _NotKept(Exception):
 def run(job: Job, say: Say) -> None:
     """Build, compile the kernel, check, and keep the plan. Raises EngineError."""
     order = job.order
-    flavour = flavours.load(job.flavour)
-    if not order.version_compatible and flavour.version != job.passport.version:
-        raise NotNow(f"TensorRT is now {flavour.version}, and was {job.passport.version}: start again")
     say(0.0, "asking the CPU what is expected")
     pictures = probe_pictures(order.size, order.batches[2])
-    reference = expected(order.model, job.card, order.precision, pictures)
+    try:
+        flavour = _installed(job)
+        reference = expected(order.model, job.card, order.precision, pictures)
+    except BackendError as error:  # of this machine, not of the plan
+        raise NotNow(str(error)) from None
     store = PlanStore(order.model, job.folder)
     built = build(
         flavour,
@@ -127,6 +128,18 @@ def run(job: Job, say: Say) -> None:
         store.save(_with(job.passport, made), built.plan, cubin, reference)
     except BackendError as error:
         raise _NotKept(str(error)) from None
+
+
+def _installed(job: Job) -> flavours.Flavour:
+    """TensorRT, after a look at everything that would only fail after half an hour. Raises BackendError."""
+    from engines.cuda.binding import open_driver
+
+    flavour = flavours.load(job.flavour)
+    if not job.order.version_compatible and flavour.version != job.passport.version:
+        raise NotNow(f"TensorRT is now {flavour.version}, and was {job.passport.version}: start again")
+    if job.device is not None:
+        open_driver(job.device).close()
+    return flavour
 
 
 def _with(passport: Passport, made: Made) -> Passport:
