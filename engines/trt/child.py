@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from engines.card import Card
-from engines.cuda.errors import NoBinding, NoDevice, OutOfDeviceMemory
+from engines.cuda.errors import NoDevice, OutOfDeviceMemory
 from engines.errors import BackendError, EngineError
 from engines.trt import flavours
 from engines.trt.building import Built, build
@@ -80,7 +80,7 @@ def main() -> None:
 
     try:
         run(job, lambda share, what: tell(share=share, what=what))
-    except (NotNow, NoDevice, NoBinding, OutOfDeviceMemory) as error:
+    except (NotNow, NoDevice, OutOfDeviceMemory) as error:
         tell(failed=str(error), kind="now")
     except NotKept as error:
         tell(failed=str(error), kind="place")
@@ -97,12 +97,13 @@ def main() -> None:
 def run(job: Job, say: Say) -> None:
     """Build, compile the kernel, check, and keep the plan. Raises EngineError."""
     order = job.order
-    flavour = flavours.load(job.flavour)
-    if not order.version_compatible and flavour.version != job.passport.version:
-        raise NotNow(f"TensorRT is now {flavour.version}, and was {job.passport.version}: start again")
     say(0.0, "asking the CPU what is expected")
     pictures = probe_pictures(order.size, order.batches[2])
-    reference = expected(order.model, job.card, order.precision, pictures)
+    try:
+        flavour = _installed(job)
+        reference = expected(order.model, job.card, order.precision, pictures)
+    except BackendError as error:  # of this machine, not of the plan
+        raise NotNow(str(error)) from None
     store = PlanStore(order.model, job.folder)
     built = build(
         flavour,
@@ -120,6 +121,18 @@ def run(job: Job, say: Say) -> None:
         say(_COMPILED, "comparing it with the CPU")
         made = _checked(job, flavour, plan, pictures, reference, made)
     store.save(_with(job.passport, made), built.plan, cubin, reference)
+
+
+def _installed(job: Job) -> flavours.Flavour:
+    """TensorRT, after a look at everything that would only fail after half an hour. Raises BackendError."""
+    from engines.cuda.binding import open_driver
+
+    flavour = flavours.load(job.flavour)
+    if not job.order.version_compatible and flavour.version != job.passport.version:
+        raise NotNow(f"TensorRT is now {flavour.version}, and was {job.passport.version}: start again")
+    if job.device is not None:
+        open_driver(job.device).close()
+    return flavour
 
 
 def _with(passport: Passport, made: Made) -> Passport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import signal
@@ -23,6 +24,7 @@ from engines.errors import BackendError, EngineError, EngineLost, ModelFileError
 from engines.trt.child import Job
 from engines.trt.errors import NotKept, NotNow
 from engines.trt.flavours import Flavour, check_builds
+from engines.trt.kernel import compiled
 from engines.trt.memory import check_room
 from engines.trt.order import Order
 from engines.trt.passport import Passport, Plan
@@ -39,6 +41,7 @@ _ASKED_TO_END = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _ONE_AT_A_TIME = threading.Lock()
 """Building takes much memory, and times kernels: two at once need twice of it, and time each other."""
 Result = TypeVar("Result")
+log = logging.getLogger(__name__)
 _NO_FAULT = (NotNow, NotKept, CudaError, EngineLost)
 """Errors that say nothing about the plan, and that another one would meet as well."""
 
@@ -123,12 +126,12 @@ def _obtain(
     plan = store.find(passport)
     if plan is not None:
         try:
-            return accept(_told(plan, instead_of))
+            return accept(_told(_with_kernel(plan, order, place, store), instead_of))
         except _NO_FAULT:
             raise
         except BackendError as error:
             store.discard(passport, str(error))
-    _check_it_could_be_used(order, place)
+    check_builds(place.flavour)
     plan = make(order, card, place, store, on_progress, stop, instead_of)
     try:
         return accept(_told(plan, instead_of))
@@ -140,13 +143,18 @@ def _obtain(
         raise
 
 
-def _check_it_could_be_used(order: Order, place: Place) -> None:
-    """Let that fail now which would fail after half an hour of building. Raises BackendError, CudaError."""
-    from engines.cuda.binding import open_driver
+def _with_kernel(plan: Plan, order: Order, place: Place, store: PlanStore) -> Plan:
+    """Compile the kernel now if there is none: it is another one since an update of ours, or there was no compiler.
 
-    check_builds(place.flavour)
-    if place.tries(order):
-        open_driver(place.device).close()
+    That takes a second, and a plan up to half an hour.
+    """
+    if plan.cubin is not None or place.facts is None or not place.tries(order):
+        return plan
+    cubin, why = compiled(place.facts.compute_capability)
+    if cubin is None:
+        log.info("%s: %s", plan.path, why)
+        return plan
+    return store.keep_kernel(plan, cubin)
 
 
 def _told(plan: Plan, instead_of: str | None) -> Plan:
@@ -239,11 +247,14 @@ def _run(job: Job, on_progress: OnProgress, stop: threading.Event) -> None:
     model = job.order.model
     with ExitStack() as opened:
         try:
-            stderr = opened.enter_context(tempfile.TemporaryFile())
-            # A session of its own: Ctrl-C is the parent's business, which ends the child.
+            stdin, stderr = (opened.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+            stdin.write(job.model_dump_json(by_alias=True).encode())
+            stdin.seek(0)
+            # A session of its own: Ctrl-C is the parent's business, which ends the child. It dies with this thread
+            # (PR_SET_PDEATHSIG means the thread), which waits for it.
             child = subprocess.Popen(
                 [sys.executable, "-m", "engines.trt.child"],
-                stdin=subprocess.PIPE,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 env=_environment(),
@@ -253,7 +264,7 @@ def _run(job: Job, on_progress: OnProgress, stop: threading.Event) -> None:
         except OSError as error:
             raise NotNow(f"{model}: the process that makes its plan cannot be started: {error.strerror}") from None
         try:
-            last = _listen(child, job, on_progress, stop)
+            last = _listen(child, on_progress, stop)
         finally:
             _end(child)
         if stop.is_set() and "done" not in last:
@@ -268,13 +279,9 @@ def _run(job: Job, on_progress: OnProgress, stop: threading.Event) -> None:
         raise NotKept(message) if last.get("kind") == "place" else _Impossible(message)
 
 
-def _listen(
-    child: subprocess.Popen[bytes], job: Job, on_progress: OnProgress, stop: threading.Event
-) -> dict[str, object]:
+def _listen(child: subprocess.Popen[bytes], on_progress: OnProgress, stop: threading.Event) -> dict[str, object]:
     """The child's last word, when it has ended; empty if it had none, or `stop` came first."""
-    assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018
-    with suppress(BrokenPipeError), child.stdin:
-        child.stdin.write(job.model_dump_json(by_alias=True).encode())
+    assert child.stdout is not None  # noqa: S101
     last: dict[str, object] = {}
     rest = b""
     with selectors.DefaultSelector() as ready:

@@ -144,9 +144,9 @@ class Plan:
     passport: Passport
     """With `made`."""
     cubin: bytes | None = None
-    """The compiled preparation kernel; None: the CPU prepares."""
+    """The compiled preparation kernel; None: it is compiled anew, and where that cannot be, the CPU prepares."""
     reference: Reference | None = None
-    """What the CPU engine says of the probe pictures; None: to be asked again."""
+    """What the CPU engine says of the probe pictures; None: the plan cannot be checked, and is made anew."""
 
     @property
     def made(self) -> Made:

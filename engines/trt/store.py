@@ -17,13 +17,14 @@ import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from engines.trt.errors import NotKept
-from engines.trt.kernel import source_version
+from engines.trt.kernel import NONE, source_version
 from engines.trt.passport import Passport, Plan, read_passport
 from engines.trt.reference import Reference
 
@@ -90,9 +91,22 @@ class PlanStore:
             self._forget_old()
         return Plan(self.path(passport), data, passport, cubin, reference)
 
+    def keep_kernel(self, plan: Plan, cubin: bytes) -> Plan:
+        """The plan with a kernel that was compiled after it: kept, if it can be and no other plan is there by now."""
+        warnings = tuple(warning for warning in plan.made.warnings if not warning.startswith(NONE))
+        kernel = {"cubin_sha256": _sum(cubin), "kernel": source_version(), "warnings": warnings}
+        passport = plan.passport.model_copy(update={"made": plan.made.model_copy(update=kernel)})
+        with contextlib.suppress(OSError), self._locked():
+            there = self._read(passport)
+            if isinstance(there, Plan) and there.made.plan_sha256 == plan.made.plan_sha256:
+                _replace(self.path(passport, ".cubin"), cubin)
+                _replace(self.path(passport, ".json"), _written(passport))
+        return replace(plan, passport=passport, cubin=cubin)
+
     def discard(self, passport: Passport, reason: str) -> None:
         """Take a plan that does not load, or computes something else, out of use; it is made anew when next wanted."""
-        log.warning("%s: %s: it is not used any more", self.path(passport), reason)
+        path = str(self.path(passport))
+        log.warning("%s: it is not used any more", reason if path in reason else f"{path}: {reason}")
         with contextlib.suppress(OSError), self._locked():
             self._remove(passport)
 

@@ -14,6 +14,7 @@ import pytest
 from engines.cuda.driver import Facts
 from engines.errors import BackendError
 from engines.trt.errors import NotKept, NotNow
+from engines.trt.kernel import NONE
 from engines.trt.memory import available, check_room, required
 from engines.trt.order import Order
 from engines.trt.passport import Passport
@@ -165,6 +166,26 @@ def test_a_kernel_of_an_earlier_version_is_not_used(store: PlanStore, monkeypatc
     plan = store.find(passport)
     assert plan is not None
     assert plan.cubin is None
+
+
+def test_a_kernel_that_is_compiled_later_is_kept_with_the_plan(store: PlanStore) -> None:
+    gone = (f"{NONE}: no compiler", "TensorRT is slow")
+    plan = store.save(with_made(some_passport(), warnings=gone), b"a plan", None, None)
+    told = store.keep_kernel(plan, b"a cubin")
+    found = store.find(some_passport())
+    assert found is not None
+    assert (found.data, found.cubin, told.cubin) == (b"a plan", b"a cubin", b"a cubin")
+    assert found.made == told.made
+    assert found.made.warnings == ("TensorRT is slow",)
+
+
+def test_a_kernel_is_not_put_beside_another_plan(store: PlanStore) -> None:
+    plan = store.save(with_made(some_passport()), b"a plan", None, None)
+    store.save(with_made(some_passport()), b"made meanwhile", None, None)
+    assert store.keep_kernel(plan, b"a cubin").cubin == b"a cubin"
+    found = store.find(some_passport())
+    assert found is not None
+    assert (found.data, found.cubin) == (b"made meanwhile", None)
 
 
 def test_the_newest_plans_of_a_file_stay_and_those_of_other_files_do(store: PlanStore) -> None:
