@@ -16,11 +16,6 @@ from engines.errors import BackendError
 class BuildError(BackendError):
     """TensorRT cannot make the plan that was ordered."""
 
-    def __init__(self, message: str, *, no_int8: bool = False) -> None:
-        super().__init__(message)
-        self.no_int8 = no_int8
-        """The INT8 file, or INT8 on this device, was the trouble: the fp32 file at float16 is worth a try."""
-
 
 class NotNow(BackendError):
     """A plan cannot be made at the moment; nothing is known against it, and later it may work."""

@@ -88,8 +88,10 @@ class Passport(_Strict):
     def of(cls, order: Order, flavour: Name, version: str, facts: Facts | None) -> Passport:
         """The passport of the plan that `order` asks for, by this version of TensorRT; `facts`: of the GPU, if any.
 
-        Raises BackendError without a GPU for an order that names no other one.
+        Raises BackendError for an order that contradicts itself, and without a GPU for one that names no other.
         """
+        if order.target is not None and order.hardware_compatible:
+            raise BackendError("a plan is for one compute capability or hardware-compatible, not both: leave one out")
         capability = order.target or (facts.compute_capability if facts else None)
         if order.hardware_compatible:
             said = "{}.{} and later".format(*AMPERE)

@@ -86,6 +86,12 @@ def test_a_plan_that_was_made_elsewhere_is_the_one_that_its_gpu_looks_for() -> N
     assert made.key == Passport.of(order(), "tensorrt_rtx", "1.7.1", there).key
 
 
+def test_an_order_for_one_gpu_and_for_many_has_no_passport() -> None:
+    """Its failure would stand for that of the plan for many."""
+    with pytest.raises(BackendError, match="not both"):
+        Passport.of(order(target=(8, 6), hardware_compatible=True), "tensorrt_rtx", "1.7.1", ORIN)
+
+
 def test_without_a_gpu_an_order_has_to_name_one() -> None:
     with pytest.raises(BackendError, match=r"no GPU here .* --target"):
         Passport.of(order(), "tensorrt_rtx", "1.7.1", None)
