@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from engines.backends import tensorrt
 from engines.base import Engine
@@ -200,6 +201,21 @@ def test_too_little_memory_to_build_is_for_later(bench: Bench) -> None:
         assert str(engine.description["backend"]).startswith("openvino")
     finally:
         engine.close()
+
+
+def test_a_model_that_takes_one_picture_at_a_time_is_run_one_by_one(bench: Bench) -> None:
+    bench.card = bench.card.model_copy(update={"max_batch": 1})
+    bench.order = CONFIG.order(bench.card, bench.model, "fp32")
+    assert bench.order.batches == (1, 1, 1)
+    bench.plan(unchecked="built for a GPU that is not here")
+    engine = bench.ready()
+    assert (bench.made, engine.max_batch) == (0, 1)
+    engine.close()
+
+
+def test_a_dla_is_refused_with_the_reason() -> None:
+    with pytest.raises(ValidationError, match=r"explicit INT8 \(Q/DQ\) does not run on a DLA: leave it out"):
+        tensorrt.Config(dla=0)
 
 
 def test_an_agent_with_a_plan_starts_on_the_gpu(bench: Bench) -> None:
