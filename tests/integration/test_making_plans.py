@@ -176,6 +176,18 @@ def test_who_makes_plans_dies_with_who_wanted_them(models: ModelStore) -> None:
     orphan.wait(5)
 
 
+def test_who_waits_for_another_plan_in_this_process_can_be_stopped(models: ModelStore) -> None:
+    stop, said = threading.Event(), []
+
+    def waiting(_share: float, what: str) -> None:
+        said.append(what)
+        stop.set()
+
+    with making._ONE_AT_A_TIME, pytest.raises(NotNow, match="stopped while another plan was made"):
+        made(models, waiting, stop)
+    assert said == ["waiting for another plan"]
+
+
 # What may go wrong in a child
 
 

@@ -143,6 +143,21 @@ def test_without_a_compiler_a_plan_is_used_without_a_kernel(bench: Bench, monkey
     assert bench.made == 0
 
 
+def test_a_driver_that_is_too_old_for_tensorrt_is_not_held_against_the_plan(bench: Bench, monkeypatch) -> None:
+    """The binding raises a TypeError that says nothing; the log says why."""
+    bench.plan()
+
+    def refuse(logger) -> None:
+        logger.log(standin_trt.Severity.ERROR, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(bench.flavour.trt, "Runtime", refuse)
+    with pytest.raises(CudaError, match=r"TensorRT 10\.3\.0 does not start: CUDA initialization failure .*doctor"):
+        bench.ready()
+    assert bench.made == 0
+    assert bench.store.find(bench.passport) is not None
+
+
 def test_a_device_without_room_is_not_held_against_the_plan(bench: Bench) -> None:
     bench.plan()
     bench.memory = 1
