@@ -189,6 +189,8 @@ def make(
             raise NotNow(f"{order.model}: stopped before its plan was made")
         if plan := store.find(passport):  # made meanwhile by whom we waited for
             return plan
+        if reason := store.failed(passport, place.driver):  # or not
+            raise BackendError(reason)
         _check_file(order)
         check_room(order, integrated=place.facts is not None and place.facts.integrated)
         job = Job(
