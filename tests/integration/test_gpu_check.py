@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from engines.card import ModelFile, sha256_of, write_card
+from engines.cuda import nvrtc
 from engines.store import ModelStore
 from engines.trt.store import PlanStore
 from tests.prove.gpu_check import __main__ as gpu_check
-from tests.prove.gpu_check import model, report
+from tests.prove.gpu_check import kernels, model, report
 from tests.prove.gpu_check.counting import Counting
 from tests.support import host_kernels, standin_cuda, standin_trt
 from tests.support.agents import fake_store
@@ -105,6 +106,24 @@ def test_the_kernel_is_compared_with_the_cpu_launched_and_as_a_graph(ran) -> Non
     assert agreement["graph_levels"] == 0
 
 
+def test_a_binding_without_graphs_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pycuda's, on a Jetson: kernels are compared and timed all the same, and the table says what was not."""
+    monkeypatch.setattr(kernels, "REGIONS", (None,))
+    monkeypatch.setattr(nvrtc, "compile", lambda *_: b"the kernel")
+    driver = device("gpu")
+    driver.graphs = False
+    driver.make_current()
+    agreement = kernels.agreement(driver)
+    assert (agreement["levels"], agreement["graph_levels"]) == (0, None)
+    assert kernels.speeds(driver, 0.01, 1 << 22, ["bgr 640x480 to 224x224"])
+    assert driver.calls["begin_capture"] == driver.held == 0
+    assert report._kernel_numbers({"agreement": agreement})[1:] == (
+        "0 level over 15 cases, no graphs by this binding",
+        "met",
+    )
+    driver.close()
+
+
 def test_a_table_of_stand_ins_says_so_first(ran) -> None:
     """Nobody shall take it for a result."""
     assert (ran[0] / "gpu-check.md").read_text().startswith("**STAND-IN: this ran on no GPU. Every figure")
@@ -132,13 +151,14 @@ def test_a_kept_plan_that_computes_something_else_is_named_and_taken_out_of_use(
             kept,
             card,
             order,
-            batches=[1],
+            batches=[32],
             seconds=0.01,
             rounds=1,
             counted=2,
             say=lambda _: None,
         )
     assert "output scores" in found["wrong"]
+    assert [rate["batch"] for rate in found["rates"]] == [8], "none of the sizes that were asked for fits"
     assert "DIFFERS" in report.models_table({"classes FP16": found})
     assert store.find(plan.passport) is None
 

@@ -76,12 +76,12 @@ def _memory(options: argparse.Namespace) -> dict[str, Any]:
     from tests.prove.gpu_check import copies, kernels
 
     seconds, driver = _seconds(options), open_driver(options.device)
-    quick: tuple[int, ...] = (8 * copies.MIB,) if options.quick else ()
+    most, kinds = (8 * copies.MIB, 1) if options.quick else (512 * copies.MIB, len(kernels.TIMED))
     try:
         return {
             "agreement": kernels.agreement(driver),
-            "copies": copies.bandwidths(driver, seconds, *quick),
-            "speeds": kernels.speeds(driver, seconds, *quick, kinds=tuple(kernels.TIMED)[: 1 if quick else None]),
+            "copies": copies.bandwidths(driver, seconds, most),
+            "speeds": kernels.speeds(driver, seconds, most, tuple(kernels.TIMED)[:kinds]),
         }
     finally:
         driver.close()

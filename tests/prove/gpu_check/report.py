@@ -83,8 +83,7 @@ def is_right(found: Found) -> bool:
     models = found["models"].values()
     return (
         "failed" not in found["memory"]
-        and found["memory"]["agreement"]["levels"] <= LEVELS
-        and found["memory"]["agreement"]["graph_levels"] == 0
+        and _agrees(found["memory"]["agreement"])
         and all(errors == 0 for errors in (found["sanitizer"] or {}).values())
         and not any("failed" in model or model["wrong"] or model["allocations"] for model in models)
     )
@@ -95,9 +94,17 @@ def _kernel_numbers(memory: Found) -> tuple[str, str, str]:
     if "failed" in memory:
         return what, "-", f"failed: {memory['failed']}"
     agreement = memory["agreement"]
-    right = agreement["levels"] <= LEVELS and agreement["graph_levels"] == 0
-    said = f"{agreement['levels']} level over {agreement['cases']} cases, {agreement['graph_levels']} in a graph"
-    return what, said, _verdict(right)
+    graph = agreement["graph_levels"]
+    in_graph = "no graphs by this binding" if graph is None else f"{graph} in a graph"
+    return (
+        what,
+        f"{agreement['levels']} level over {agreement['cases']} cases, {in_graph}",
+        _verdict(_agrees(agreement)),
+    )
+
+
+def _agrees(agreement: Found) -> bool:
+    return bool(agreement["levels"] <= LEVELS and not agreement["graph_levels"])
 
 
 def _kernel_speed(memory: Found) -> tuple[str, str, str]:
