@@ -85,7 +85,8 @@ def test_frames_allocate_nothing_and_are_waited_for_once_a_batch(card: Card, mod
     assert spent.pop("kernel") == 10
     assert spent.pop("cuGraphLaunch") == 10
     assert {name for name, n in spent.items() if n} <= {
-        "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuEventRecord", "cuStreamWaitEvent", "cuLaunchKernel"
+        "cuCtxSetCurrent", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuEventRecord", "cuStreamWaitEvent",
+        "cuLaunchKernel",
     }  # fmt: skip
     assert after["unpinned_copies"] == 0
     assert after["alive"] == before["alive"]
