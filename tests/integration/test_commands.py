@@ -20,10 +20,10 @@ from typer.testing import CliRunner
 from agent.commands._app import app
 from engines.card import Quantisation, read_card, sha256_of, write_card
 from engines.store import ModelStore
-from tests.contract.test_engines import means_model
 from tests.support.agents import fake_model, fake_store
 from tests.support.broker import Mosquitto, Subscriber
 from tests.support.clips import SHORT
+from tests.support.means import means_model
 from tests.support.process import Sightwire, sightwire
 from tests.support.street import street_video
 

@@ -20,8 +20,9 @@ from tests.prove.gpu_check import kernels, model, report
 from tests.prove.gpu_check.counting import Counting
 from tests.support import host_kernels, standin_cuda, standin_trt
 from tests.support.agents import fake_store
+from tests.support.means import means_model
 from tests.support.standin_driver import StandInDriver
-from tests.support.standin_engines import device, in_this_process, means_model, plan_of
+from tests.support.standin_engines import device, in_this_process, plan_of
 
 ROOT = Path(__file__).parents[2]
 COMPILER = """

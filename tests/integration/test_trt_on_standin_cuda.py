@@ -19,9 +19,10 @@ from engines.trt.running import TensorRTEngine
 from tests.support import host_kernels, standin_trt
 from tests.support.agents import fake_store
 from tests.support.backends import REFERENCE
+from tests.support.means import means_model
 from tests.support.pictures import image_from, smooth_bgr
 from tests.support.standin_cuda import Device, cubin, fail, hold, on_standin, release, report
-from tests.support.standin_engines import means_model, plan_of
+from tests.support.standin_engines import plan_of
 
 SIDE = 32
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
-from onnx import TensorProto, helper
-
 from engines.card import sha256_of, write_card
 from engines.store import ModelStore
 from tests.support import standin_cuda
 from tests.support.agents import fake_store
+from tests.support.means import means_model
 from tests.support.process import ROOT
 
 TENSORRT = Path(standin_cuda.__file__).parents[1] / "standin_tensorrt"
 _HIDDEN = "import sys\nsys.modules.update(dict.fromkeys({names!r}))\n"
 
 
-def environment(folder: Path, tensorrt: str | Path | None = None, **driver: object) -> dict[str, str]:
+def environment(
+    folder: Path, tensorrt: str | Path | None = None, *devices: standin_cuda.Device, **driver: object
+) -> dict[str, str]:
     """For `Sightwire(env=...)`: a driver, if anything is said of it (`standin_cuda.environment`), and TensorRT.
 
     `tensorrt`: a folder with packages, or the text of a module `tensorrt`; None: not installed. What is installed for
@@ -31,7 +31,7 @@ def environment(folder: Path, tensorrt: str | Path | None = None, **driver: obje
     if isinstance(tensorrt, str):
         (modules / "tensorrt.py").write_text(tensorrt)
     paths = [modules, ROOT, *([tensorrt] if isinstance(tensorrt, Path) else [])]
-    found = standin_cuda.environment(folder, **driver) if driver else {}  # type: ignore[arg-type]
+    found = standin_cuda.environment(folder, *devices, **driver) if devices or driver else {}  # type: ignore[arg-type]
     return {**found, "PYTHONPATH": ":".join(map(str, paths))}
 
 
@@ -39,22 +39,7 @@ def means_store(folder: Path) -> ModelStore:
     """A store whose model `classes` is a real ONNX file: means of red, green and blue."""
     store = fake_store(folder)
     card, at = store.find("classes")
-    side = card.input.width
-    nodes = [
-        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("GlobalAveragePool", ["floats"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("Div", ["flat", "divisor"], ["scores"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "means",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 3, side, side])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3])],
-        [helper.make_tensor("divisor", TensorProto.FLOAT, [], [255.0])],
-    )
-    path = at / "model.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    path = means_model(at / "model.onnx", card.input.width)
     files = {"fp32": card.files["fp32"].model_copy(update={"sha256": sha256_of(path)})}
     write_card(card.model_copy(update={"files": files, "max_batch": 4}), at)
     return store

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from engines.card import Card
-from tests.contract.test_engines import means_model
 from tests.support.agents import fake_store
+from tests.support.means import means_model
 
 
 @pytest.fixture

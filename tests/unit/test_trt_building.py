@@ -365,6 +365,10 @@ def test_a_builder_that_cannot_be_made(stand_in, tmp_path: Path) -> None:
     [
         (["Cuda Runtime (out of memory)", "Could not find any implementation for node a"], "too little memory free"),
         (["CUDA initialization failure with error: 35"], "no NVIDIA GPU with a driver"),
+        (
+            ["Target GPU SM 90 is not supported by this TensorRT release.", "Assertion engine != nullptr failed"],
+            "does not know this GPU: see `sightwire doctor`",
+        ),
         (["Could not find any implementation", "Assertion engine != nullptr failed"], "it: Could not find any"),
     ],
 )
