@@ -2,10 +2,10 @@
 
 The first engine serves from the start. A thread makes the next one: builds, loads, warms and proves it. When that is
 ready, the next `prepare` goes to it; tickets of the engine before are read out as usual, and it is closed with its last
-one. If the next one is ready within `patience_s`, no first one is made; as soon as something is reported of its making,
-that takes longer. If it cannot be made, the first serves on. If
-the one that serves is lost, what it had under way fails, a new first engine takes over, and the next one is tried again
-later, at growing intervals; so is what cannot be made at the moment (`passing`).
+one. No first one is made if the next one is ready within `patience_s`, which ends as soon as something is reported of
+its making: that takes longer. If the next one cannot be made, the first serves on; what cannot be made at the moment
+(`passing`) is tried again later. If the one that serves is lost, what it had under way fails, a new first engine takes
+over, and the next one is tried again, at growing intervals.
 
 `description` is that of the engine that serves, with words about the other one:
 
@@ -202,6 +202,7 @@ class HandoverEngine(Engine):
         if not isinstance(error, EngineLost) or tenant.lost or tenant is not self._serving:
             return
         tenant.lost = True
+        self.max_batch = 1  # whatever takes over takes one: no batch is put together that is too large for it
         if not tenant.succeeded:
             return
         self._say(because=f"lost at {_clock()}: {error}")

@@ -22,6 +22,10 @@ from typing import Any, cast
 
 import numpy as np
 
+# It looks through numpy's types while it is imported, and fails if another thread adds some just then, as the import of
+# onnx does. OpenVINO would import it in whatever thread comes first; this module is imported before there are any.
+import numpy.ma
+
 from engines.errors import BackendError
 
 FATAL = 4

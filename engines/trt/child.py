@@ -59,6 +59,8 @@ class Job(BaseModel):
     """Where it is kept."""
     device: int | None
     """The GPU to check it on; None: it is for one that is not here."""
+    capability: tuple[int, int] | None
+    """Compute capability of the GPU that the kernel is for; None: none is here or named."""
     driver: str
     built_on: str
     instead_of: str | None
@@ -99,12 +101,13 @@ class _NotKept(Exception):
 def run(job: Job, say: Say) -> None:
     """Build, compile the kernel, check, and keep the plan. Raises EngineError."""
     order = job.order
-    flavour = flavours.load(job.flavour)
-    if not order.version_compatible and flavour.version != job.passport.version:
-        raise NotNow(f"TensorRT is now {flavour.version}, and was {job.passport.version}: start again")
     say(0.0, "asking the CPU what is expected")
     pictures = probe_pictures(order.size, order.batches[2])
-    reference = expected(order.model, job.card, order.precision, pictures)
+    try:
+        flavour = _installed(job)
+        reference = expected(order.model, job.card, order.precision, pictures)
+    except BackendError as error:  # of this machine, not of the plan
+        raise NotNow(str(error)) from None
     store = PlanStore(order.model, job.folder)
     built = build(
         flavour,
@@ -115,7 +118,7 @@ def run(job: Job, say: Say) -> None:
     if built.timing_cache:
         store.keep_timing_cache(job.passport, built.timing_cache)
     say(_BUILT, "compiling the kernel")
-    cubin, no_kernel = compiled(_capability(job))
+    cubin, no_kernel = compiled(job.capability)
     made = _made(job, built, no_kernel)
     plan = Plan(store.path(job.passport), built.plan, _with(job.passport, made), cubin, reference)
     if job.device is not None:
@@ -125,6 +128,18 @@ def run(job: Job, say: Say) -> None:
         store.save(_with(job.passport, made), built.plan, cubin, reference)
     except BackendError as error:
         raise _NotKept(str(error)) from None
+
+
+def _installed(job: Job) -> flavours.Flavour:
+    """TensorRT, after a look at everything that would only fail after half an hour. Raises BackendError."""
+    from engines.cuda.binding import open_driver
+
+    flavour = flavours.load(job.flavour)
+    if not job.order.version_compatible and flavour.version != job.passport.version:
+        raise NotNow(f"TensorRT is now {flavour.version}, and was {job.passport.version}: start again")
+    if job.device is not None:
+        open_driver(job.device).close()
+    return flavour
 
 
 def _with(passport: Passport, made: Made) -> Passport:
@@ -172,17 +187,6 @@ def _checked(
             "latency_ms": round(statistics.median(times), 3),
         }
     )
-
-
-def _capability(job: Job) -> tuple[int, int] | None:
-    """Of the GPU that the kernel is for."""
-    if job.order.target is not None:
-        return job.order.target
-    if job.device is None:
-        return None
-    from engines.cuda.probe import probe
-
-    return probe().devices[job.device].compute_capability
 
 
 def _our_own_stdout() -> IO[str]:

@@ -178,6 +178,7 @@ def make(
             passport=passport,
             folder=store.folder.absolute(),
             device=place.device if place.tries(order) else None,
+            capability=order.target or (place.facts.compute_capability if place.facts else None),
             driver=place.driver,
             built_on=place.facts.name if place.facts else "",
             instead_of=instead_of,
@@ -224,12 +225,15 @@ def _turn(stop: threading.Event, waiting: Callable[[], None]) -> Iterator[None]:
 def _run(job: Job, on_progress: OnProgress, stop: threading.Event) -> None:
     """Start the child and listen to it until it ends. Raises _Impossible, BackendError, NotNow."""
     model = job.order.model
-    with tempfile.TemporaryFile() as stderr:
+    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
+        stdin.write(job.model_dump_json(by_alias=True).encode())
+        stdin.seek(0)
         try:
-            # A session of its own: Ctrl-C is the parent's business, which ends the child.
+            # A session of its own: Ctrl-C is the parent's business, which ends the child. It dies with this thread
+            # (PR_SET_PDEATHSIG means the thread), which waits for it.
             child = subprocess.Popen(
                 [sys.executable, "-m", "engines.trt.child"],
-                stdin=subprocess.PIPE,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 env=_environment(),
@@ -239,7 +243,7 @@ def _run(job: Job, on_progress: OnProgress, stop: threading.Event) -> None:
         except OSError as error:
             raise NotNow(f"{model}: the process that makes its plan cannot be started: {error.strerror}") from None
         try:
-            last = _listen(child, job, on_progress, stop)
+            last = _listen(child, on_progress, stop)
         finally:
             _end(child)
         if stop.is_set() and "done" not in last:
@@ -254,13 +258,9 @@ def _run(job: Job, on_progress: OnProgress, stop: threading.Event) -> None:
         raise BackendError(message) if last.get("kind") == "place" else _Impossible(message)
 
 
-def _listen(
-    child: subprocess.Popen[bytes], job: Job, on_progress: OnProgress, stop: threading.Event
-) -> dict[str, object]:
+def _listen(child: subprocess.Popen[bytes], on_progress: OnProgress, stop: threading.Event) -> dict[str, object]:
     """The child's last word, when it has ended; empty if it had none, or `stop` came first."""
-    assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018
-    with suppress(BrokenPipeError), child.stdin:
-        child.stdin.write(job.model_dump_json(by_alias=True).encode())
+    assert child.stdout is not None  # noqa: S101
     last: dict[str, object] = {}
     rest = b""
     with selectors.DefaultSelector() as ready:

@@ -91,7 +91,8 @@ class PlanStore:
 
     def discard(self, passport: Passport, reason: str) -> None:
         """Take a plan that does not load, or computes something else, out of use; it is made anew when next wanted."""
-        log.warning("%s: %s: it is not used any more", self.path(passport), reason)
+        path = str(self.path(passport))
+        log.warning("%s: it is not used any more", reason if path in reason else f"{path}: {reason}")
         with contextlib.suppress(OSError), self._locked():
             self._remove(passport)
 
@@ -104,7 +105,8 @@ class PlanStore:
             return None
         if not isinstance(reason, str) or not isinstance(when, str) or with_driver != driver:
             return None
-        return f"{reason} (tried {when}, not again until model, settings, TensorRT or driver change, or by `sightwire build --again`)"
+        until = "until model, settings, TensorRT or driver change, or by `sightwire build --again`"
+        return f"{reason} (tried {when}, not again {until})"
 
     def fail(self, passport: Passport, reason: str, driver: str = "") -> None:
         """Note that making this plan failed, so that it is not tried at every start."""
@@ -209,7 +211,7 @@ class PlanStore:
 
     def _timing_path(self, passport: Passport) -> Path:
         name = f"{passport.flavour}-{passport.version}-{passport.compute_capability}"
-        return self.folder / f"{name.replace('/', '_')}.timing"
+        return self.folder / f"{name.replace(' ', '_')}.timing"
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

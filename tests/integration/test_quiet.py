@@ -22,6 +22,11 @@ def test_the_engine_runs_without_openvinos_telemetry() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_what_fails_beside_another_import_is_imported_before_there_are_threads() -> None:
+    code = "import sys, agent.models\nassert 'numpy.ma' in sys.modules and 'openvino' not in sys.modules\n"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_onnxruntime_stores_no_identifier_of_this_machine_and_no_events_to_upload(tmp_path: Path) -> None:
     import_onnxruntime()  # fails by name where it is not installed
     # Where it believes to be in CI it keeps quiet by itself.

@@ -78,12 +78,12 @@ def more_results(agent: Sightwire, count: int = 10) -> None:
 
 
 def counts(agent: Sightwire) -> dict[str, int]:
-    """The last account, which adds up, and every result of it was sent once and in order."""
+    """The last account, which adds up; each result was sent once at most, and in order."""
     counts = [m for m in agent.messages if m["topic"].endswith("/metrics")][-1]["cameras"]["dock"]["uses"]["c"]
     assert counts["offered"] == counts["inferred"] + counts["replaced"] + counts["stale"] + counts["failed"]
     seqs = [m["seq"] for m in agent.messages if m["topic"].endswith("/classification")]
     assert seqs == sorted(set(seqs))
-    assert len(seqs) == counts["inferred"]
+    assert len(seqs) <= counts["inferred"]  # of a live camera the newest is sent
     return counts
 
 

@@ -364,6 +364,20 @@ def test_when_the_serving_engine_is_lost_what_is_under_way_fails_and_a_new_first
         assert str(said["next"]).startswith("tensorrt: tried again at ")
 
 
+def test_after_a_loss_batches_are_put_together_for_whatever_takes_over() -> None:
+    making, following = Making(), Scripted("gpu", batch=4)
+    with handover(lambda: Scripted("cpu", batch=2), making, again_s=3600) as engine:
+        making.gives(following)
+        ready(engine)
+        assert run(engine, 1, 2) == [1, 2]
+        following.lost_when = "prepare"
+        with pytest.raises(EngineLost):
+            run(engine, 3, 4, 5, 6)
+        assert engine.max_batch == 1
+        assert run(engine, 7) == [7]
+        assert engine.max_batch == 2
+
+
 def test_a_lost_engine_is_tried_again_after_a_while_and_serves_again() -> None:
     making, lost, healed = Making(), Scripted("gpu"), Scripted("gpu")
     with handover(lambda: Scripted("cpu"), making, again_s=0.01) as engine:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 from engines.backends import onnxruntime
-from engines.backends.slots import InputSlots
-from engines.base import Batch, Engine, Raw, TensorSpec, Ticket
+from engines.base import Batch, Engine, Raw, Ticket
 from engines.card import Card, model_file
 from engines.errors import BackendError
 from engines.graph import constant, constants, load, serialise
 from engines.pixels import Geometry, Picture
-from engines.store import ModelStore
 from engines.trt.reference import Reference, check, differs, distance, expected, outputs, probe_pictures, unsettled
 from tests.support.models import SIZE
 from tests.support.plans import tiny_store
@@ -101,16 +99,11 @@ def test_another_engine_of_the_same_file_passes(tiny: Network, wanted: Reference
         (lambda raw: {"logits": raw["logits"] + np.inf}, "is not a number"),
         (lambda raw: {"logits": raw["logits"][:, :4]}, r"is \(8, 4\), expected \(8, 5\)"),
         (lambda raw: {"scores": raw["logits"]}, r"not those of the model \(logits, scores\)"),
-        (lambda raw: {}, "not those of the model"),
+        (lambda _: {}, "not those of the model"),
     ],
 )
 def test_outputs_that_are_wrong_do_not_pass(tiny: Network, wanted: Reference, change, why: str) -> None:
-    found = str(verdict(tiny, wanted, change))
-    # One by one there is nothing to reverse.
-    assert pytest.approx(1) == 1
-    import re
-
-    assert re.search(why, found)
+    assert re.search(why, str(verdict(tiny, wanted, change)))
 
 
 def test_one_wrong_row_of_one_size_of_batch_does_not_pass(tiny: Network, wanted: Reference) -> None:
@@ -152,19 +145,15 @@ def test_what_is_let_pass_is_more_where_a_network_is_restless(tiny: Network, wan
 
 
 def test_a_head_is_not_hidden_behind_the_others() -> None:
-    """One of 32 anchors is wrong, and one of three columns."""
+    """Ten of 320 anchors are wrong, or one of three columns, beside one that is a thousand times as large."""
     rng = np.random.default_rng(0)
-    right = rng.normal(0, 1, (8, 320, 3))
-    right[..., 0] *= 1000
+    right = rng.normal(0, 1, (8, 320, 3)) * [1000, 1, 1]
     part, column = right.copy(), right.copy()
     part[:, 40:50] = rng.normal(0, 1, (8, 10, 3)) * [1000, 1, 1]
     column[..., 2] = rng.normal(0, 1, (8, 320))
+    assert distance({"out": right}, {"out": right * 1.01})[0] < 0.02
     assert distance({"out": right}, {"out": part})[0] > 1
-    assert distance({"out": right}, {"out": column})[0] < 0.1, "what hardly changes beside the rest is measured by it"
-    right[..., 0] /= 100
-    column = right.copy()
-    column[..., 2] = rng.normal(0, 1, (8, 320))
-    assert distance({"out": right}, {"out": column})[0] > 0.9
+    assert distance({"out": right}, {"out": column})[0] > 1
 
 
 def test_what_never_changes_is_measured_by_its_size() -> None:
