@@ -107,6 +107,18 @@ def test_the_kernel_is_compared_with_the_cpu_launched_and_as_a_graph(ran) -> Non
     assert agreement["graph_levels"] == 0
 
 
+def test_where_tensorrt_refuses_the_gpu_the_rest_is_checked(tmp_path: Path) -> None:
+    """TensorRT-RTX on a data-centre GPU: one small network finds it out, and no model is tried."""
+    variables = {**environment(tmp_path), "STANDIN_TRT_FAULTS": "device"}
+    ended = check(tmp_path, variables, "--flavour=tensorrt_rtx")
+    found, table = found_in(tmp_path), (tmp_path / "gpu-check.md").read_text()
+    assert (ended.returncode, found["models"]) == (1, {})
+    assert found["memory"]["agreement"]["levels"] <= 1
+    assert "tensorrt_rtx 1.7.1 refuses this GPU: " in table
+    assert "does not know this GPU: see `sightwire doctor`" in table
+    assert "not run: TensorRT does not run here" in table
+
+
 def test_a_binding_without_graphs_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """pycuda's, on a Jetson: kernels are compared and timed all the same, and the table says what was not."""
     monkeypatch.setattr(kernels, "REGIONS", (None,))

@@ -87,6 +87,13 @@ def _memory(options: argparse.Namespace) -> dict[str, Any]:
         driver.close()
 
 
+def _probe(options: argparse.Namespace) -> dict[str, Any]:
+    from tests.prove.gpu_check import plans
+
+    plans.probe(load(options.flavour), probe().devices[options.device], lambda: open_driver(options.device))
+    return {}
+
+
 def _model(options: argparse.Namespace) -> dict[str, Any]:
     from tests.prove.gpu_check import model, plans
 
@@ -116,7 +123,7 @@ def _seconds(options: argparse.Namespace) -> float:
     return SECONDS / QUICK if options.quick else SECONDS
 
 
-PARTS = {"device": _device, "memory": _memory, "numbers": _numbers, "model": _model}
+PARTS = {"device": _device, "memory": _memory, "numbers": _numbers, "probe": _probe, "model": _model}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -28,7 +28,7 @@ def _parts(found: Found) -> Iterator[str]:
     yield (
         f"{device['name']}, compute capability {major}.{minor}, {device['memory'] / 2**30:.1f} GiB"
         f"{' shared with the CPU' if device['integrated'] else ''}, CUDA {device['driver']} by its driver, "
-        f"{device['binding']}, {device['tensorrt'] or 'no TensorRT: ' + device['tensorrt_missing']}."
+        f"{device['binding']}, {device['refused'] or device['tensorrt']}."
     )
     yield table(("target", "measured", ""), list(targets(found)))
     yield _memory(found["memory"])
@@ -48,7 +48,7 @@ def targets(found: Found) -> Iterator[tuple[str, str, str]]:
     run = {name: model for name, model in found["models"].items() if "failed" not in model}
     wanted = f"results as the CPU's ({len(found['models'])} models and precisions)"
     if not found["models"]:
-        yield wanted, "-", "not run: no TensorRT here, or no model"
+        yield wanted, "-", "not run: TensorRT does not run here" if found["device"]["refused"] else "not run: no model"
         return
     wrong = [name for name in found["models"] if name not in run or run[name]["wrong"]]
     yield wanted, f"{len(run)} ran, {len(wrong)} failed or differ", _verdict(not wrong) + _named(wrong)
@@ -84,6 +84,7 @@ def is_right(found: Found) -> bool:
     return (
         "failed" not in found["memory"]
         and _agrees(found["memory"]["agreement"])
+        and not (found["device"]["tensorrt"] and found["device"]["refused"])
         and all(errors == 0 for errors in (found["sanitizer"] or {}).values())
         and not any("failed" in model or model["wrong"] or model["allocations"] for model in models)
     )
