@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from engines.cuda.cuda_python import CudaPython
 from engines.cuda.driver import Driver, Facts
-from engines.cuda.errors import NoDevice
 from engines.cuda.probe import probe
 from engines.cuda.pycuda import PyCuda
 from engines.errors import BackendError
@@ -23,10 +22,7 @@ def open_driver(ordinal: int = 0) -> Driver:
     Raises NoDevice where there is no such device, BackendError where no binding is installed, CudaError.
     """
     found = probe()
-    if not 0 <= ordinal < len(found.devices):
-        names = ", ".join(f"{number}: {facts.name}" for number, facts in enumerate(found.devices))
-        raise NoDevice(f"there is no GPU {ordinal}; there are {names}: set `device` to one of these")
-    facts, reasons = found.devices[ordinal], []
+    facts, reasons = found.device(ordinal), []
     for attempt in (_cuda_python, _pycuda):
         try:
             opener = attempt()

@@ -29,6 +29,13 @@ class Probe:
     devices: tuple[Facts, ...]
     """At least one; their places are their ordinals."""
 
+    def device(self, ordinal: int) -> Facts:
+        """The one of that number. Raises NoDevice."""
+        if not 0 <= ordinal < len(self.devices):
+            names = ", ".join(f"{number}: {facts.name}" for number, facts in enumerate(self.devices))
+            raise NoDevice(f"there is no GPU {ordinal}; there are {names}: set `device` to one of these")
+        return self.devices[ordinal]
+
 
 def probe(oldest: tuple[int, int] = OLDEST) -> Probe:
     """Ask the driver. Raises NoDevice: what is missing, what to do; `code` is that of the call that failed, if any."""

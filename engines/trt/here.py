@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from engines.cuda.driver import Facts
-from engines.cuda.errors import NoDevice
 from engines.cuda.probe import probe
 from engines.errors import BackendError
 from engines.trt import flavours
@@ -11,11 +10,7 @@ from engines.trt import flavours
 
 def device(ordinal: int) -> Facts:
     """The GPU of that number, asked without a context. Raises NoDevice."""
-    devices = probe().devices
-    if not 0 <= ordinal < len(devices):
-        names = ", ".join(f"{number}: {facts.name}" for number, facts in enumerate(devices))
-        raise NoDevice(f"there is no GPU {ordinal}; there are {names}: set `device` to one of these")
-    return devices[ordinal]
+    return probe().device(ordinal)
 
 
 def lacking(ordinal: int, flavour: flavours.Name | None) -> str:

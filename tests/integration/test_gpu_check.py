@@ -185,6 +185,18 @@ def test_no_gpu_is_said_in_one_line_that_says_what_to_do(tmp_path: Path) -> None
     assert not (tmp_path / "gpu-check.md").exists()
 
 
+def test_without_a_driver_nothing_is_installed_first(tmp_path: Path) -> None:
+    """TensorRT alone is hundreds of megabytes."""
+    variables = {**os.environ, "SIGHTWIRE_VENV": str(tmp_path / "venv")}
+    variables.pop("SIGHTWIRE_PYTHON", None)
+    ended = subprocess.run([ROOT / "scripts" / "gpu-check"], env=variables, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 3
+    assert ended.stderr.splitlines() == [
+        "gpu-check: there is no NVIDIA driver (libcuda.so.1): docs/gpu.md says how a GPU is installed"
+    ]
+    assert not (tmp_path / "venv").exists()
+
+
 def test_targets_are_judged_by_what_was_measured(ran) -> None:
     """The same run with other figures in it: met, missed, and by which."""
     found = found_in(ran[0])

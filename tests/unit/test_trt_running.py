@@ -163,8 +163,7 @@ def test_memory_for_pictures_grows_for_more_or_larger_ones_than_ever_and_only_th
         grown.append((driver.calls["allocate"] - before[0], driver.calls["pin"] - before[1]))
     assert grown == [(1, 1), (1, 1), (0, 0), (0, 0), (1, 1)]
     assert [record.message for record in caplog.records] == [
-        f"staging for pictures grew to {size} MiB, growth {number} of this batch"
-        for number, size in enumerate((1, 2, 4), start=1)
+        f"staging for pictures grew to {size} MiB" for size in (1, 2, 4)
     ]
     engine.close()
     assert driver.held == 0

@@ -90,7 +90,7 @@ def _memory(options: argparse.Namespace) -> dict[str, Any]:
 def _probe(options: argparse.Namespace) -> dict[str, Any]:
     from tests.prove.gpu_check import plans
 
-    plans.probe(load(options.flavour), probe().devices[options.device], lambda: open_driver(options.device))
+    plans.probe(load(options.flavour), probe().device(options.device), lambda: open_driver(options.device))
     return {}
 
 
@@ -104,7 +104,7 @@ def _model(options: argparse.Namespace) -> dict[str, Any]:
     card, folder = ModelStore(default_root()).find(options.model)
     order = model.order_of(card, folder, options.precision, batches)
     # No context of ours takes memory while the plan is made.
-    plan = plans.plan_of(flavour, probe().devices[options.device], options.device, card, order, say)
+    plan = plans.plan_of(flavour, probe().device(options.device), options.device, card, order, say)
     return model.measure(
         flavour.trt,
         lambda: open_driver(options.device),
