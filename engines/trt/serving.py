@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.base import Engine
 from engines.card import Card, Precision
+from engines.cuda.driver import Facts
 from engines.cuda.errors import OutOfDeviceMemory
 from engines.errors import BackendError
 from engines.handover import HandoverEngine, Report
@@ -68,7 +70,17 @@ def make_ready(
             said = word
             report(word)
 
-    return obtain(orders, card, place, lambda plan: _checked(config, card, flavour, plan), on_progress, stop)
+    def accept(plan: Plan) -> Engine:
+        return _checked(config, card, flavour, _with_kernel(plan, facts) if config.prepare == "gpu" else plan)
+
+    return obtain(orders, card, place, accept, on_progress, stop)
+
+
+def _with_kernel(plan: Plan, facts: Facts) -> Plan:
+    """A plan that has no kernel beside it, made by an earlier version of ours, say, gets one: it takes a second."""
+    from engines.trt.kernel import compiled
+
+    return plan if plan.cubin else replace(plan, cubin=compiled(facts.compute_capability)[0])
 
 
 def _check_it_could_be_run(config: Config, flavour: Flavour) -> None:

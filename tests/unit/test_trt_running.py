@@ -325,7 +325,7 @@ def test_float16_outputs_are_given_as_float32(card, model, tmp_path, reference) 
 
 @pytest.mark.parametrize(
     ("prepare", "cubin", "said"),
-    [("gpu", True, "gpu"), ("gpu", False, "cpu: the plan was made without"), ("cpu", True, "cpu")],
+    [("gpu", True, "gpu"), ("gpu", False, "cpu: there is no kernel"), ("cpu", True, "cpu")],
 )
 def test_who_prepares_is_said_and_why_it_is_not_the_gpu(card, model, prepare, cubin, said) -> None:
     driver = device("gpu")

@@ -16,14 +16,14 @@ from engines.cuda import binding
 from engines.cuda.driver import Facts
 from engines.cuda.errors import CudaError, OutOfDeviceMemory
 from engines.errors import BackendError
-from engines.trt import flavours, making, serving
+from engines.trt import flavours, kernel, making, serving
 from engines.trt.flavours import Flavour
 from engines.trt.passport import Made, Passport, Plan
 from engines.trt.reference import expected, probe_pictures
 from engines.trt.store import PlanStore
 from tests.support import standin_trt
 from tests.support.standin_driver import StandInDriver
-from tests.support.standin_engines import in_this_process, plan_of
+from tests.support.standin_engines import device, in_this_process, plan_of
 from tests.support.standin_gpu import means_store
 
 CONFIG = tensorrt.Config(prepare="cpu")
@@ -198,3 +198,17 @@ def test_a_lost_device_is_not_held_against_the_plan(bench: Bench, monkeypatch) -
         bench.ready()
     assert bench.made == 0
     assert bench.store.find(bench.passport) is not None
+
+
+def test_a_plan_without_its_kernel_gets_one_if_the_gpu_is_to_prepare(bench: Bench, monkeypatch) -> None:
+    """After an upgrade with another kernel, say: the plan itself is still good."""
+    bench.plan()
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(kernel, "compiled", lambda capability: (asked.append(capability), (b"kernel", None))[1])
+    monkeypatch.setattr(binding, "open_driver", lambda _: bench.drivers.append(device("gpu")) or bench.drivers[-1])
+    for prepare in ("gpu", "cpu"):
+        config = CONFIG.model_copy(update={"prepare": prepare})
+        engine = serving.make_ready(config, bench.card, bench.model, "fp32", bench.words.append, threading.Event())
+        assert engine.description["prepare"] == prepare
+        engine.close()
+    assert (asked, bench.made) == ([(8, 7)], 0)
