@@ -72,6 +72,8 @@ class Request:
     ended: Callable[[Request, Outcome], None]
     """Called once, from whatever thread ends it."""
     offered_ns: int = field(default_factory=time.monotonic_ns)
+    model: str = ""
+    """What looked at it, as it stands in payloads: `person-ssdlite@int8`; once an engine has taken it."""
     results: list[Result | None] = field(default_factory=list)
     """One for each region, once inferred."""
     timing: Timing = field(default_factory=Timing)

@@ -93,8 +93,10 @@ class Inference:
         except EngineError as error:
             self._fail(rows, error)
             return
+        name = self._model.name
         for request in {row.request for row in rows}:
             request.timing.prepare += submitted_ns - started_ns
+            request.model = name
         self._flights.append(_Flight(rows, ticket, submitted_ns))
 
     def _land(self, flight: _Flight) -> None:

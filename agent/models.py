@@ -74,6 +74,7 @@ def open_models(settings: Settings, store: ModelStore, *, serve: bool = False) -
     cards = find_cards(settings, store)
     opened: dict[str, Model] = {}
     failed: list[str] = []
+    unexpected: list[Exception] = []
     share = max(1, len(os.sched_getaffinity(0)) // len(settings.models))
     askers = _askers(settings)
 
@@ -90,15 +91,19 @@ def open_models(settings: Settings, store: ModelStore, *, serve: bool = False) -
             )
         except EngineError as error:
             failed.append(f"models.{name}: {error}")
+        except Exception as error:  # noqa: BLE001  # of a thread, it would be lost
+            unexpected.append(error)
 
     builders = [threading.Thread(target=build, args=item, name=f"build-{item[0]}") for item in settings.models.items()]
     for builder in builders:
         builder.start()
     for builder in builders:
         builder.join()
-    if failed:
+    if failed or unexpected:
         for model in opened.values():
             model.close()
+        if unexpected:
+            raise unexpected[0]
         raise ConfigError("\n".join(sorted(failed)))
     return {name: opened[name] for name in settings.models}
 

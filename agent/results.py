@@ -84,7 +84,7 @@ def message_for(
         agent=agent,
         camera=frame.camera,
         use=use.name,
-        model=use.model,
+        model=request.model,
         seq=frame.seq,
         captured_at=rfc3339(captured.wall_ns),
         **received,

@@ -237,7 +237,6 @@ class Service:
         engine = self.engines[entry.use]
         return Use(
             name=entry.use,
-            model=engine.model.name,
             labels=engine.model.card.labels,
             mailbox=engine.mailbox,
             every=Every(round(entry.every * 1e9)),

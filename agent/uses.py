@@ -21,8 +21,6 @@ class Use:
     """One model on one camera."""
 
     name: str
-    model: str
-    """As it stands in payloads: `person-ssdlite@int8`."""
     labels: tuple[str, ...]
     mailbox: Mailbox
     every: Every = field(default_factory=Every)

@@ -37,7 +37,8 @@ Raises EngineError.
 _AGAIN_S, _AGAIN_MOST_S = 60.0, 3600.0
 """After a loss: how long until the next try, doubled with each loss."""
 _LATER_S = 600.0
-"""How long until that is tried again which cannot be made at the moment."""
+"""How long until that is tried again which cannot be made at the moment, doubled with each time: who tries may build
+for half an hour before memory runs out."""
 _FIRST_AGAIN_S = 10.0
 """How long until a first engine that could not be made anew is tried again."""
 
@@ -242,8 +243,12 @@ class HandoverEngine(Engine):
         except EngineError as error:
             if self._stop.is_set():
                 return None
-            again_s = self._later_s if isinstance(error, self._passing) else None
-            self._say(next_=self._planned(again_s) if again_s else "", because=str(error))
+            again_s = None
+            if isinstance(error, self._passing):
+                again_s, self._later_s = self._later_s, min(2 * self._later_s, _AGAIN_MOST_S)
+            # Nothing will work on that device in this process, and asking each hour may harm what does.
+            anew = "; it may work again when this program is started anew" if isinstance(error, EngineLost) else ""
+            self._say(next_=self._planned(again_s) if again_s else "", because=f"{error}{anew}")
             return again_s
         except Exception as error:
             self._say(next_="", because=f"a fault of ours: {type(error).__name__}: {error}")

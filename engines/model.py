@@ -33,8 +33,8 @@ class Model:
 
     @property
     def name(self) -> str:
-        """As it stands in payloads: `person-ssdlite@int8`."""
-        return f"{self.card.name}@{self.precision}"
+        """As it stands in payloads: `person-ssdlite@int8`. An engine may run another of the card's files than asked."""
+        return f"{self.card.name}@{self.engine.description.get('precision', self.precision)}"
 
     def geometry(self, image: Image, region: Box | None) -> Geometry:
         """Where that region of the picture lies in the model's input."""

@@ -184,6 +184,7 @@ def _place(config: Config, target: Target | None) -> Place:
         if target is None:
             raise BackendError(f"{error}; or say for which GPU elsewhere, as in --target 8.6") from None
         facts = None
+    flavours.check_builds(flavour)
     known = Features.of(flavour.trt).targets
     if target is not None and target not in known:
         names = ", ".join(f"{major}.{minor}" for major, minor in known)

@@ -16,7 +16,7 @@ from agent.doctor.room import ProbeError, ask
 from agent.doctor.storage import MODELS
 from engines.errors import EngineError
 from engines.store import ModelStore
-from engines.trt.passport import Passport, read_passport
+from engines.trt.passport import AMPERE, Passport, read_passport
 from engines.trt.store import FOLDER
 
 TOPIC = MODELS
@@ -39,6 +39,8 @@ class Here:
             return False
         if passport.version not in (self.version, self.version.partition(".")[0]):
             return False
+        if passport.hardware_compatible:
+            return any(_pair(capability) >= AMPERE for _, capability in self.gpus)
         return any(
             passport.compute_capability == capability and passport.device in (None, name)
             for name, capability in self.gpus
@@ -73,13 +75,11 @@ def look(store: ModelStore) -> Iterator[Finding]:
             without.append(name)
     if here.gpus and here.flavour and without:
         text = f"no plan for this GPU yet: {', '.join(without)}; the agent makes what it needs while the CPU serves"
-        yield note(TOPIC, text, _build(without))
+        yield note(TOPIC, text, f"sightwire build {' '.join(without)}")
 
 
-def _build(names: list[str]) -> str:
-    if len(names) == 1:
-        return f"sightwire build {names[0]}"
-    return f"for model in {' '.join(names)}; do sightwire build $model; done"
+def _pair(capability: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in capability.split("."))
 
 
 def _say(model: str, name: str, plans: _Plans, here: Here) -> Iterator[Finding]:
@@ -93,7 +93,8 @@ def _say(model: str, name: str, plans: _Plans, here: Here) -> Iterator[Finding]:
     for path in plans.altered:
         yield note(TOPIC, f"{model}: {path} is cut short or altered; it is made anew", f"sightwire build {name}")
     for reason in plans.failed:
-        yield note(TOPIC, f"{model}: no plan could be made: {reason}; the CPU does the work", f"sightwire build {name}")
+        text = f"{model}: no plan could be made: {reason}; the CPU does the work"
+        yield note(TOPIC, text, f"sightwire build {name} --again")
     if plans.others and not plans.fit:
         theirs = sorted({f"{p.gpu} by {p.flavour} {p.version}" for p in plans.others})
         text = f"{model}: plans for other GPUs or versions than here: {'; '.join(theirs)}"

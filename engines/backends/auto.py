@@ -50,8 +50,11 @@ class Config(BackendConfig):
 
 def _has_driver() -> bool:
     """Most machines have none, and then nothing is amiss and nothing more is imported."""
+    from engines.cuda.probe import LIBRARY
+
     try:
-        ctypes.CDLL("libcuda.so.1")
+        ctypes.CDLL(LIBRARY)
     except OSError as error:
-        return "No such file" not in str(error)  # one that is broken is one
+        absent = str(error).startswith(f"{LIBRARY}: ") and "No such file" in str(error)
+        return not absent  # one that is broken, or lacks another library, is one
     return True

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from engines.cuda.cuda_python import CudaPython
 from engines.cuda.driver import Driver, Facts
+from engines.cuda.errors import NoBinding
 from engines.cuda.probe import probe
 from engines.cuda.pycuda import PyCuda
-from engines.errors import BackendError
 
 _OLDEST = (12, 6)
 """Of cuda-python."""
@@ -19,7 +19,7 @@ _OLDEST = (12, 6)
 def open_driver(ordinal: int = 0) -> Driver:
     """Retain a device's primary context, current in this thread.
 
-    Raises NoDevice where there is no such device, BackendError where no binding is installed, CudaError.
+    Raises NoDevice where there is no such device, NoBinding where no package is, CudaError.
     """
     found = probe()
     facts, reasons = found.device(ordinal), []
@@ -32,7 +32,7 @@ def open_driver(ordinal: int = 0) -> Driver:
             return opener(facts, ordinal)
     # The major version has to be the driver's: a newer one looks for calls that it does not have.
     wanted = "cuda-python>=13,<14" if found.driver >= (13, 0) else "cuda-python>=12.6,<13"
-    raise BackendError(
+    raise NoBinding(
         f"no package for CUDA can be used ({'; '.join(reasons)}): {sys.executable} -m pip install '{wanted}'"
     )
 

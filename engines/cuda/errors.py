@@ -1,8 +1,9 @@
 """What can go wrong with CUDA, in words, and what to do about it.
 
 BackendError
-└── CudaError              a call of the driver failed
+└── CudaError              a call of the driver failed, or could not be made
     ├── NoDevice           there is no driver, or it has no GPU for us
+    ├── NoBinding          no package can call it
     ├── OutOfDeviceMemory  there is not as much memory as was asked for
     └── DeviceLost         (also an EngineLost) nothing will work on this device any more, whatever is called
 """
@@ -13,7 +14,7 @@ from engines.errors import BackendError, EngineLost
 
 
 class CudaError(BackendError):
-    """A call of the driver failed."""
+    """A call of the driver failed, or could not be made."""
 
     def __init__(self, message: str, code: int | None = None, said: str = "") -> None:
         super().__init__(message)
@@ -25,6 +26,10 @@ class CudaError(BackendError):
 
 class NoDevice(CudaError):
     """There is no driver, or it has no GPU for us."""
+
+
+class NoBinding(CudaError):
+    """No package is installed by which the driver can be called, or none that works."""
 
 
 class OutOfDeviceMemory(CudaError):

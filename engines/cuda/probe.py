@@ -30,7 +30,7 @@ class Probe:
     """At least one; their places are their ordinals."""
 
     def device(self, ordinal: int) -> Facts:
-        """The one of that number. Raises NoDevice."""
+        """Raises NoDevice that names those that are there."""
         if not 0 <= ordinal < len(self.devices):
             names = ", ".join(f"{number}: {facts.name}" for number, facts in enumerate(self.devices))
             raise NoDevice(f"there is no GPU {ordinal}; there are {names}: set `device` to one of these")

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from engines.graph import INPUT
-from engines.trt.errors import BuildError
+from engines.trt.errors import BuildError, NotNow
 from engines.trt.features import Features
 from engines.trt.flavours import Flavour
 from engines.trt.log import Messages, listening, logger
@@ -24,6 +24,7 @@ _MOST_WORKSPACE_MB = 1024
 """The catalogue's networks take a tenth of it at batch 8; what TensorRT takes unasked is all that a device has."""
 _LEAST_WORKSPACE_MB = 64
 
+_NO_ROOM = r"out of memory|OutOfMemory|cudaError 2\b"
 _MEANT = {
     r"driver version is insufficient|no CUDA-capable device|CUDA initialization failure|cudaError (35|100)\b": (
         "there is no NVIDIA GPU with a driver to build for: see `sightwire doctor`"
@@ -31,12 +32,10 @@ _MEANT = {
     r"Target GPU SM ?\d+ is not supported": "this release of TensorRT does not know this GPU: see `sightwire doctor`",
     r"libnvinfer_lean": "a version-compatible plan needs TensorRT's lean runtime, which is not installed",
     r"within workspace limit|insufficient workspace": "allow more than {mb} MB of scratch memory (workspace_mb)",
-    r"out of memory|OutOfMemory|cudaError 2\b": (
-        "the device has too little memory free: end what else uses it, or order smaller batches"
-    ),
+    _NO_ROOM: ("the device has too little memory free: end what else uses it, or order smaller batches"),
     r"Turing .*FP32 GEMM is not supported": "GPUs of compute capability 7.5 need float_precision: f16",
 }
-"""TensorRT's words for failures that the fp32 file would meet as well -> what to do."""
+"""TensorRT's words for failures that are not of the network -> what to do."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ def build(flavour: Flavour, order: Order, timing_cache: bytes = b"", on_progress
     """Make the plan. Takes from a second to half an hour, and on a device as much scratch memory as `order` allows.
 
     TensorRT needs a GPU and its driver; TensorRT-RTX without one builds for a target, or what is hardware-compatible.
-    Raises BuildError that says what could not be built and what to do; ModelFileError for a file that is no ONNX.
+    Raises BuildError that says what could not be built and what to do, NotNow where memory ran out, ModelFileError for
+    a file that is no ONNX.
     """
     started = time.monotonic()
     features = Features.of(flavour.trt)
@@ -79,7 +79,7 @@ def _rinse(flavour: Flavour, features: Features, order: Order, form: Form, targe
     After one for compute capability 7.5, INT8 is computed in float; the second plan is right (docs/adr/0031).
     """
     _FAILED.discard(flavour.name)
-    with contextlib.suppress(BuildError), listening(flavour.trt) as said:
+    with contextlib.suppress(BuildError, NotNow), listening(flavour.trt) as said:
         _Building(flavour, features, order, form, said).run(target, b"", None)
 
 
@@ -117,7 +117,7 @@ class _Building:
     def run(self, target: Any | None, timing_cache: bytes, on_progress: OnProgress | None) -> tuple[bytes, bytes]:
         """Return the plan, and the timing cache after it."""
         if self._order.precision == "int8" and not getattr(self._builder, "platform_has_fast_int8", True):
-            raise BuildError(f"{self._order.model}: this GPU does not compute INT8", no_int8=True)
+            raise BuildError(f"{self._order.model}: this GPU does not compute INT8")
         network = self._builder.create_network(self._features.network_flags)
         parse(self._trt, network, logger(self._trt), self._form.data, self._order.model, self._said)
         self._refuse_other_int8()
@@ -132,7 +132,7 @@ class _Building:
         if phases is not None and phases.failed is not None:
             raise phases.failed
         if memory is None:
-            raise self._failed("it does not say why", no_int8=self._order.precision == "int8")
+            raise self._failed("it does not say why")
         self._refuse_other_int8()
         return bytes(memory), bytes(cache.serialize()) if cache is not None else b""
 
@@ -140,7 +140,7 @@ class _Building:
         """TensorRT warns, and goes on with something else than the file says: that was never proved."""
         warning = self._said.of_quantisation() if self._order.precision == "int8" else None
         if warning is not None:
-            raise BuildError(f"{self._order.model}: TensorRT would compute other INT8: {warning}", no_int8=True)
+            raise BuildError(f"{self._order.model}: TensorRT would compute other INT8: {warning}")
 
     def _configured(self, target: Any | None) -> Any:
         config, features, order = self._builder.create_builder_config(), self._features, self._order
@@ -190,14 +190,15 @@ class _Building:
             config.set_timing_cache(cache, False)
         return cache
 
-    def _failed(self, otherwise: str, *, no_int8: bool = False) -> BuildError:
+    def _failed(self, otherwise: str) -> BuildError | NotNow:
         """What TensorRT's errors mean for who ordered the plan; `otherwise`: what is said where there is none."""
         reason = self._said.reason(otherwise).removeprefix("IBuilder::buildSerializedNetwork: ")[:400]
         for words, advice in _MEANT.items():
             if any(re.search(words, text) for text in (reason, *self._said.causes())):
                 advice = advice.format(mb=self._workspace_mb)
-                return BuildError(f"{self._order.model}: {advice} ({self._flavour}: {reason})")
-        return BuildError(f"{self._order.model}: {self._flavour} cannot build it: {reason}", no_int8=no_int8)
+                kind = NotNow if words == _NO_ROOM else BuildError
+                return kind(f"{self._order.model}: {advice} ({self._flavour}: {reason})")
+        return BuildError(f"{self._order.model}: {self._flavour} cannot build it: {reason}")
 
 
 def _workspace_mb() -> int:

@@ -28,7 +28,7 @@ from engines.cuda.errors import NoDevice, OutOfDeviceMemory
 from engines.errors import BackendError, EngineError
 from engines.trt import flavours
 from engines.trt.building import Built, build
-from engines.trt.errors import NotNow
+from engines.trt.errors import NotKept, NotNow
 from engines.trt.kernel import compiled, source_version
 from engines.trt.order import Order
 from engines.trt.passport import Made, Passport, Plan
@@ -82,7 +82,7 @@ def main() -> None:
         run(job, lambda share, what: tell(share=share, what=what))
     except (NotNow, NoDevice, OutOfDeviceMemory) as error:
         tell(failed=str(error), kind="now")
-    except _NotKept as error:
+    except NotKept as error:
         tell(failed=str(error), kind="place")
     except EngineError as error:
         tell(failed=str(error), kind="plan")
@@ -92,10 +92,6 @@ def main() -> None:
         tell(done=True)
     sys.stdout.flush()
     os._exit(0)  # what is loaded may crash while it is taken down, and everything was said and written
-
-
-class _NotKept(Exception):
-    """The plan was made, and cannot be written."""
 
 
 def run(job: Job, say: Say) -> None:
@@ -124,10 +120,7 @@ def run(job: Job, say: Say) -> None:
     if job.device is not None:
         say(_COMPILED, "comparing it with the CPU")
         made = _checked(job, flavour, plan, pictures, reference, made)
-    try:
-        store.save(_with(job.passport, made), built.plan, cubin, reference)
-    except BackendError as error:
-        raise _NotKept(str(error)) from None
+    store.save(_with(job.passport, made), built.plan, cubin, reference)
 
 
 def _installed(job: Job) -> flavours.Flavour:

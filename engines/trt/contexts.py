@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from engines.base import TensorSpec
-from engines.cuda.errors import OutOfDeviceMemory
+from engines.cuda.errors import CudaError, OutOfDeviceMemory
 from engines.errors import BackendError
 from engines.trt.log import Messages, listening, logger
 
@@ -42,11 +42,12 @@ class Network:
     def __init__(self, trt: Any, path: Path, data: bytes, *, host_code: bool = False) -> None:
         """`host_code`: the plan is one for later versions too, which carries code of its own.
 
-        Raises BackendError naming the plan: it does not load, or is not of a network as we know them.
+        Raises BackendError naming the plan: it does not load, or is not of a network as we know them; CudaError where
+        no plan would.
         """
         self._trt, self.path = trt, path
         with listening(trt) as messages:
-            self._runtime: Any = trt.Runtime(logger(trt))
+            self._runtime: Any = _started(trt, messages)
             self._runtime.engine_host_code_allowed = host_code
             self._engine: Any = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
@@ -160,6 +161,15 @@ class Network:
             return Sizes(batch, batch)
         least, _, most = self._engine.get_tensor_profile_shape(self.input.name, 0)
         return Sizes(least[0], most[0])
+
+
+def _started(trt: Any, messages: Messages) -> Any:
+    """A Runtime. Raises CudaError."""
+    try:
+        return trt.Runtime(logger(trt))
+    except Exception as error:  # noqa: BLE001  # the binding raises TypeError where the library gives it nothing
+        said = messages.reason(str(error))[:_SAID]
+        raise CudaError(f"TensorRT {trt.__version__} does not start: {said}: see `sightwire doctor`") from None
 
 
 def _said(spec: TensorSpec) -> str:

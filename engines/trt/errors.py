@@ -2,7 +2,8 @@
 
 BackendError
 ├── BuildError         TensorRT cannot make a plan of this file for this device
-└── NotNow             not at the moment: too little memory, or stopped
+├── NotNow             not at the moment: too little memory, or stopped
+└── NotKept            it cannot be written where plans are kept
 
 One line, as everywhere: what happened, at which node, what to do.
 """
@@ -15,11 +16,10 @@ from engines.errors import BackendError
 class BuildError(BackendError):
     """TensorRT cannot make the plan that was ordered."""
 
-    def __init__(self, message: str, *, no_int8: bool = False) -> None:
-        super().__init__(message)
-        self.no_int8 = no_int8
-        """The INT8 file, or INT8 on this device, was the trouble: the fp32 file at float16 is worth a try."""
-
 
 class NotNow(BackendError):
     """A plan cannot be made at the moment; nothing is known against it, and later it may work."""
+
+
+class NotKept(BackendError):
+    """A plan cannot be written where it is kept; another plan could not either."""

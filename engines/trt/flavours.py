@@ -61,6 +61,15 @@ def load(name: Name | None = None) -> Flavour:
     raise BackendError(f"{'; '.join(failed)}{_packages()}; `sightwire doctor` says what is missing")
 
 
+def check_builds(flavour: Flavour) -> None:
+    """Raise BackendError for one that runs plans and makes none."""
+    if not hasattr(flavour.trt, "Builder"):
+        raise BackendError(
+            f"{flavour} runs plans and builds none (a lean or dispatch runtime): install the whole of TensorRT, or "
+            "build the plan on a machine like this one (sightwire build)"
+        )
+
+
 def _is_there(name: str) -> bool:
     if name in sys.modules:
         return sys.modules[name] is not None

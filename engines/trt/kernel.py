@@ -8,6 +8,9 @@ import hashlib
 from engines.cuda.preparing import SOURCE
 from engines.errors import BackendError
 
+NONE = "no kernel for preparing pictures"
+"""How the reasons begin why there is none."""
+
 
 @functools.cache
 def source_version() -> str:
@@ -20,8 +23,8 @@ def compiled(compute_capability: tuple[int, int] | None) -> tuple[bytes | None, 
     from engines.cuda import nvrtc
 
     if compute_capability is None:
-        return None, "no kernel for preparing pictures: the plan is for many GPUs, and none is here"
+        return None, f"{NONE}: the plan is for many GPUs, and none is here"
     try:
         return nvrtc.compile(SOURCE.read_text(encoding="utf-8"), compute_capability), None
     except BackendError as error:
-        return None, f"no kernel for preparing pictures, the CPU does it: {error}"
+        return None, f"{NONE}, the CPU does it: {error}"

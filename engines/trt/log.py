@@ -7,6 +7,7 @@ for as long as a builder or runtime lives; who wants to hear what is said from n
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -63,22 +64,27 @@ class Messages:
 
 def logger(trt: Any) -> Any:
     """Return the process's ILogger of this namespace: what Builder, OnnxParser and Runtime are made with."""
-    known = _LOGGERS.get(id(trt))
-    if known is None:
-
-        class Log(trt.ILogger):  # type: ignore[misc]  # its base is only known when TensorRT is
-            def __init__(self) -> None:
-                trt.ILogger.__init__(self)
-                self.listeners: list[Messages] = []
-
-            def log(self, severity: Any, message: str) -> None:
-                for listener in list(self.listeners):
-                    listener.add(severity.name, message)
-
-        known = _LOGGERS[id(trt)] = trt, Log()
-    return known[1]
+    with _MAKING:  # models start at the same time: TensorRT would go on with a second one that nobody keeps
+        known = _LOGGERS.get(id(trt))
+        if known is None:
+            known = _LOGGERS[id(trt)] = trt, _made(trt)
+        return known[1]
 
 
+def _made(trt: Any) -> Any:
+    class Log(trt.ILogger):  # type: ignore[misc]  # its base is only known when TensorRT is
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.listeners: list[Messages] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            for listener in list(self.listeners):
+                listener.add(severity.name, message)
+
+    return Log()
+
+
+_MAKING = threading.Lock()
 _LOGGERS: dict[int, tuple[Any, Any]] = {}
 """Identity of a namespace -> it and its logger, for as long as the process: TensorRT keeps no reference."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import signal
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import IO, TypeVar
@@ -21,8 +22,9 @@ from engines.cuda.driver import Facts
 from engines.cuda.errors import CudaError
 from engines.errors import BackendError, EngineError, EngineLost, ModelFileError
 from engines.trt.child import Job
-from engines.trt.errors import NotNow
-from engines.trt.flavours import Flavour
+from engines.trt.errors import NotKept, NotNow
+from engines.trt.flavours import Flavour, check_builds
+from engines.trt.kernel import compiled
 from engines.trt.memory import check_room
 from engines.trt.order import Order
 from engines.trt.passport import Passport, Plan
@@ -39,6 +41,9 @@ _ASKED_TO_END = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _ONE_AT_A_TIME = threading.Lock()
 """Building takes much memory, and times kernels: two at once need twice of it, and time each other."""
 Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+_NO_FAULT = (NotNow, NotKept, CudaError, EngineLost)
+"""Errors that say nothing about the plan, and that another one would meet as well."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def obtain(
     `accept` loads and checks a plan: by a BackendError it says that it is no good. An old plan that is no good is made
     anew once, a new one is noted as failed. Whatever failed is not tried again while its key is the same.
     `made.instead_of` of the plan says which orders failed, and why. Raises the first order's BackendError if none will
-    do; NotNow where it may work later, CudaError and EngineLost of `accept`: nothing is held against the plan then.
+    do; at once what is no plan's fault: NotNow where it may work later, NotKept, CudaError, EngineLost.
     """
     failures: list[EngineError] = []
     for order in orders:
@@ -95,7 +100,7 @@ def obtain(
         instead_of = _said(orders[0], failures[0]) if failures else None
         try:
             return _obtain(order, card, place, store, accept, on_progress, stop, instead_of)
-        except (NotNow, CudaError, EngineLost):
+        except _NO_FAULT:
             raise
         except (BackendError, ModelFileError) as error:
             failures.append(error)
@@ -121,20 +126,35 @@ def _obtain(
     plan = store.find(passport)
     if plan is not None:
         try:
-            return accept(_told(plan, instead_of))
-        except (NotNow, CudaError, EngineLost):
+            return accept(_told(_with_kernel(plan, order, place, store), instead_of))
+        except _NO_FAULT:
             raise
         except BackendError as error:
             store.discard(passport, str(error))
+    check_builds(place.flavour)
     plan = make(order, card, place, store, on_progress, stop, instead_of)
     try:
         return accept(_told(plan, instead_of))
-    except (NotNow, CudaError, EngineLost):
+    except _NO_FAULT:
         raise
     except BackendError as error:
         store.discard(passport, str(error))
         store.fail(passport, str(error), place.driver)
         raise
+
+
+def _with_kernel(plan: Plan, order: Order, place: Place, store: PlanStore) -> Plan:
+    """Compile the kernel now if there is none: it is another one since an update of ours, or there was no compiler.
+
+    That takes a second, and a plan up to half an hour.
+    """
+    if plan.cubin is not None or place.facts is None or not place.tries(order):
+        return plan
+    cubin, why = compiled(place.facts.compute_capability)
+    if cubin is None:
+        log.info("%s: %s", plan.path, why)
+        return plan
+    return store.keep_kernel(plan, cubin)
 
 
 def _told(plan: Plan, instead_of: str | None) -> Plan:
@@ -154,8 +174,8 @@ def make(
 ) -> Plan:
     """Make a plan in a child process and keep it; one at a time, whoever asks. Returns soon after `stop` is set.
 
-    Raises BackendError where it cannot be made, now or the last time, which is noted; where it cannot be kept; NotNow
-    where there is too little memory, or it was stopped; ModelFileError for a file that is not the one that was ordered.
+    Raises BackendError where it cannot be made, now or the last time, which is noted; NotKept where it cannot be kept;
+    NotNow where there is too little memory, or it was stopped; ModelFileError for a file that is not the one ordered.
     """
     passport = place.passport(order)
     if reason := store.failed(passport, place.driver):
@@ -169,6 +189,8 @@ def make(
             raise NotNow(f"{order.model}: stopped before its plan was made")
         if plan := store.find(passport):  # made meanwhile by whom we waited for
             return plan
+        if reason := store.failed(passport, place.driver):  # or not
+            raise BackendError(reason)
         _check_file(order)
         check_room(order, integrated=place.facts is not None and place.facts.integrated)
         job = Job(
@@ -191,7 +213,7 @@ def make(
             raise BackendError(str(error)) from None
         plan = store.find(passport)
     if plan is None:
-        raise BackendError(f"{store.path(passport)}: was made, and is not there: is the disk full or failing?")
+        raise NotKept(f"{store.path(passport)}: was made, and is not there: is the disk full or failing?")
     return plan
 
 
@@ -223,12 +245,13 @@ def _turn(stop: threading.Event, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def _run(job: Job, on_progress: OnProgress, stop: threading.Event) -> None:
-    """Start the child and listen to it until it ends. Raises _Impossible, BackendError, NotNow."""
+    """Start the child and listen to it until it ends. Raises _Impossible, NotKept, NotNow."""
     model = job.order.model
-    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stderr:
-        stdin.write(job.model_dump_json(by_alias=True).encode())
-        stdin.seek(0)
+    with ExitStack() as opened:
         try:
+            stdin, stderr = (opened.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+            stdin.write(job.model_dump_json(by_alias=True).encode())
+            stdin.seek(0)
             # A session of its own: Ctrl-C is the parent's business, which ends the child. It dies with this thread
             # (PR_SET_PDEATHSIG means the thread), which waits for it.
             child = subprocess.Popen(
@@ -255,7 +278,7 @@ def _run(job: Job, on_progress: OnProgress, stop: threading.Event) -> None:
         message = str(last["failed"])
         if last.get("kind") == "now":
             raise NotNow(message)
-        raise BackendError(message) if last.get("kind") == "place" else _Impossible(message)
+        raise NotKept(message) if last.get("kind") == "place" else _Impossible(message)
 
 
 def _listen(child: subprocess.Popen[bytes], on_progress: OnProgress, stop: threading.Event) -> dict[str, object]:

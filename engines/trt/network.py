@@ -49,7 +49,7 @@ def form_of(order: Order, features: Features) -> Form:
     try:
         return Form(serialise(half(model)), "f16", None)
     except LintError as error:
-        raise BuildError(f"{order.model}: {error}", no_int8=order.precision == "int8") from None
+        raise BuildError(f"{order.model}: {error}") from None
     except ModelFileError as error:
         return Form(serialise(model), "f32", f"float32 instead of float16: {error}")
 
@@ -74,7 +74,7 @@ def _unparsed(parser: Any, data: bytes, model: Path, said: Messages) -> BuildErr
         return BuildError(f"{model}: TensorRT cannot read it: {reason}; {_ELSEWHERE}")
     where = f"{node.op_type} (node {node.name or node.output[0]})"
     if "QuantizeLinear" in node.op_type:
-        return BuildError(f"{model}: TensorRT does not take its INT8 at {where}: {reason}", no_int8=True)
+        return BuildError(f"{model}: TensorRT does not take its INT8 at {where}: {reason}")
     if _UNKNOWN.search(reason):
         return BuildError(f"{model}: TensorRT has no {where}: {_ELSEWHERE}")
     return BuildError(f"{model}: TensorRT has no such {where}: {reason}; {_ELSEWHERE}")

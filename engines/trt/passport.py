@@ -19,6 +19,8 @@ from engines.trt.reference import Reference
 
 FORM = 1
 """Of what TensorRT is given for a file (`engines.trt.network`, `engines.qdq.half`); older plans are not used."""
+AMPERE = (8, 0)
+"""Compute capability from which on GPUs take hardware-compatible plans, of both flavours."""
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -86,11 +88,13 @@ class Passport(_Strict):
     def of(cls, order: Order, flavour: Name, version: str, facts: Facts | None) -> Passport:
         """The passport of the plan that `order` asks for, by this version of TensorRT; `facts`: of the GPU, if any.
 
-        Raises BackendError without a GPU for an order that names no other one.
+        Raises BackendError for an order that contradicts itself, and without a GPU for one that names no other.
         """
+        if order.target is not None and order.hardware_compatible:
+            raise BackendError("a plan is for one compute capability or hardware-compatible, not both: leave one out")
         capability = order.target or (facts.compute_capability if facts else None)
         if order.hardware_compatible:
-            said = "8.0 and later"  # Ampere: what both flavours mean by it
+            said = "{}.{} and later".format(*AMPERE)
         elif capability is not None:
             said = "{}.{}".format(*capability)
         else:
@@ -142,9 +146,9 @@ class Plan:
     passport: Passport
     """With `made`."""
     cubin: bytes | None = None
-    """The compiled preparation kernel; None: the CPU prepares."""
+    """The compiled preparation kernel; None: it is compiled anew, and where that cannot be, the CPU prepares."""
     reference: Reference | None = None
-    """What the CPU engine says of the probe pictures; None: to be asked again."""
+    """What the CPU engine says of the probe pictures; None: the plan cannot be checked, and is made anew."""
 
     @property
     def made(self) -> Made:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.base import Engine
 from engines.card import Card, Precision
-from engines.cuda.driver import Facts
 from engines.cuda.errors import OutOfDeviceMemory
 from engines.errors import BackendError
 from engines.handover import HandoverEngine, Report
@@ -59,8 +57,6 @@ def make_ready(
     flavour = flavours.load(config.flavour)
     place = Place(flavour, facts, config.device)
     orders = candidates(config.order(card, model, precision), card)
-    if not any(PlanStore(order.model).path(place.passport(order)).is_file() for order in orders):
-        _check_it_could_be_run(config, flavour)
     said = ""
 
     def on_progress(_share: float, what: str) -> None:
@@ -70,29 +66,7 @@ def make_ready(
             said = word
             report(word)
 
-    def accept(plan: Plan) -> Engine:
-        return _checked(config, card, flavour, _with_kernel(plan, facts) if config.prepare == "gpu" else plan)
-
-    return obtain(orders, card, place, accept, on_progress, stop)
-
-
-def _with_kernel(plan: Plan, facts: Facts) -> Plan:
-    """A plan that has no kernel beside it, made by an earlier version of ours, say, gets one: it takes a second."""
-    from engines.trt.kernel import compiled
-
-    return plan if plan.cubin else replace(plan, cubin=compiled(facts.compute_capability)[0])
-
-
-def _check_it_could_be_run(config: Config, flavour: Flavour) -> None:
-    """Let that fail now which would fail after half an hour of building. Raises BackendError."""
-    from engines.cuda.binding import open_driver
-
-    if not hasattr(flavour.trt, "Builder"):
-        raise BackendError(
-            f"{flavour} runs plans and builds none (a lean or dispatch runtime): install the whole of TensorRT, or "
-            "build the plan on a machine like this one (sightwire build)"
-        )
-    open_driver(config.device).close()
+    return obtain(orders, card, place, lambda plan: _checked(config, card, flavour, plan), on_progress, stop)
 
 
 def _checked(config: Config, card: Card, flavour: Flavour, plan: Plan) -> Engine:

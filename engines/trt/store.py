@@ -17,12 +17,14 @@ import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from engines.errors import BackendError
-from engines.trt.kernel import source_version
+from engines.trt.errors import NotKept
+from engines.trt.kernel import NONE, source_version
 from engines.trt.passport import Passport, Plan, read_passport
 from engines.trt.reference import Reference
 
@@ -64,7 +66,7 @@ class PlanStore:
         return found
 
     def save(self, passport: Passport, data: bytes, cubin: bytes | None, reference: Reference | None) -> Plan:
-        """Keep a plan whose passport has `made`; older ones go when there are many. Raises BackendError.
+        """Keep a plan whose passport has `made`; older ones go when there are many. Raises NotKept.
 
         The sha256 of what is kept are written into the passport.
         """
@@ -88,6 +90,18 @@ class PlanStore:
             self.path(passport, ".failed.json").unlink(missing_ok=True)
             self._forget_old()
         return Plan(self.path(passport), data, passport, cubin, reference)
+
+    def keep_kernel(self, plan: Plan, cubin: bytes) -> Plan:
+        """The plan with a kernel that was compiled after it: kept, if it can be and no other plan is there by now."""
+        warnings = tuple(warning for warning in plan.made.warnings if not warning.startswith(NONE))
+        kernel = {"cubin_sha256": _sum(cubin), "kernel": source_version(), "warnings": warnings}
+        passport = plan.passport.model_copy(update={"made": plan.made.model_copy(update=kernel)})
+        with contextlib.suppress(OSError), self._locked():
+            there = self._read(passport)
+            if isinstance(there, Plan) and there.made.plan_sha256 == plan.made.plan_sha256:
+                _replace(self.path(passport, ".cubin"), cubin)
+                _replace(self.path(passport, ".json"), _written(passport))
+        return replace(plan, passport=passport, cubin=cubin)
 
     def discard(self, passport: Passport, reason: str) -> None:
         """Take a plan that does not load, or computes something else, out of use; it is made anew when next wanted."""
@@ -145,7 +159,7 @@ class PlanStore:
     def making(self, stopped: Callable[[], bool], waiting: Callable[[], None]) -> Iterator[bool]:
         """Hold the right to make plans here, which one process has at a time; False if `stopped` before it came.
 
-        `waiting` is called once if another process has it. Raises BackendError where plans cannot be kept.
+        `waiting` is called once if another process has it. Raises NotKept.
         """
         with self._saying_what_to_do():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -153,16 +167,15 @@ class PlanStore:
         with lock:
             told = False
             while not stopped():
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    if not told:
-                        waiting()
-                        told = True
-                    time.sleep(_POLL_S)
-                else:
+                with self._saying_what_to_do():  # some network file systems have no locks
+                    ours = _is_ours(lock)
+                if ours:
                     yield True
                     return
+                if not told:
+                    waiting()
+                    told = True
+                time.sleep(_POLL_S)
             yield False
 
     def _read(self, passport: Passport) -> Plan | str | None:
@@ -226,7 +239,7 @@ class PlanStore:
         try:
             yield
         except OSError as error:
-            raise BackendError(
+            raise NotKept(
                 f"{self.folder}: plans cannot be kept here ({error.strerror or error}): make it writable, or make them "
                 "elsewhere (sightwire build MODEL --out DIR) and copy them to this place"
             ) from None
@@ -245,11 +258,24 @@ def _written(passport: Passport) -> bytes:
     return passport.model_dump_json(indent=1).encode()
 
 
+def _is_ours(lock: IO[bytes]) -> bool:
+    """Take the lock, unless another process has it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _replace(path: Path, content: bytes) -> None:
     """All of it, or what was there before."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError:  # half a plan would fill up a full disk
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _literal(text: str) -> str:

@@ -195,6 +195,15 @@ def test_a_plan_that_is_no_good_is_not_kept(models: ModelStore, faults: str, why
     assert not list(models.root.rglob("*.plan"))
 
 
+def test_a_lean_runtime_builds_nothing_and_says_so(models: ModelStore) -> None:
+    lean = '__version__ = "10.3.0"\n\n\nclass Runtime:\n    pass\n'
+    env = environment(models.root.parent, lean, init=0)
+    for target in ((), ("--target", "8.6", "--flavour", "tensorrt")):
+        status, out, err = sightwire("build", "tiny", *target, models=models.root, env=env)
+        assert (status, out, len(err.splitlines())) == (1, "", 1)
+        assert "10.3.0 runs plans and builds none" in err
+
+
 def test_a_device_without_room_is_no_fault_of_the_plan(models: ModelStore) -> None:
     status, _, err = on_standin(models, "tiny", fail="cuMemAlloc:1+=2")
     assert (status, len(err.splitlines())) == (1, 1)

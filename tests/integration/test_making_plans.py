@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -15,7 +16,7 @@ import pytest
 from engines.errors import BackendError, ModelFileError
 from engines.store import ModelStore
 from engines.trt import making
-from engines.trt.errors import NotNow
+from engines.trt.errors import NotKept, NotNow
 from engines.trt.making import candidates, make, obtain
 from engines.trt.passport import Plan
 from engines.trt.reference import probe_pictures
@@ -176,6 +177,18 @@ def test_who_makes_plans_dies_with_who_wanted_them(models: ModelStore) -> None:
     orphan.wait(5)
 
 
+def test_who_waits_for_another_plan_in_this_process_can_be_stopped(models: ModelStore) -> None:
+    stop, said = threading.Event(), []
+
+    def waiting(_share: float, what: str) -> None:
+        said.append(what)
+        stop.set()
+
+    with making._ONE_AT_A_TIME, pytest.raises(NotNow, match="stopped while another plan was made"):
+        made(models, waiting, stop)
+    assert said == ["waiting for another plan"]
+
+
 # What may go wrong in a child
 
 
@@ -197,12 +210,30 @@ def test_whatever_ends_a_child_is_a_line_and_noted(models: ModelStore, instead, 
     assert reason_noted(models)
 
 
-@pytest.mark.parametrize(("kind", "error"), [("now", NotNow), ("place", BackendError)])
+@pytest.mark.parametrize(("kind", "error"), [("now", NotNow), ("place", NotKept)])
 def test_what_may_work_later_is_not_noted(models: ModelStore, instead, kind: str, error: type[Exception]) -> None:
     instead(f'echo \'{{"failed": "no room", "kind": "{kind}"}}\'')
     with pytest.raises(error, match="no room"):
         made(models)
     assert reason_noted(models) is None
+
+
+def test_where_plans_cannot_be_kept_the_float_file_is_not_tried_either(
+    models: ModelStore, instead, tmp_path: Path
+) -> None:
+    instead(f'echo started >> {tmp_path}/log; echo \'{{"failed": "disk full", "kind": "place"}}\'')
+    with pytest.raises(NotKept, match="disk full"):
+        obtained(models)
+    assert (tmp_path / "log").read_text() == "started\n"
+
+
+def test_without_room_for_the_child_s_words_it_is_for_later(models: ModelStore, monkeypatch) -> None:
+    def no_room() -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr("engines.trt.making.tempfile.TemporaryFile", no_room)
+    with pytest.raises(NotNow, match="No usable temporary directory"):
+        made(models)
 
 
 def test_what_tensorrt_cannot_build_is_noted_with_its_reason(models: ModelStore) -> None:

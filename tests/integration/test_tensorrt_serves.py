@@ -17,6 +17,7 @@ import psutil
 import pytest
 import yaml
 
+from tests.support.plans import tiny_store
 from tests.support.process import Sightwire
 from tests.support.standin_cuda import Device, read_report
 from tests.support.standin_gpu import TENSORRT, environment, means_store
@@ -33,13 +34,20 @@ class Site:
         self.store = means_store(folder / "models")
 
     def run(
-        self, source: dict[str, Any] = LIVE, *gpus: Device, backend: Any = "tensorrt", faults: str = "", fail: str = ""
+        self,
+        source: dict[str, Any] = LIVE,
+        *gpus: Device,
+        backend: Any = "tensorrt",
+        faults: str = "",
+        fail: str = "",
+        model: str = "classes",
+        precision: str = "fp32",
     ) -> Sightwire:
         """`faults`: of TensorRT; `fail`: of the driver."""
         content = {
             "agent": {"name": "gate"},
             "sinks": [{"type": "jsonl", "path": "-"}],
-            "models": {"c": {"model": "classes", "precision": "fp32", "backend": backend}},
+            "models": {"c": {"model": model, "precision": precision, "backend": backend}},
             "cameras": {"dock": {"source": source, "models": ["c"]}},
         }
         config = self.folder / "site.yaml"
@@ -152,6 +160,19 @@ def test_a_plan_that_computes_something_else_is_not_used_and_not_built_at_each_s
             assert ("next tensorrt: building" in agent.err) is not again
             assert ("not again until" in said(agent)["because"]) is again
             assert counts(agent)["failed"] == 0
+
+
+def test_int8_that_the_device_does_not_build_is_served_at_float16_and_said(site: Site) -> None:
+    site.store = tiny_store(site.folder / "both")
+    with site.run(faults="int8", model="tiny", precision="int8") as agent:
+        agent.wait_for_log(f"{SERVES.partition(',')[0]} instead of int8: ", 40)
+        more_results(agent)
+        assert agent.end() == 0, agent.err
+        assert backends(agent) == ["openvino", "tensorrt"]
+        engine = said(agent)
+        assert (engine["precision"], engine["float_precision"], engine["instead_of"]) == ("fp32", "f16", "int8")
+        assert "cannot build it" in engine["because"]
+        assert counts(agent)["failed"] == 0
 
 
 def test_a_folder_where_plans_cannot_be_kept_is_said_and_the_cpu_serves(site: Site) -> None:

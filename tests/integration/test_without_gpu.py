@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from engines.backends import auto
 from engines.trt.here import lacking
 from tests.support.process import Sightwire
 from tests.support.standin_cuda import Device, on_standin
@@ -100,6 +101,17 @@ def test_what_shows_later_is_said_then_and_the_cpu_serves_on(
         for name in ("auto", "tensorrt"):
             assert why in engines(agent)[name]["because"]
             assert len([line for line in lines(agent, name) if "WARNING" in line]) == 1
+
+
+@pytest.mark.parametrize(
+    ("missing", "has"), [("libcuda.so.1", False), ("libnvidia-ptxjitcompiler.so.1", True)], ids=["absent", "broken"]
+)
+def test_a_driver_that_lacks_a_library_of_its_own_is_not_called_absent(missing: str, has: bool, monkeypatch) -> None:
+    def load(_name: str) -> None:
+        raise OSError(f"{missing}: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(auto.ctypes, "CDLL", load)
+    assert auto._has_driver() is has
 
 
 @on_standin(init=100, clean=False)

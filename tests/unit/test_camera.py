@@ -19,7 +19,7 @@ def due(use: Use, at_ns: int) -> bool:
 
 
 def use(every_s: float) -> Use:
-    return Use("u", "m@int8", ("x",), Mailbox(), every=Every(round(every_s * 1e9)))
+    return Use("u", ("x",), Mailbox(), every=Every(round(every_s * 1e9)))
 
 
 @pytest.mark.parametrize(("rate", "every_s"), [(30, 0.2), (30, 1.0), (25, 0.5), (10, 0.1), (29.97, 1.0)])

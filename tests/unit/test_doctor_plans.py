@@ -66,7 +66,7 @@ def test_a_plan_that_fits_is_well_and_models_without_one_are_named(
 
 def test_several_models_without_a_plan_have_one_command(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = said(monkeypatch, store)
-    assert found.mend == "for model in boxes classes; do sightwire build $model; done"
+    assert found.mend == "sightwire build boxes classes"
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,15 @@ def test_a_plan_for_later_versions_fits_them(store: ModelStore, monkeypatch: pyt
     assert said(monkeypatch, store)[0].state == "ok"
 
 
+@pytest.mark.parametrize(("capability", "state"), [("8.7", "ok"), ("12.0", "ok"), ("7.5", "note")])
+def test_a_hardware_compatible_plan_fits_ampere_and_later(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch, capability: str, state: str
+) -> None:
+    keep(store, compute_capability="8.0 and later", device=None, hardware_compatible=True)
+    gpu = {"devices": [{**ORIN["devices"][0], "compute": capability}]}
+    assert said(monkeypatch, store, {**ORIN, **gpu})[0].state == state
+
+
 @pytest.mark.parametrize("harm", ["plan", "passport", "gone"])
 def test_a_plan_that_was_altered_is_told_and_left_where_it_is(
     store: ModelStore, monkeypatch: pytest.MonkeyPatch, harm: str
@@ -113,7 +122,7 @@ def test_a_plan_that_could_not_be_made_says_why(store: ModelStore, monkeypatch: 
     beside(store, "boxes").fail(passport(store, "boxes", compute_capability="8.6"), "on another GPU")
     failed, rest = said(monkeypatch, store)
     assert failed.text.startswith("classes@fp32: no plan could be made: no operator Frobnicate (node head/7) (tried 20")
-    assert (failed.state, failed.mend) == ("note", "sightwire build classes")
+    assert (failed.state, failed.mend) == ("note", "sightwire build classes --again")
     assert rest.text.startswith("no plan for this GPU yet: boxes;")
 
 

@@ -253,6 +253,18 @@ def test_what_cannot_be_made_at_the_moment_is_tried_again_and_said() -> None:
         assert engine.description == following.description
 
 
+def test_what_still_cannot_be_made_is_tried_again_less_and_less_often() -> None:
+    tries: list[int] = []
+
+    def refused(report, stop) -> Engine:
+        tries.append(1)
+        raise PictureError("too little memory")
+
+    with handover(Scripted("cpu"), refused, passing=(PictureError,), later_s=0.001) as engine:
+        until(lambda: len(tries) >= 4)
+    assert engine._later_s >= 0.008
+
+
 def test_when_it_is_tried_again_is_said_meanwhile() -> None:
     making = Making()
     with handover(Scripted("cpu"), making, passing=(PictureError,), later_s=3600) as engine:
@@ -392,6 +404,25 @@ def test_a_lost_engine_is_tried_again_after_a_while_and_serves_again() -> None:
         assert run(engine, 3) == [3]
         assert (healed.ran, engine.description) == ([3], healed.description)
         assert engine._again_s == 0.02
+
+
+def test_a_device_that_is_still_lost_is_not_asked_again_and_what_to_do_is_said() -> None:
+    making, following = Making(), Scripted("gpu")
+    with handover(lambda: Scripted("cpu"), making, again_s=0.001) as engine:
+        making.gives(following)
+        ready(engine)
+        following.lost_when = "prepare"
+        with pytest.raises(EngineLost):
+            run(engine, 1)
+        making.gives(EngineLost("the context is broken"))
+        until(lambda: "started anew" in str(engine.description.get("because")))
+        assert engine.description["because"] == (
+            "the context is broken; it may work again when this program is started anew"
+        )
+        assert "next" not in engine.description
+        engine._making.join(5)
+        assert run(engine, 2) == [2]
+    assert making.calls == 2
 
 
 def test_where_no_engine_can_take_over_batches_fail_with_the_reason_and_it_is_not_tried_each_time() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ import pytest
 
 from engines.cuda.driver import Facts
 from engines.errors import BackendError
-from engines.trt.errors import NotNow
+from engines.trt.errors import NotKept, NotNow
+from engines.trt.kernel import NONE
 from engines.trt.memory import available, check_room, required
 from engines.trt.order import Order
 from engines.trt.passport import Passport
@@ -81,6 +84,12 @@ def test_a_plan_that_was_made_elsewhere_is_the_one_that_its_gpu_looks_for() -> N
     there = Facts("NVIDIA GeForce RTX 3060", (8, 6), 12 << 30, integrated=False, driver="13.0")
     made = Passport.of(order(target=(8, 6)), "tensorrt_rtx", "1.7.1", None)
     assert made.key == Passport.of(order(), "tensorrt_rtx", "1.7.1", there).key
+
+
+def test_an_order_for_one_gpu_and_for_many_has_no_passport() -> None:
+    """Its failure would stand for that of the plan for many."""
+    with pytest.raises(BackendError, match="not both"):
+        Passport.of(order(target=(8, 6), hardware_compatible=True), "tensorrt_rtx", "1.7.1", ORIN)
 
 
 def test_without_a_gpu_an_order_has_to_name_one() -> None:
@@ -165,6 +174,26 @@ def test_a_kernel_of_an_earlier_version_is_not_used(store: PlanStore, monkeypatc
     assert plan.cubin is None
 
 
+def test_a_kernel_that_is_compiled_later_is_kept_with_the_plan(store: PlanStore) -> None:
+    gone = (f"{NONE}: no compiler", "TensorRT is slow")
+    plan = store.save(with_made(some_passport(), warnings=gone), b"a plan", None, None)
+    told = store.keep_kernel(plan, b"a cubin")
+    found = store.find(some_passport())
+    assert found is not None
+    assert (found.data, found.cubin, told.cubin) == (b"a plan", b"a cubin", b"a cubin")
+    assert found.made == told.made
+    assert found.made.warnings == ("TensorRT is slow",)
+
+
+def test_a_kernel_is_not_put_beside_another_plan(store: PlanStore) -> None:
+    plan = store.save(with_made(some_passport()), b"a plan", None, None)
+    store.save(with_made(some_passport()), b"made meanwhile", None, None)
+    assert store.keep_kernel(plan, b"a cubin").cubin == b"a cubin"
+    found = store.find(some_passport())
+    assert found is not None
+    assert (found.data, found.cubin) == (b"made meanwhile", None)
+
+
 def test_the_newest_plans_of_a_file_stay_and_those_of_other_files_do(store: PlanStore) -> None:
     other = PlanStore(store.model.with_name("model.onnx"))
     first = saved(other, some_passport())
@@ -216,6 +245,27 @@ def test_a_folder_that_cannot_be_written_to_is_said_with_what_to_do(tmp_path: Pa
     assert store.find(some_passport()) is None
     store.fail(some_passport(), "no")
     assert store.failed(some_passport()) is None
+
+
+def test_a_disk_that_fills_up_is_not_filled_with_half_a_plan(store: PlanStore) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(NotKept, match="plans cannot be kept here"):
+            saved(store, some_passport(), b"x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(store.folder.glob("model*"))
+    assert store.find(some_passport()) is None
+
+
+def test_a_file_system_without_locks_is_said(store: PlanStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("engines.trt.store.fcntl.flock", flock)
+    with pytest.raises(NotKept, match="No locks available"), store.making(lambda: False, lambda: None):
+        pass
 
 
 # What failed

@@ -8,22 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from engines.backends import tensorrt
 from engines.base import Engine
 from engines.card import Card
 from engines.cuda import binding
 from engines.cuda.driver import Facts
-from engines.cuda.errors import CudaError, OutOfDeviceMemory
+from engines.cuda.errors import CudaError, NoBinding, OutOfDeviceMemory
 from engines.errors import BackendError
-from engines.trt import flavours, kernel, making, serving
+from engines.trt import flavours, making, serving
 from engines.trt.flavours import Flavour
+from engines.trt.kernel import source_version
 from engines.trt.passport import Made, Passport, Plan
 from engines.trt.reference import expected, probe_pictures
 from engines.trt.store import PlanStore
 from tests.support import standin_trt
 from tests.support.standin_driver import StandInDriver
-from tests.support.standin_engines import device, in_this_process, plan_of
+from tests.support.standin_engines import in_this_process, plan_of
 from tests.support.standin_gpu import means_store
 
 CONFIG = tensorrt.Config(prepare="cpu")
@@ -66,8 +68,9 @@ class Bench:
         """What building would make, kept."""
         data = plan_of(self.model, self.order.batches).data
         reference = expected(self.model, self.card, "fp32", probe_pictures(self.order.size, self.order.batches[2]))
-        told = Made(plan_sha256="0" * 64, floats="f16", built_at="2026-01-01T00:00:00Z", seconds=1, **made)
-        return self.store.save(self.passport.model_copy(update={"made": told}), data, None, reference)
+        how = {"plan_sha256": "0" * 64, "floats": "f16", "built_at": "2026-01-01T00:00:00Z", "seconds": 1}
+        told = Made.model_validate({**how, "kernel": source_version(), **made})
+        return self.store.save(self.passport.model_copy(update={"made": told}), data, b"a kernel", reference)
 
     def make(self, order, card, place, store, on_progress, stop, instead_of=None) -> Plan:
         self.made += 1
@@ -118,10 +121,41 @@ def test_a_plan_whose_results_are_no_longer_right_is_named_and_built_anew_and_th
 def test_a_plan_that_does_not_load_is_named_and_built_anew(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     plan = bench.plan()
     broken = replace(plan, data=b"of a version that nobody has")
-    bench.store.save(plan.passport, broken.data, None, plan.reference)
+    bench.store.save(plan.passport, broken.data, plan.cubin, plan.reference)
     bench.ready().close()
     assert bench.made == 1
     assert f"{plan.path}: " in caplog.text
+
+
+def test_a_kernel_of_an_earlier_version_of_ours_is_compiled_anew_and_the_plan_stays(bench: Bench, monkeypatch) -> None:
+    monkeypatch.setattr(making, "compiled", lambda capability: (f"for {capability}".encode(), None))
+    plan = bench.plan(kernel="an earlier one")
+    bench.ready().close()
+    found = bench.store.find(bench.passport)
+    assert found is not None
+    assert (bench.made, found.data, found.cubin) == (0, plan.data, b"for (8, 7)")
+
+
+def test_without_a_compiler_a_plan_is_used_without_a_kernel(bench: Bench, monkeypatch) -> None:
+    monkeypatch.setattr(making, "compiled", lambda _: (None, "no compiler"))
+    bench.plan(kernel="an earlier one")
+    bench.ready().close()
+    assert bench.made == 0
+
+
+def test_a_driver_that_is_too_old_for_tensorrt_is_not_held_against_the_plan(bench: Bench, monkeypatch) -> None:
+    """The binding raises a TypeError that says nothing; the log says why."""
+    bench.plan()
+
+    def refuse(logger) -> None:
+        logger.log(standin_trt.Severity.ERROR, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(bench.flavour.trt, "Runtime", refuse)
+    with pytest.raises(CudaError, match=r"TensorRT 10\.3\.0 does not start: CUDA initialization failure .*doctor"):
+        bench.ready()
+    assert bench.made == 0
+    assert bench.store.find(bench.passport) is not None
 
 
 def test_a_device_without_room_is_not_held_against_the_plan(bench: Bench) -> None:
@@ -144,14 +178,16 @@ def test_a_little_room_means_smaller_batches(bench: Bench) -> None:
     smaller.close()
 
 
-def test_what_could_not_run_it_is_found_before_half_an_hour_of_building(bench: Bench, monkeypatch) -> None:
+def test_a_package_that_is_missing_is_not_held_against_the_plan(bench: Bench, monkeypatch) -> None:
     def no_binding(_ordinal: int) -> StandInDriver:
-        raise BackendError("no package for CUDA can be used")
+        raise NoBinding("no package for CUDA can be used")
 
     monkeypatch.setattr(binding, "open_driver", no_binding)
-    with pytest.raises(BackendError, match="no package for CUDA"):
+    bench.plan()
+    with pytest.raises(NoBinding, match="no package for CUDA"):
         bench.ready()
     assert (bench.made, bench.store.failed(bench.passport, bench.facts.driver)) == (0, None)
+    assert bench.store.find(bench.passport) is not None
 
 
 def test_a_lean_runtime_runs_a_plan_that_is_there_and_builds_none(bench: Bench, monkeypatch) -> None:
@@ -159,8 +195,12 @@ def test_a_lean_runtime_runs_a_plan_that_is_there_and_builds_none(bench: Bench, 
     with pytest.raises(BackendError, match=r"10\.3\.0 runs plans and builds none"):
         bench.ready()
     assert bench.store.failed(bench.passport, bench.facts.driver) is None
-    bench.plan()
+    plan = bench.plan()
     bench.ready().close()
+    bench.store.save(plan.passport, b"of a version that nobody has", None, plan.reference)
+    with pytest.raises(BackendError, match=r"10\.3\.0 runs plans and builds none"):
+        bench.ready()
+    assert bench.made == 0
 
 
 def test_too_little_memory_to_build_is_for_later(bench: Bench) -> None:
@@ -176,6 +216,21 @@ def test_too_little_memory_to_build_is_for_later(bench: Bench) -> None:
         assert str(engine.description["backend"]).startswith("openvino")
     finally:
         engine.close()
+
+
+def test_a_model_that_takes_one_picture_at_a_time_is_run_one_by_one(bench: Bench) -> None:
+    bench.card = bench.card.model_copy(update={"max_batch": 1})
+    bench.order = CONFIG.order(bench.card, bench.model, "fp32")
+    assert bench.order.batches == (1, 1, 1)
+    bench.plan(unchecked="built for a GPU that is not here")
+    engine = bench.ready()
+    assert (bench.made, engine.max_batch) == (0, 1)
+    engine.close()
+
+
+def test_a_dla_is_refused_with_the_reason() -> None:
+    with pytest.raises(ValidationError, match=r"explicit INT8 \(Q/DQ\) does not run on a DLA: leave it out"):
+        tensorrt.Config(dla=0)
 
 
 def test_an_agent_with_a_plan_starts_on_the_gpu(bench: Bench) -> None:
@@ -198,17 +253,3 @@ def test_a_lost_device_is_not_held_against_the_plan(bench: Bench, monkeypatch) -
         bench.ready()
     assert bench.made == 0
     assert bench.store.find(bench.passport) is not None
-
-
-def test_a_plan_without_its_kernel_gets_one_if_the_gpu_is_to_prepare(bench: Bench, monkeypatch) -> None:
-    """After an upgrade with another kernel, say: the plan itself is still good."""
-    bench.plan()
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(kernel, "compiled", lambda capability: (asked.append(capability), (b"kernel", None))[1])
-    monkeypatch.setattr(binding, "open_driver", lambda _: bench.drivers.append(device("gpu")) or bench.drivers[-1])
-    for prepare in ("gpu", "cpu"):
-        config = CONFIG.model_copy(update={"prepare": prepare})
-        engine = serving.make_ready(config, bench.card, bench.model, "fp32", bench.words.append, threading.Event())
-        assert engine.description["prepare"] == prepare
-        engine.close()
-    assert (asked, bench.made) == ([(8, 7)], 0)
