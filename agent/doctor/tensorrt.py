@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from agent.doctor import jetson
 from agent.doctor.devices import NVIDIA, display_vendors
 from agent.doctor.files import read
 from agent.doctor.findings import Finding, note, ok, problem
-from agent.doctor.machine import in_container
+from agent.doctor.machine import in_container, os_release
 from agent.doctor.packages import PIP
 from agent.doctor.probes import flavours, runtimes
 from agent.doctor.room import ProbeError, ask
@@ -30,8 +31,6 @@ RTX = "tensorrt-rtx>=1.7"
 RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 """What TensorRT-RTX 1.7 makes plans for; where it is installed, it is asked itself."""
 _JETPACK = "sudo apt-get update && sudo apt-get install nvidia-jetpack"
-
-_DRIVER = "a driver from 580 on: sudo ubuntu-drivers install && sudo reboot"
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ def _see_system(python: str) -> str:
     """How this Python comes to see packages of the system's, `python3` or `python3.10`."""
     same = python in ("python3", f"python{sys.version_info[0]}.{sys.version_info[1]}")
     if same and sys.prefix != sys.base_prefix and sys.base_prefix == "/usr":
-        return f"sed -i '/^include-system-site-packages/s/false/true/' {sys.prefix}/pyvenv.cfg"
+        return f"sed -i '/^include-system-site-packages/s/false/true/' {shlex.quote(f'{sys.prefix}/pyvenv.cfg')}"
     return f"/usr/bin/{python} -m venv --system-site-packages FOLDER, and sightwire installed in it"
 
 
@@ -166,8 +165,16 @@ def _too_new(installed: Iterable[Distribution], found: dict[str, Any], site: Sit
             yield problem(TOPIC, text, f"{_uninstall(package)} && {_JETPACK}")
         elif site.cuda is not None and major > site.cuda:
             text = f"{package} is for CUDA {major}, and the driver takes CUDA {site.cuda}"
-            mend = f"{_uninstall(package)} && {site.install()}" if package.startswith("tensorrt") else _DRIVER
+            mend = (
+                f"{_uninstall(package)} && {site.install()}" if package.startswith("tensorrt") else _newer_driver(root)
+            )
             yield problem(TOPIC, text, mend)
+
+
+def _newer_driver(root: Path) -> str:
+    if os_release(root).get("ID") == "ubuntu":
+        return "a driver from 580 on: sudo ubuntu-drivers install && sudo reboot"
+    return "a driver from 580 on; where this system's own is older, that of NVIDIA's package repository"
 
 
 def _uninstall(package: str) -> str:
@@ -198,7 +205,7 @@ def opened(root: Path = Path("/")) -> Iterator[Finding]:
         return
     if site.cuda < min(CUDA):
         text = f"the driver takes CUDA {site.cuda}, and {min(CUDA)} is needed: the CPU does the work"
-        yield note(TOPIC, text, _DRIVER)
+        yield note(TOPIC, text, _newer_driver(root))
         return
     try:
         devices = ask("opened")

@@ -55,7 +55,7 @@ class Driver(ABC):
 
     @abstractmethod
     def make_current(self) -> None:
-        """Let the calling thread use the context; cheap, and needed once a thread."""
+        """Let the calling thread use the context; cheap, and needed again where it used that of another device."""
 
     @abstractmethod
     def free_memory(self) -> int:

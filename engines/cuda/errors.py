@@ -43,7 +43,7 @@ class DeviceLost(CudaError, EngineLost):
 OUT_OF_MEMORY = 2
 _SEE_LOG = "sudo dmesg | grep -i -e nvrm -e nvgpu"
 _BROKE = ("what ran on the GPU did something forbidden", f"{_SEE_LOG} names it; if it comes again, please report it")
-_COMPILE = "delete the .cubin beside the model's plan: it is compiled again"
+_COMPILE = "sightwire build --again MODEL makes the plan and its kernels anew"
 _MPS = (
     "CUDA's multi-process service (MPS) failed",
     "restart it: echo quit | nvidia-cuda-mps-control, then nvidia-cuda-mps-control -d",

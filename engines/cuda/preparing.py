@@ -52,16 +52,10 @@ class Staged:
 
     size: int
     """Bytes: what the block must have, and what of it is to be uploaded."""
-    largest: int
-    """Bytes of the planes of its largest picture."""
     _parameters: tuple[tuple[int, ...], ...]
     """A row of the tensor each."""
     _copies: tuple[tuple[int, int, Plane], ...]
     """offset, pitch, pixels"""
-
-    def size_for(self, rows: int) -> int:
-        """Bytes that are enough for any batch of `rows` pictures none of which is larger than this one's."""
-        return _aligned(rows * _PICTURE.size) + rows * self.largest
 
     def write(self, block: NDArray[np.uint8]) -> None:
         """Write parameters and planes into pinned memory, (at least `size`,) uint8; none of it is allocated here."""
@@ -78,11 +72,11 @@ def stage(pictures: Sequence[Picture], geometries: Sequence[Geometry], tensor: t
     Raises PictureError for what cannot be read: the kernel reads whatever it is told to.
     """
     check_batch(pictures, geometries, rows, tensor)
-    size, largest = _aligned(rows * _PICTURE.size), 0
+    size = _aligned(rows * _PICTURE.size)
     parameters: list[tuple[int, ...]] = []
     copies: list[tuple[int, int, Plane]] = []
     for picture, geometry in zip(pictures, geometries, strict=True):
-        image, start = picture.image, size
+        image = picture.image
         _check(image, geometry)
         planes: tuple[int, ...] = ()
         for index, part in enumerate(image.parts(geometry.region)):
@@ -90,12 +84,11 @@ def stage(pictures: Sequence[Picture], geometries: Sequence[Geometry], tensor: t
             copies.append((size, pitch, part))
             planes += (size, pitch, *_resized(part, geometry.plane_halvings(index), geometry))
             size += len(part) * pitch
-        largest = max(largest, size - start)
         planes += _NO_PLANE * (3 - len(image.planes))
         kind = (geometry.fill, _FORMATS[image.format], int(image.range == "limited"))
         parameters.append((*planes, *geometry.inner, *tensor, *kind, *_MATRICES[image.matrix, image.range]))
     parameters += [(*_NO_PLANE * 3, *_NO_BOX, *tensor, *_NO_KIND, *_NO_MATRIX)] * (rows - len(pictures))
-    return Staged(size, largest, tuple(parameters), tuple(copies))
+    return Staged(size, tuple(parameters), tuple(copies))
 
 
 def _aligned(size: int) -> int:

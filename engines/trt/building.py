@@ -29,6 +29,7 @@ _MEANT = {
     r"driver version is insufficient|no CUDA-capable device|CUDA initialization failure|cudaError (35|100)\b": (
         "there is no NVIDIA GPU with a driver to build for: see `sightwire doctor`"
     ),
+    r"Target GPU SM ?\d+ is not supported": "this release of TensorRT does not know this GPU: see `sightwire doctor`",
     r"libnvinfer_lean": "a version-compatible plan needs TensorRT's lean runtime, which is not installed",
     r"within workspace limit|insufficient workspace": "allow more than {mb} MB of scratch memory (workspace_mb)",
     _NO_ROOM: ("the device has too little memory free: end what else uses it, or order smaller batches"),

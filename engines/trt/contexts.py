@@ -52,6 +52,15 @@ class Network:
             self._engine: Any = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             raise self._refused("does not load", messages)
+        try:
+            self._look()
+        except BackendError:
+            self.close()  # before the device's context is released, which the error's traceback would not wait for
+            raise
+
+    def _look(self) -> None:
+        """What goes in and comes out. Raises BackendError: it is of no network as we know them."""
+        trt = self._trt
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         specs = {name: self._spec(name) for name in names}
@@ -59,7 +68,9 @@ class Network:
         self.input = self._only(specs[name] for name in inputs)
         self.sizes = self._sizes()
         if wrong := [spec for spec in self.outputs if spec.dtype.kind != "f" or -1 in spec.shape[1:]]:
-            raise BackendError(f"{path}: output {_said(wrong[0])}: expected rows of float32 or float16 of one shape")
+            raise BackendError(
+                f"{self.path}: output {_said(wrong[0])}: expected rows of float32 or float16 of one shape"
+            )
 
     def context(self, batch: int, addresses: dict[str, int], stream: int) -> Any:
         """An execution context for that batch, without the device memory that it works in (`memory`, `give`).

@@ -124,7 +124,7 @@ def filling(driver: Driver, plan: Plan, size: tuple[int, int], prepare: Prepare,
     if prepare == "cpu":
         return FillingByCPU(driver, size)
     if plan.cubin is None:
-        return FillingByCPU(driver, size, "cpu: the plan was made without the kernel that prepares on the GPU")
+        return FillingByCPU(driver, size, "cpu: there is no kernel that prepares on the GPU: see `sightwire doctor`")
     try:
         module = driver.load(plan.cubin)
         taken.callback(driver.unload, module)

@@ -10,7 +10,6 @@ one after the other (docs/adr/0033).
 from __future__ import annotations
 
 import logging
-import threading
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -33,7 +32,10 @@ log = logging.getLogger(__name__)
 
 
 class TensorRTEngine(Engine):
-    """A plan on a GPU. Its thread may change between calls; it is never in two at once."""
+    """A plan on a GPU. Its thread may change between calls; it is never in two at once.
+
+    Each call makes the device current: the same thread may have called an engine on another one meanwhile.
+    """
 
     depth = 2
 
@@ -43,8 +45,6 @@ class TensorRTEngine(Engine):
         Raises BackendError naming the plan, OutOfDeviceMemory where not even its smallest batch has room, EngineLost.
         """
         self._driver, self._plan = driver, plan
-        self._thread: threading.Thread | None = None
-        """That called last: held, since the numbers of threads that have ended are given to new ones."""
         self._slots: list[Slot] = []
         self._free: list[Slot] = []
         self._in_use: list[Handle] = []
@@ -52,7 +52,7 @@ class TensorRTEngine(Engine):
         self._taken = ExitStack()
         self._taken.callback(driver.close)
         try:
-            self._own()
+            self._driver.make_current()
             self._settled = self._event()
             self._streams = Streams(self._stream(), self._stream(), self._stream())
             self._network = Network(trt, plan.path, plan.data, host_code=plan.passport.version_compatible)
@@ -84,7 +84,7 @@ class TensorRTEngine(Engine):
         if not self._free:
             raise BackendError(f"all {self.depth} slots are in flight: read and release a ticket first")
         slot = self._free[-1]
-        self._own()
+        self._driver.make_current()
         if slot.busy:  # its ticket was released unread
             self._settle()
         self._filling.write(slot, pictures, geometries)
@@ -96,7 +96,7 @@ class TensorRTEngine(Engine):
         slot = self._slots[batch.slot]
         slot.busy = True
         try:
-            self._own()
+            self._driver.make_current()
             self._start(slot, batch.count)
         except BaseException:
             self._free.append(slot)
@@ -111,7 +111,7 @@ class TensorRTEngine(Engine):
         try:
             with taken:
                 if streams:
-                    self._own()
+                    self._driver.make_current()
                     self._settle(streams)
         except BackendError as error:
             log.warning("%s: closed without waiting for what was under way: %s", self._plan.path, error)
@@ -202,13 +202,6 @@ class TensorRTEngine(Engine):
         """The size of batch that is run for so many pictures."""
         return self._sizes[bisect_left(self._sizes, count)]
 
-    def _own(self) -> None:
-        """Make the device current, if it was another thread that called last."""
-        thread = threading.current_thread()
-        if thread is not self._thread:
-            self._driver.make_current()
-            self._thread = thread
-
     def _settle(self, streams: Sequence[Handle] | None = None) -> None:
         """Wait for all that was started: at the start, at the end, and after what nobody waited for."""
         for stream in self._in_use if streams is None else streams:
@@ -229,12 +222,12 @@ class TensorRTEngine(Engine):
         return made
 
     def _wait(self, slot: Slot) -> None:
-        self._own()
+        self._driver.make_current()
         self._driver.synchronise(slot.finished)
         slot.busy = False
 
     def _is_done(self, slot: Slot) -> bool:
-        self._own()
+        self._driver.make_current()
         return self._driver.done(slot.finished)
 
 

@@ -38,8 +38,6 @@ class Staging:
     def __init__(self, driver: Driver, size: int, *, on_device: bool) -> None:
         self._driver = driver
         self.size = 0
-        self.grown = 0
-        """How often, after the start."""
         self._on_device = on_device
         self._taken = ExitStack()
         self._take(size)
@@ -61,8 +59,7 @@ class Staging:
     def grow(self, size: int) -> None:
         """Hold `size` bytes at least; nothing may be under way. Raises OutOfDeviceMemory, and stays as it was."""
         self._take(-(-size // _GROWN) * _GROWN)
-        self.grown += 1
-        log.info("staging for pictures grew to %d MiB, growth %d of this batch", self.size >> 20, self.grown)
+        log.info("staging for pictures grew to %d MiB", self.size >> 20)
 
     def close(self) -> None:
         """Give it back."""

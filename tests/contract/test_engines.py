@@ -18,8 +18,9 @@ from engines.pixels import Picture, fit
 from tests.support import standin_trt
 from tests.support.agents import fake_store
 from tests.support.backends import BACKENDS
+from tests.support.means import means_model
 from tests.support.pictures import image_from, smooth_bgr
-from tests.support.standin_engines import StandInConfig, in_this_process, means_model
+from tests.support.standin_engines import StandInConfig, in_this_process
 
 SIDE = 32
 

@@ -23,8 +23,8 @@ from engines.store import ModelStore
 from tests.support.agents import fake_model, fake_store
 from tests.support.broker import Mosquitto, Subscriber
 from tests.support.clips import SHORT
+from tests.support.means import means_model
 from tests.support.process import Sightwire, sightwire
-from tests.support.standin_engines import means_model
 from tests.support.street import street_video
 
 BAD = """\

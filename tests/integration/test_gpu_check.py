@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 
 from engines.card import ModelFile, sha256_of, write_card
+from engines.cuda import nvrtc
 from engines.store import ModelStore
 from engines.trt.store import PlanStore
 from tests.prove.gpu_check import __main__ as gpu_check
-from tests.prove.gpu_check import model, report
+from tests.prove.gpu_check import kernels, model, report
 from tests.prove.gpu_check.counting import Counting
 from tests.support import host_kernels, standin_cuda, standin_trt
 from tests.support.agents import fake_store
+from tests.support.means import means_model
 from tests.support.standin_driver import StandInDriver
-from tests.support.standin_engines import device, in_this_process, means_model, plan_of
+from tests.support.standin_engines import device, in_this_process, plan_of
 
 ROOT = Path(__file__).parents[2]
 COMPILER = """
@@ -105,6 +107,36 @@ def test_the_kernel_is_compared_with_the_cpu_launched_and_as_a_graph(ran) -> Non
     assert agreement["graph_levels"] == 0
 
 
+def test_where_tensorrt_refuses_the_gpu_the_rest_is_checked(tmp_path: Path) -> None:
+    """TensorRT-RTX on a data-centre GPU: one small network finds it out, and no model is tried."""
+    variables = {**environment(tmp_path), "STANDIN_TRT_FAULTS": "device"}
+    ended = check(tmp_path, variables, "--flavour=tensorrt_rtx")
+    found, table = found_in(tmp_path), (tmp_path / "gpu-check.md").read_text()
+    assert (ended.returncode, found["models"]) == (1, {})
+    assert found["memory"]["agreement"]["levels"] <= 1
+    assert "tensorrt_rtx 1.7.1 refuses this GPU: " in table
+    assert "does not know this GPU: see `sightwire doctor`" in table
+    assert "not run: TensorRT does not run here" in table
+
+
+def test_a_binding_without_graphs_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pycuda's, on a Jetson: kernels are compared and timed all the same, and the table says what was not."""
+    monkeypatch.setattr(kernels, "REGIONS", (None,))
+    monkeypatch.setattr(nvrtc, "compile", lambda *_: b"the kernel")
+    driver = device("gpu")
+    driver.graphs = False
+    driver.make_current()
+    agreement = kernels.agreement(driver)
+    assert (agreement["levels"], agreement["graph_levels"]) == (0, None)
+    assert kernels.speeds(driver, 0.01, 1 << 22, ["bgr 640x480 to 224x224"])
+    assert driver.calls["begin_capture"] == driver.held == 0
+    assert report._kernel_numbers({"agreement": agreement})[1:] == (
+        "0 level over 15 cases, no graphs by this binding",
+        "met",
+    )
+    driver.close()
+
+
 def test_a_table_of_stand_ins_says_so_first(ran) -> None:
     """Nobody shall take it for a result."""
     assert (ran[0] / "gpu-check.md").read_text().startswith("**STAND-IN: this ran on no GPU. Every figure")
@@ -132,13 +164,14 @@ def test_a_kept_plan_that_computes_something_else_is_named_and_taken_out_of_use(
             kept,
             card,
             order,
-            batches=[1],
+            batches=[32],
             seconds=0.01,
             rounds=1,
             counted=2,
             say=lambda _: None,
         )
     assert "output scores" in found["wrong"]
+    assert [rate["batch"] for rate in found["rates"]] == [8], "none of the sizes that were asked for fits"
     assert "DIFFERS" in report.models_table({"classes FP16": found})
     assert store.find(plan.passport) is None
 
@@ -150,6 +183,18 @@ def test_no_gpu_is_said_in_one_line_that_says_what_to_do(tmp_path: Path) -> None
     assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
     assert "sightwire doctor" in ended.stderr
     assert not (tmp_path / "gpu-check.md").exists()
+
+
+def test_without_a_driver_nothing_is_installed_first(tmp_path: Path) -> None:
+    """TensorRT alone is hundreds of megabytes."""
+    variables = {**os.environ, "SIGHTWIRE_VENV": str(tmp_path / "venv")}
+    variables.pop("SIGHTWIRE_PYTHON", None)
+    ended = subprocess.run([ROOT / "scripts" / "gpu-check"], env=variables, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 3
+    assert ended.stderr.splitlines() == [
+        "gpu-check: there is no NVIDIA driver (libcuda.so.1): docs/gpu.md says how a GPU is installed"
+    ]
+    assert not (tmp_path / "venv").exists()
 
 
 def test_targets_are_judged_by_what_was_measured(ran) -> None:

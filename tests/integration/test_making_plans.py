@@ -92,6 +92,7 @@ def test_a_plan_is_made_for_a_gpu_that_is_elsewhere_and_found_again(models: Mode
     assert found.reference.outputs["logits"].shape == (len(probe_pictures(order.size, 4)), 5)
     # Without NVRTC there is no kernel, which is said.
     assert (found.cubin is None) == any("no kernel" in warning for warning in found.made.warnings)
+    assert found.cubin is None or b"sm_86" in found.cubin, "the kernel is for the plan's GPU"
 
 
 def test_the_child_goes_last_at_work_and_first_when_memory_runs_out(models: ModelStore) -> None:

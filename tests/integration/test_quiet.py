@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from engines.quiet import import_onnxruntime
-from tests.support.standin_engines import means_model
+from tests.support.means import means_model
 
 
 def test_the_engine_runs_without_openvinos_telemetry() -> None:

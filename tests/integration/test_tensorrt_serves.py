@@ -19,7 +19,7 @@ import yaml
 
 from tests.support.plans import tiny_store
 from tests.support.process import Sightwire
-from tests.support.standin_cuda import read_report
+from tests.support.standin_cuda import Device, read_report
 from tests.support.standin_gpu import TENSORRT, environment, means_store
 
 SERVES = "tensorrt 10.3.0 serves, on Stand-in GPU"
@@ -36,7 +36,8 @@ class Site:
     def run(
         self,
         source: dict[str, Any] = LIVE,
-        *,
+        *gpus: Device,
+        backend: Any = "tensorrt",
         faults: str = "",
         fail: str = "",
         model: str = "classes",
@@ -46,12 +47,12 @@ class Site:
         content = {
             "agent": {"name": "gate"},
             "sinks": [{"type": "jsonl", "path": "-"}],
-            "models": {"c": {"model": model, "precision": precision, "backend": "tensorrt"}},
+            "models": {"c": {"model": model, "precision": precision, "backend": backend}},
             "cameras": {"dock": {"source": source, "models": ["c"]}},
         }
         config = self.folder / "site.yaml"
         config.write_text(yaml.safe_dump(content), encoding="utf-8")
-        env = environment(self.folder, TENSORRT, fail=fail) | {"STANDIN_TRT_FAULTS": faults}
+        env = environment(self.folder, TENSORRT, *gpus, fail=fail) | {"STANDIN_TRT_FAULTS": faults}
         return Sightwire("run", config, models=self.store.root, env=env)
 
     @property
@@ -181,3 +182,17 @@ def test_a_folder_where_plans_cannot_be_kept_is_said_and_the_cpu_serves(site: Si
         more_results(agent)
         assert agent.end() == 0, agent.err
         assert re.search(r"\.tensorrt: plans cannot be kept here .*make it writable", said(agent)["because"])
+
+
+def test_a_gpu_that_tensorrt_refuses_is_said_once_and_the_cpu_serves(site: Site) -> None:
+    """TensorRT-RTX on a data-centre GPU: the build says so, and is not tried again."""
+    backend = {"type": "tensorrt", "flavour": "tensorrt_rtx"}
+    for again in (False, True):
+        with site.run(LIVE, Device("NVIDIA H100", (9, 0)), backend=backend, faults="device") as agent:
+            agent.wait_for_log("serves instead of tensorrt", 40)
+            more_results(agent)
+            assert agent.end() == 0, agent.err
+            assert backends(agent) == ["openvino"]
+            assert "does not know this GPU: see `sightwire doctor` (tensorrt_rtx 1.7.1: " in said(agent)["because"]
+            assert ("next tensorrt: building" in agent.err) is not again
+            assert counts(agent)["failed"] == 0

@@ -19,9 +19,10 @@ from engines.trt.running import TensorRTEngine
 from tests.support import host_kernels, standin_trt
 from tests.support.agents import fake_store
 from tests.support.backends import REFERENCE
+from tests.support.means import means_model
 from tests.support.pictures import image_from, smooth_bgr
 from tests.support.standin_cuda import Device, cubin, fail, hold, on_standin, release, report
-from tests.support.standin_engines import means_model, plan_of
+from tests.support.standin_engines import plan_of
 
 SIDE = 32
 
@@ -85,7 +86,8 @@ def test_frames_allocate_nothing_and_are_waited_for_once_a_batch(card: Card, mod
     assert spent.pop("kernel") == 10
     assert spent.pop("cuGraphLaunch") == 10
     assert {name for name, n in spent.items() if n} <= {
-        "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuEventRecord", "cuStreamWaitEvent", "cuLaunchKernel"
+        "cuCtxSetCurrent", "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuEventRecord", "cuStreamWaitEvent",
+        "cuLaunchKernel",
     }  # fmt: skip
     assert after["unpinned_copies"] == 0
     assert after["alive"] == before["alive"]

@@ -64,8 +64,10 @@ class StandInDriver(Driver):
     streams: ClassVar[dict[int, Stream]] = {}
     """All that are open, of every such driver, by their addresses."""
     _numbers = itertools.count(4096)
+    _currents: ClassVar[Any] = threading.local()
+    """`device`: the one whose context is current in the thread, as set by any such driver."""
 
-    def __init__(self, limit: int | None = None, kernels: dict[str, Kernel] | None = None) -> None:
+    def __init__(self, limit: int | None = None, kernels: dict[str, Kernel] | None = None, device: int = 0) -> None:
         self.facts = Facts("Stand-in GPU", (8, 7), 1 << 33, True, "13.0")
         self.calls: Counter[str] = Counter()
         self.failing: set[str] = set()
@@ -76,7 +78,7 @@ class StandInDriver(Driver):
         self.closed = False
         self.log: list[str] = []
         """Work in the order in which it was done."""
-        self._kernels = kernels or {}
+        self._kernels, self._device = kernels or {}, device
         self._thread = threading.local()
         self._memory: dict[int, tuple[int, Any]] = {}
         self._held: set[Any] = set()
@@ -86,6 +88,7 @@ class StandInDriver(Driver):
         """Whether there is anything to be done: not where it is only freed on a device that is gone."""
         assert not self.closed, f"{name} after close"
         assert getattr(self._thread, "current", False), f"{name}: no current context in this thread"
+        assert self._currents.device == self._device, f"{name}: another device is current in this thread"
         self.calls[name] += 1
         self.fail_after -= 1
         if self.lost:
@@ -104,6 +107,7 @@ class StandInDriver(Driver):
     def make_current(self) -> None:
         self.calls["make_current"] += 1
         self._thread.current = True
+        self._currents.device = self._device
 
     def free_memory(self) -> int:
         return (self.limit or 1 << 32) - sum(size for size, _ in self._memory.values())

@@ -8,14 +8,16 @@ from engines.card import sha256_of, write_card
 from engines.store import ModelStore
 from tests.support import standin_cuda
 from tests.support.agents import fake_store
+from tests.support.means import means_model
 from tests.support.process import ROOT
-from tests.support.standin_engines import means_model
 
 TENSORRT = Path(standin_cuda.__file__).parents[1] / "standin_tensorrt"
 _HIDDEN = "import sys\nsys.modules.update(dict.fromkeys({names!r}))\n"
 
 
-def environment(folder: Path, tensorrt: str | Path | None = None, **driver: object) -> dict[str, str]:
+def environment(
+    folder: Path, tensorrt: str | Path | None = None, *devices: standin_cuda.Device, **driver: object
+) -> dict[str, str]:
     """For `Sightwire(env=...)`: a driver, if anything is said of it (`standin_cuda.environment`), and TensorRT.
 
     `tensorrt`: a folder with packages, or the text of a module `tensorrt`; None: not installed. What is installed for
@@ -29,7 +31,7 @@ def environment(folder: Path, tensorrt: str | Path | None = None, **driver: obje
     if isinstance(tensorrt, str):
         (modules / "tensorrt.py").write_text(tensorrt)
     paths = [modules, ROOT, *([tensorrt] if isinstance(tensorrt, Path) else [])]
-    found = standin_cuda.environment(folder, **driver) if driver else {}  # type: ignore[arg-type]
+    found = standin_cuda.environment(folder, *devices, **driver) if devices or driver else {}  # type: ignore[arg-type]
     return {**found, "PYTHONPATH": ":".join(map(str, paths))}
 
 

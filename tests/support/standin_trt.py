@@ -13,6 +13,7 @@ of `tensorrt`.
 
 Faults, in `faults` or, separated by commas, in STANDIN_TRT_FAULTS:
 `parse` (an operator it lacks), `parse-warning` (on quantisation), `build` (None), `int8` (None for a file with Q/DQ),
+`device` (None: as TensorRT 10 says of GPUs that it does not list; what TensorRT-RTX says was never seen),
 `deserialise` (None), `context` (None), `execute` (False, with an error logged), `capture` (False while a stream is
 captured), `wrong` (results are not the network's).
 """
@@ -650,6 +651,10 @@ class Builder:
         quantised = any(node.op_type == "QuantizeLinear" for node in network.model.graph.node)
         if "build" in faults or ("int8" in faults and quantised):
             text = "IBuilder::buildSerializedNetwork: Error Code 10: Could not find any implementation for node conv"
+            self.logger.log(Severity.ERROR, text)
+            return None
+        if "device" in faults:
+            text = "Error Code 9: Internal Error (Target GPU SM 90 is not supported by this TensorRT release.)"
             self.logger.log(Severity.ERROR, text)
             return None
         if (monitor := config.progress_monitor) is not None:

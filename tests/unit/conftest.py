@@ -8,7 +8,7 @@ import pytest
 
 from engines.card import Card
 from tests.support.agents import fake_store
-from tests.support.standin_engines import means_model
+from tests.support.means import means_model
 
 
 @pytest.fixture

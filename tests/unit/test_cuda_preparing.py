@@ -72,13 +72,6 @@ def test_only_the_region_is_copied_to_aligned_rows(pixels) -> None:
     assert staged.size < 76 * 61 * 3 * 1.5 + 200
 
 
-def test_a_block_of_the_size_for_more_pictures_takes_them() -> None:
-    pictures, geometries = batch("i420", "bgr", "gray")
-    few, many = (stage(pictures * n, geometries * n, (48, 32), 4 * n) for n in (1, 5))
-    assert few.size_for(20) >= many.size > 4 * few.size
-    assert stage(pictures[1:2], geometries[:1], (48, 32), 1).size == stage(*batch("bgr"), (48, 32), 1).size_for(1)
-
-
 def test_a_staging_block_is_used_again() -> None:
     """What a larger batch left in it does not shine through."""
     large, small = (stage(*batch(*formats), (48, 32), 4) for formats in (["bgr"] * 4, ["nv12"]))

@@ -301,6 +301,9 @@ def test_a_driver_that_is_too_old_is_a_note(tmp_path: Path, monkeypatch: pytest.
     Made(monkeypatch, gpus("11.4", "8.6"), RTX)
     (found,) = tensorrt.opened(tmp_path)
     assert (found.state, "takes CUDA 11, and 12 is needed" in found.text) == ("note", True)
+    assert "NVIDIA's package repository" in str(found.mend)
+    (found,) = tensorrt.opened(tree(tmp_path / "ubuntu", **{"etc__os-release": "ID=ubuntu\n"}))
+    assert "ubuntu-drivers install" in str(found.mend)
     assert list(tensorrt.opened(orin(tmp_path, "35 (release), REVISION: 4.1"))) == []
 
 

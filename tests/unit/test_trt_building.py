@@ -353,6 +353,10 @@ def failing(*errors: str) -> Callable[..., None]:
     ("errors", "said"),
     [
         (["CUDA initialization failure with error: 35"], "no NVIDIA GPU with a driver"),
+        (
+            ["Target GPU SM 90 is not supported by this TensorRT release.", "Assertion engine != nullptr failed"],
+            "does not know this GPU: see `sightwire doctor`",
+        ),
         (["Could not find any implementation", "Assertion engine != nullptr failed"], "it: Could not find any"),
     ],
 )

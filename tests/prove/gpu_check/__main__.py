@@ -45,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     found["memory"] = run("memory", *of_device, timeout_s=PART_S)
     program = sanitizer.find()
     found["sanitizer"] = sanitizer.watch(program, options.device, PART_S) if program else None
-    found["models"] = dict(_models(options, of_device)) if device["tensorrt"] else {}
+    device["refused"] = _refused(options, device)
+    found["models"] = {} if device["refused"] else dict(_models(options, of_device))
     _write(options, found)
     return 0 if report.is_right(found) else WRONG
 
@@ -67,6 +68,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 def _flavour(options: argparse.Namespace) -> list[str]:
     return [f"--flavour={options.flavour}"] if options.flavour else []
+
+
+def _refused(options: argparse.Namespace, device: dict[str, Any]) -> str | None:
+    """Why no model can be run here; asked by one small network, so that not every model has to find it out."""
+    if not device["tensorrt"]:
+        return f"no TensorRT: {device['tensorrt_missing']}"
+    probe = run("probe", *_flavour(options), f"--device={options.device}", timeout_s=PART_S)
+    return f"{device['tensorrt']} refuses this GPU: {probe['failed']}" if "failed" in probe else None
 
 
 def _models(options: argparse.Namespace, of_device: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -45,4 +45,5 @@ class BareLoop:
 
     def close(self) -> None:
         """Free it."""
+        del self._run  # which keeps the context alive
         self._taken.close()

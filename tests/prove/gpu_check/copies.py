@@ -12,7 +12,7 @@ from tests.prove.gpu_check.timing import Lane
 MIB = 1 << 20
 
 
-def bandwidths(driver: Driver, seconds: float, most: int = 256 * MIB) -> dict[str, float]:
+def bandwidths(driver: Driver, seconds: float, most: int) -> dict[str, float]:
     """GB/s: pinned memory to the device, back, and within the device (bytes copied; each is read and written)."""
     size = min(most, driver.free_memory() // 16 // MIB * MIB)
     with ExitStack() as taken:

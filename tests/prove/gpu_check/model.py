@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -48,14 +48,14 @@ def measure(
 ) -> dict[str, Any]:  # fmt: skip
     """All that is known of a plan afterwards. Raises EngineError."""
     driver = Counting(open_driver())
-    engine = TensorRTEngine(trt, driver, plan, card)  # which closes the driver
+    engine = TensorRTEngine(trt, cast(Driver, driver), plan, card)  # which closes the driver
     model = Model(card, order.precision, engine, task_config(card).open(card.labels, Options()))
     with ExitStack() as taken:
         taken.callback(model.close)
         say("compared with the CPU")
         compared = _compared(model, order, card, plan)
         say("timed")
-        sizes = [batch for batch in batches if batch <= model.engine.max_batch]
+        sizes = [batch for batch in batches if batch <= model.engine.max_batch] or [model.engine.max_batch]
         return {
             "floats": plan.made.floats,
             "plan_mb": len(plan.data) / 1e6,

@@ -76,15 +76,22 @@ def _memory(options: argparse.Namespace) -> dict[str, Any]:
     from tests.prove.gpu_check import copies, kernels
 
     seconds, driver = _seconds(options), open_driver(options.device)
-    quick: tuple[int, ...] = (8 * copies.MIB,) if options.quick else ()
+    most, kinds = (8 * copies.MIB, 1) if options.quick else (512 * copies.MIB, len(kernels.TIMED))
     try:
         return {
             "agreement": kernels.agreement(driver),
-            "copies": copies.bandwidths(driver, seconds, *quick),
-            "speeds": kernels.speeds(driver, seconds, *quick, kinds=tuple(kernels.TIMED)[: 1 if quick else None]),
+            "copies": copies.bandwidths(driver, seconds, most),
+            "speeds": kernels.speeds(driver, seconds, most, tuple(kernels.TIMED)[:kinds]),
         }
     finally:
         driver.close()
+
+
+def _probe(options: argparse.Namespace) -> dict[str, Any]:
+    from tests.prove.gpu_check import plans
+
+    plans.probe(load(options.flavour), probe().device(options.device), lambda: open_driver(options.device))
+    return {}
 
 
 def _model(options: argparse.Namespace) -> dict[str, Any]:
@@ -97,7 +104,7 @@ def _model(options: argparse.Namespace) -> dict[str, Any]:
     card, folder = ModelStore(default_root()).find(options.model)
     order = model.order_of(card, folder, options.precision, batches)
     # No context of ours takes memory while the plan is made.
-    plan = plans.plan_of(flavour, probe().devices[options.device], options.device, card, order, say)
+    plan = plans.plan_of(flavour, probe().device(options.device), options.device, card, order, say)
     return model.measure(
         flavour.trt,
         lambda: open_driver(options.device),
@@ -116,7 +123,7 @@ def _seconds(options: argparse.Namespace) -> float:
     return SECONDS / QUICK if options.quick else SECONDS
 
 
-PARTS = {"device": _device, "memory": _memory, "numbers": _numbers, "model": _model}
+PARTS = {"device": _device, "memory": _memory, "numbers": _numbers, "probe": _probe, "model": _model}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,6 +6,7 @@ from functools import cache
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from engines.pixels import Image, Picture, PixelFormat
 
@@ -36,7 +37,7 @@ def ring(count: int, pixel_format: PixelFormat = "nv12") -> list[Picture]:
 
 
 @cache
-def _drawn(size: tuple[int, int], seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _drawn(size: tuple[int, int], seed: int) -> NDArray[np.uint8]:
     rng, (width, height) = np.random.default_rng(seed), size
     bgr = np.full((height, width, 3), rng.integers(60, 200, 3), np.uint8)
     for _ in range(24):
@@ -44,4 +45,5 @@ def _drawn(size: tuple[int, int], seed: int) -> np.ndarray[tuple[int, ...], np.d
         axes = int(rng.integers(8, width // 6)), int(rng.integers(8, height // 4))
         cv2.ellipse(bgr, centre, axes, float(rng.integers(180)), 0, 360, rng.integers(0, 256, 3).tolist(), -1)
     grain = rng.integers(-8, 9, bgr.shape, np.int16)
-    return np.clip(bgr + grain, 0, 255).astype(np.uint8)
+    drawn: NDArray[np.uint8] = np.clip(bgr + grain, 0, 255).astype(np.uint8)
+    return drawn

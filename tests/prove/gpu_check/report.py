@@ -28,7 +28,7 @@ def _parts(found: Found) -> Iterator[str]:
     yield (
         f"{device['name']}, compute capability {major}.{minor}, {device['memory'] / 2**30:.1f} GiB"
         f"{' shared with the CPU' if device['integrated'] else ''}, CUDA {device['driver']} by its driver, "
-        f"{device['binding']}, {device['tensorrt'] or 'no TensorRT: ' + device['tensorrt_missing']}."
+        f"{device['binding']}, {device['refused'] or device['tensorrt']}."
     )
     yield table(("target", "measured", ""), list(targets(found)))
     yield _memory(found["memory"])
@@ -48,7 +48,7 @@ def targets(found: Found) -> Iterator[tuple[str, str, str]]:
     run = {name: model for name, model in found["models"].items() if "failed" not in model}
     wanted = f"results as the CPU's ({len(found['models'])} models and precisions)"
     if not found["models"]:
-        yield wanted, "-", "not run: no TensorRT here, or no model"
+        yield wanted, "-", "not run: TensorRT does not run here" if found["device"]["refused"] else "not run: no model"
         return
     wrong = [name for name in found["models"] if name not in run or run[name]["wrong"]]
     yield wanted, f"{len(run)} ran, {len(wrong)} failed or differ", _verdict(not wrong) + _named(wrong)
@@ -83,8 +83,8 @@ def is_right(found: Found) -> bool:
     models = found["models"].values()
     return (
         "failed" not in found["memory"]
-        and found["memory"]["agreement"]["levels"] <= LEVELS
-        and found["memory"]["agreement"]["graph_levels"] == 0
+        and _agrees(found["memory"]["agreement"])
+        and not (found["device"]["tensorrt"] and found["device"]["refused"])
         and all(errors == 0 for errors in (found["sanitizer"] or {}).values())
         and not any("failed" in model or model["wrong"] or model["allocations"] for model in models)
     )
@@ -95,9 +95,17 @@ def _kernel_numbers(memory: Found) -> tuple[str, str, str]:
     if "failed" in memory:
         return what, "-", f"failed: {memory['failed']}"
     agreement = memory["agreement"]
-    right = agreement["levels"] <= LEVELS and agreement["graph_levels"] == 0
-    said = f"{agreement['levels']} level over {agreement['cases']} cases, {agreement['graph_levels']} in a graph"
-    return what, said, _verdict(right)
+    graph = agreement["graph_levels"]
+    in_graph = "no graphs by this binding" if graph is None else f"{graph} in a graph"
+    return (
+        what,
+        f"{agreement['levels']} level over {agreement['cases']} cases, {in_graph}",
+        _verdict(_agrees(agreement)),
+    )
+
+
+def _agrees(agreement: Found) -> bool:
+    return bool(agreement["levels"] <= LEVELS and not agreement["graph_levels"])
 
 
 def _kernel_speed(memory: Found) -> tuple[str, str, str]:

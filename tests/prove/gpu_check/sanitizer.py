@@ -10,10 +10,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-TOOLS = ("memcheck", "initcheck")
-"""Reads and writes out of bounds; reads of what nobody wrote. The kernel shares nothing that could race."""
+TOOLS = ("memcheck", "initcheck", "racecheck", "synccheck")
+"""Reads and writes out of bounds; reads of what nobody wrote; threads of a block that meet in the wrong order in the
+memory that they share, or miss each other."""
+_SUMMARY = re.compile(r"ERROR SUMMARY: (\d+) error|RACECHECK SUMMARY: (\d+) hazard")
 
 
 def find() -> str | None:
@@ -30,19 +31,22 @@ def _candidates() -> Iterator[Path]:
         yield from Path(root).glob("**/compute-sanitizer")
 
 
-def watch(program: str, device: int, timeout_s: float) -> dict[str, Any]:
+def watch(program: str, device: int, timeout_s: float) -> dict[str, int | str]:
     """Run the kernels' agreement under each tool: tool -> errors it counts, or what went wrong."""
     child = [sys.executable, "-m", "tests.prove.gpu_check.part", "numbers", f"--device={device}"]
-    found: dict[str, Any] = {}
-    for tool in TOOLS:
-        try:
-            ran = subprocess.run(
-                [program, f"--tool={tool}", *child], capture_output=True, text=True, timeout=timeout_s, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            found[tool] = f"did not finish: {error}"
-            continue
-        summary = re.search(r"ERROR SUMMARY: (\d+) error", ran.stdout + ran.stderr)
-        said = (ran.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        found[tool] = int(summary[1]) if summary and not ran.returncode else f"exit status {ran.returncode}: {said}"
-    return found
+    return {tool: _watched([program, f"--tool={tool}", *child], timeout_s) for tool in TOOLS}
+
+
+def _watched(command: list[str], timeout_s: float) -> int | str:
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired:
+        return f"took more than {timeout_s:.0f} s"
+    except OSError as error:
+        return f"cannot be started: {error.strerror}"
+    if summary := _SUMMARY.search(ran.stdout + ran.stderr):
+        errors = int(summary[1] or summary[2])
+        if errors or not ran.returncode:
+            return errors
+    said = (ran.stderr.strip().splitlines() or ran.stdout.strip().splitlines() or ["it said nothing"])[-1]
+    return f"exit status {ran.returncode}: {said}"
