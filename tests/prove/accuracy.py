@@ -191,7 +191,8 @@ def measured(card: Card, folder: Path, one: Half, other: Half, settings: Setting
     work.mkdir(parents=True, exist_ok=True)
     order = Order(
         card, folder, one.samples, one.name,
-        way=settings.way, labels=one.labels, budget=settings.budget, method=settings.method,
+        way=settings.way, labels=one.labels, method=settings.method,
+        budget=TARGETS[card.name].loss if settings.budget is None else settings.budget,
     )  # fmt: skip
     outcome = calibrate(order, work, stages)
     made = card.model_copy(
@@ -325,7 +326,7 @@ def main() -> int:
     parser.add_argument("--samples", type=int, metavar="N", help="at most so many pictures of each split")
     parser.add_argument("--models", type=Path, metavar="DIR", help="weights files, instead of fetching them")
     parser.add_argument("--work", type=Path, metavar="DIR", help="keeps what was found, for a run that goes on")
-    parser.add_argument("--budget", type=float, metavar="X", help="points, for calibrate; else its own default")
+    parser.add_argument("--budget", type=float, metavar="X", help="points, for calibrate; else what may be lost")
     parser.add_argument("--method", type=_method, default=AUTO, help="how ranges are found, for calibrate")
     parser.add_argument("--as", dest="way", choices=("bgr", "i420"), default="i420", help="pixels of the models")
     parser.add_argument("--quick", action="store_true", help=f"one direction, {_QUICK} alone: does it run at all?")
