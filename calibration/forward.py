@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from calibration.errors import CalibrationError
+from engines.errors import first_line
 from engines.graph import INPUT, serialise
 from engines.quiet import import_onnxruntime
 
@@ -52,7 +53,7 @@ def forward(
         try:
             values = session.run(list(tensors), {INPUT: picture})
         except Exception as error:  # noqa: BLE001  # the runtime's errors have no base but Exception
-            raise CalibrationError(f"ONNX Runtime cannot run the model: {_first_line(error)}") from None
+            raise CalibrationError(f"ONNX Runtime cannot run the model: {first_line(error)}") from None
         return read(number, dict(zip(tensors, values, strict=True)))
 
     for done, result in enumerate(_side_by_side(one, inputs, len(os.sched_getaffinity(0))), 1):
@@ -89,8 +90,4 @@ def _session(model: onnx.ModelProto, tensors: Sequence[str]) -> Any:
     try:
         return ort.InferenceSession(serialise(opened), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001  # the runtime's errors have no base but Exception
-        raise CalibrationError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CalibrationError(f"ONNX Runtime cannot load the model: {first_line(error)}") from None

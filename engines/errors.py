@@ -43,3 +43,8 @@ class EngineLost(BackendError):
 
 class PictureError(EngineError):
     """Pixels that cannot be turned into a tensor."""
+
+
+def first_line(error: Exception, most: int | None = None) -> str:
+    """What a library's exception says first, up to `most` characters; where it says nothing, what it is."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pydantic import BaseModel, ConfigDict
 
 from engines.card import Card
-from engines.errors import CardError, ModelFileError
+from engines.errors import CardError, ModelFileError, first_line
 from engines.opset import TARGET as OPSET
 from engines.opset import lower, nodes_of
 from engines.tasks import TaskConfig, misfit
@@ -72,7 +72,7 @@ def parse(data: bytes, where: str) -> onnx.ModelProto:
         model = onnx.ModelProto.FromString(data)
     except (DecodeError, ValueError) as error:
         raise ModelFileError(
-            f"{where}: not a sound ONNX model ({_first_line(error)}); pull or export it again"
+            f"{where}: not a sound ONNX model ({first_line(error, 200)}); pull or export it again"
         ) from None
     check(model, where)
     return model
@@ -85,7 +85,7 @@ def check(model: onnx.ModelProto, where: str) -> None:
         constants(model)  # the checker takes weights of another size than their shape
     except (onnx.checker.ValidationError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ModelFileError(
-            f"{where}: not a sound ONNX model ({_first_line(error)}); pull or export it again"
+            f"{where}: not a sound ONNX model ({first_line(error, 200)}); pull or export it again"
         ) from None
 
 
@@ -135,7 +135,7 @@ def upgrade(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
             upgraded = onnx.version_converter.convert_version(model, OPSET)
         except Exception as error:  # noqa: BLE001  # C++ raises its own kind, which has no base but Exception
             raise ModelFileError(
-                f"{where}: opset {version} cannot be brought to {OPSET}: {_first_line(error)}"
+                f"{where}: opset {version} cannot be brought to {OPSET}: {first_line(error, 200)}"
             ) from None
     del upgraded.opset_import[:]
     upgraded.opset_import.add(domain="", version=OPSET)
@@ -278,7 +278,3 @@ def check_fits(card: Card, model: onnx.ModelProto, task: TaskConfig | None) -> N
     wrong = task and misfit(task, len(card.labels), (card.input.width, card.input.height), rows)
     if wrong:
         raise CardError(f"{card.name}: {wrong}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -13,7 +13,7 @@ from importlib.metadata import distributions
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
-from engines.errors import BackendError
+from engines.errors import BackendError, first_line
 
 Name = Literal["tensorrt", "tensorrt_rtx"]
 
@@ -57,7 +57,7 @@ def load(name: Name | None = None) -> Flavour:
             trt = importlib.import_module(candidate)
             return Flavour(candidate, trt, str(trt.__version__))
         except Exception as error:  # noqa: BLE001  # its libraries' loaders raise ImportError, OSError and their own
-            failed.append(f"{candidate} does not load: {_first_line(error)}")
+            failed.append(f"{candidate} does not load: {first_line(error, 300)}")
     raise BackendError(f"{'; '.join(failed)}{_packages()}; `sightwire doctor` says what is missing")
 
 
@@ -88,7 +88,3 @@ def _packages() -> str:
     """Packages of TensorRT that pip knows; a Jetson's come from apt and have no such names."""
     found = {f"{d.name} {d.version}" for d in distributions() if (d.name or "").lower().startswith("tensorrt")}
     return f" (installed: {', '.join(sorted(found))})" if found else ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

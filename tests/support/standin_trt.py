@@ -81,7 +81,7 @@ class ILogger:
         self.min_severity = min_severity
 
     def log(self, severity: Severity, message: str) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # pure virtual in the genuine one, too
 
 
 class Logger(ILogger):
