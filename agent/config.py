@@ -6,16 +6,13 @@ site.yaml:6: cameras.dock.sorce: unknown key, did you mean 'source'?
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -25,40 +22,26 @@ from pydantic import (
 
 from agent.durations import Seconds
 from agent.errors import ConfigError
+from agent.outbox.settings import EventsSection
+from agent.rules import RuleConfig, line, zone
 from agent.sinks import SinkConfig
 from agent.sinks.mqtt import Config as Mqtt
+from agent.snapshots.settings import SnapshotSection
 from agent.sources import SourceConfig
 from agent.sources._shorthand import from_text
+from agent.tracking.settings import TrackSection
+from agent.values import Count, Name, Polygon, Region, Score, Section
 from agent.yaml_lines import Located, parse
 from engines.backends import BackendConfig
 from engines.card import Precision
 from engines.parts import find_parts
 from engines.tiles import Tiles
 
-RESERVED = frozenset({"status", "metrics", "events", "command", "reply", "snapshot"})
-
-
-def _name(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
-        raise ValueError("expected a name of a-z, 0-9, _ and -, starting with a letter or digit, at most 63 long")
-    if name in RESERVED:
-        raise ValueError(f"{name!r} is a reserved word: {', '.join(sorted(RESERVED))}")
-    return name
-
 
 def _union(package: str, group: str) -> Any:
     """Every part of that kind, told apart by its `type`."""
     kinds = tuple(dict.fromkeys(find_parts(package, group).values()))
     return Annotated[Union[kinds], Field(discriminator="type")] if len(kinds) > 1 else kinds[0]  # noqa: UP007  # dynamic
-
-
-Name = Annotated[str, AfterValidator(_name)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Point = tuple[Share, Share]
-Polygon = Annotated[list[Point], Field(min_length=3)]
-
-Count = Annotated[int, Field(gt=0)]
-Score = Annotated[float, Field(gt=0, lt=1)]
 
 
 def _or_by_label(kind: Any) -> Any:
@@ -76,15 +59,6 @@ else:
     Scores, Counts = _or_by_label(Score), _or_by_label(Count)
 
 
-def _region(region: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    if not (region[0] < region[2] and region[1] < region[3]):
-        raise ValueError("expected left, top, right, bottom: left less than right and top less than bottom")
-    return region
-
-
-Region = Annotated[tuple[Share, Share, Share, Share], AfterValidator(_region)]
-
-
 def _source(value: object) -> object:
     """A URL, a path, a device or a pipeline instead of a mapping with `type`."""
     return from_text(value) if isinstance(value, str) else value
@@ -99,23 +73,21 @@ if TYPE_CHECKING:  # the unions are made of whatever parts are installed
     AnySource = SourceConfig
     AnySink = SinkConfig
     AnyBackend = BackendConfig
+    AnyRule = RuleConfig
 else:
     AnySource = Annotated[_union("agent.sources", "sightwire.sources"), BeforeValidator(_source)]
     AnySink = _union("agent.sinks", "sightwire.sinks")
     AnyBackend = Annotated[_union("engines.backends", "sightwire.backends"), BeforeValidator(_backend)]
+    AnyRule = _union("agent.rules", "sightwire.rules")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
-
-
-class AgentSection(_Section):
+class AgentSection(Section):
     """`agent:` who we are."""
 
     name: Name
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """An entry of `models:`, one engine."""
 
     model: str
@@ -136,7 +108,7 @@ class ModelSection(_Section):
     """How long a batch waits for more cameras' frames, where the backend takes batches."""
 
 
-class UseSection(_Section):
+class UseSection(Section):
     """An entry of a camera's `models:`."""
 
     use: str
@@ -172,7 +144,7 @@ def _use(value: object) -> object:
     return {"use": value} if isinstance(value, str) else value
 
 
-class CameraSection(_Section):
+class CameraSection(Section):
     """An entry of `cameras:`."""
 
     source: AnySource
@@ -180,11 +152,17 @@ class CameraSection(_Section):
     crop: Region | None = None
     """The part of the source's picture that is this camera's."""
     models: list[Annotated[UseSection, BeforeValidator(_use)]] = Field(min_length=1)
-    masks: list[Polygon] = []
+    masks: list[Polygon] = Field(default_factory=list)
     """Polygons, 0 to 1 of the picture, that are black before anything looks at it."""
+    track: TrackSection | None = None
+    zones: dict[Name, zone.Config] = Field(default_factory=dict)
+    """Areas of the picture; what enters, leaves or stays there is told by the tracked use."""
+    lines: dict[Name, line.Config] = Field(default_factory=dict)
+    rules: dict[Name, AnyRule] = Field(default_factory=dict)
+    snapshots: SnapshotSection | None = None
 
 
-class CollectSection(_Section):
+class CollectSection(Section):
     """`collect:` of `calibration:`: a sample of what each camera sees is kept."""
 
     folder: Path
@@ -196,21 +174,22 @@ class CollectSection(_Section):
     """Of all pictures together."""
 
 
-class CalibrationSection(_Section):
+class CalibrationSection(Section):
     """`calibration:` what the agent does for it."""
 
     collect: CollectSection | None = None
 
 
-class Settings(_Section):
+class Settings(Section):
     """The whole file."""
 
     agent: AgentSection
     mqtt: Mqtt | None = None
-    sinks: list[AnySink] = []
+    sinks: list[AnySink] = Field(default_factory=list)
     models: dict[Name, ModelSection] = Field(min_length=1)
     cameras: dict[Name, CameraSection] = Field(min_length=1)
     calibration: CalibrationSection = Field(default_factory=CalibrationSection)
+    events: EventsSection = Field(default_factory=EventsSection)
     log: Literal["debug", "info", "warning", "error"] = "info"
 
     def connections(self) -> list[list[str]]:

@@ -79,6 +79,8 @@ class Detection(Payload):
     score: float
     box: list[float]
     """left, top, right, bottom in source pixels."""
+    track: int | None = None
+    """Of one object as long as it is followed; absent where nothing is tracked, null for what has no track yet."""
     attributes: dict[str, Any]
     """Results of cascades on this object, by use."""
 
@@ -88,6 +90,110 @@ class DetectionsPayload(ResultPayload):
 
     schema_: Literal["sightwire.detections/1"] = Field(default="sightwire.detections/1", alias="schema")
     detections: list[Detection]
+
+
+Phase = Literal["start", "update", "end", "moment"]
+
+
+class EventPayload(Payload):
+    """Topic `<camera>/events`, through the durable outbox: one incident begins, changes or ends, or a moment passed.
+
+    `event_seq` counts an agent's events without gaps; what was dropped is announced by an event of kind `gap`. The
+    same `event_seq` twice is the same event, delivered again.
+    """
+
+    schema_: Literal["sightwire.event/1"] = Field(default="sightwire.event/1", alias="schema")
+    agent: str
+    boot_id: str
+    """Another one with each start of the agent."""
+    event_seq: int
+    id: str
+    """Of the incident: the same in its start, updates and end."""
+    kind: str
+    """`zone`, `line`, `presence`, `absence`, `changed`, `undecided`, `gap`, ..."""
+    phase: Phase
+    rule: str | None = None
+    """Name of the zone, line or rule in the configuration."""
+    camera: str | None = None
+    """Null for what is about the agent."""
+    use: str | None = None
+    model: str | None = None
+    seq: int | None = None
+    """Of the frame."""
+    captured_at: str
+    """Of the frame that showed it; for what is about the agent, when it happened."""
+    clock: Literal["rtcp", "device", "receive", "file"] = "receive"
+    first_seen: str | None = None
+    last_seen: str | None = None
+    frame: Size | None = None
+    label: str | None = None
+    score: float | None = None
+    track: int | None = None
+    box: list[float] | None = None
+    """left, top, right, bottom in source pixels."""
+    zones: list[str] = []
+    """Where the object is or has been, in the order it came there."""
+    path: list[tuple[float, float, float]] = []
+    """Seconds since first_seen, x and y of the box's foot in source pixels; thinned out."""
+    snapshot: str | None = None
+    """Name of the incident's best picture, where snapshots are kept."""
+    clip: str | None = None
+    reason: str | None = None
+    """Of an end: `left`, `gone`, `over`, `camera_lost`, `agent_stopped`, `agent_vanished`."""
+    data: dict[str, Any] = {}
+    """What this kind of event has to say."""
+
+
+class CountsPayload(Payload):
+    """Topic `<camera>/counts`, retained, said anew when it changes: how many of what are there."""
+
+    schema_: Literal["sightwire.counts/1"] = Field(default="sightwire.counts/1", alias="schema")
+    agent: str
+    camera: str
+    captured_at: str
+    labels: dict[str, int]
+    """Label of the tracked use -> objects in the picture."""
+    zones: dict[str, dict[str, int]] = {}
+    """Zone -> label -> objects in it."""
+    lines: dict[str, dict[str, int]] = {}
+    """Line -> direction (`in`, `out`) -> crossings since the agent started."""
+    rules: dict[str, bool] = {}
+    """Rule -> whether its incident is open."""
+
+
+class UseAbout(Payload):
+    """One model on one camera."""
+
+    task: str
+    """Last level of its topic: `detections`, `classification`."""
+    model: str
+    labels: list[str]
+    on: str | None = None
+    """Cascade: the use whose objects it looks at."""
+
+
+class CameraAbout(Payload):
+    """What one camera is used for."""
+
+    uses: dict[str, UseAbout]
+    tracked: str | None = None
+    """The use whose objects are followed."""
+    track_labels: list[str] = []
+    zones: list[str] = []
+    lines: list[str] = []
+    rules: dict[str, str] = {}
+    """Rule -> its kind."""
+    snapshots: bool = False
+    """Whether `<camera>/snapshot` is published."""
+
+
+class AboutPayload(Payload):
+    """Topic `about`, retained: what this agent is set up for, for those who must know labels and names in advance."""
+
+    schema_: Literal["sightwire.about/1"] = Field(default="sightwire.about/1", alias="schema")
+    agent: str
+    version: str
+    cameras: dict[str, CameraAbout]
 
 
 class CameraStatus(Payload):

@@ -9,9 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+Answer = Literal["acknowledged", "no_subscriber", "refused", "lost"]
+"""What became of an event that was handed over: `no_subscriber` is acknowledged too, but nobody listens; `lost`: the
+connection ended first, so it may have arrived or not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,17 @@ class Message:
         return encoded
 
 
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A command that came in."""
+
+    topic: str
+    """Below `<prefix>/<agent>/`: `command`, or `<camera>/command`."""
+    payload: bytes
+    reply: Callable[[BaseModel], None]
+    """Answers whoever asked; may be called from any thread, once. An answer that cannot be sent is dropped."""
+
+
 class Sink(ABC):
     """A place that takes messages. `send` and `ready` are called by one thread."""
 
@@ -54,6 +69,18 @@ class Sink(ABC):
     @abstractmethod
     def send(self, message: Message) -> None:
         """Hand one message over. Raises Transient if it cannot be: the message is then counted as failed."""
+
+    def deliver(self, event: Message, answered: Callable[[Answer, str | None], None]) -> None:
+        """Hand an event over. Raises Transient if it cannot be taken now, and has not been.
+
+        `answered` is called once, from any thread, perhaps before this returns, with a reason where it was refused.
+        A sink that knows no answers answers itself.
+        """
+        self.send(event)
+        answered("acknowledged", None)
+
+    def listen(self, on_request: Callable[[Request], None]) -> None:  # noqa: B027 - most sinks hear nothing
+        """From now on pass on what is asked; `on_request` must return soon."""
 
     @abstractmethod
     def close(self, deadline_s: float) -> None:

@@ -1,0 +1,1 @@
+"""Commands over MQTT: a short list of what may be asked, each acting once."""

@@ -1,0 +1,29 @@
+"""Our own topics and payloads."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from agent.sinks import Message
+from agent.sinks.dialects import Dialect, DialectConfig, Said
+
+
+class Config(DialectConfig):
+    """`dialect: sightwire`, the default."""
+
+    type: Literal["sightwire"] = "sightwire"
+
+    def open(self, prefix: str, agent: str) -> Dialect:
+        """See DialectConfig."""
+        return Sightwire(f"{prefix}/{agent}")
+
+
+class Sightwire(Dialect):
+    """Every message as it is, below `<prefix>/<agent>/`."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+
+    def say(self, message: Message, now_ns: int) -> list[Said]:
+        """See Dialect."""
+        return [Said(f"{self._base}/{message.topic}", message.encode(now_ns), message.retain, message.qos)]

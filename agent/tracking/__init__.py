@@ -1,0 +1,37 @@
+"""Who is who from frame to frame: one tracker a camera, on the results of one use."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.results import Detections
+
+
+@dataclass(frozen=True, eq=False)
+class Tracked:
+    """A frame's detections with their tracks."""
+
+    found: Detections
+    """(N) rows that are told: those over the use's threshold, and weaker ones that continue a track."""
+    track: NDArray[np.int64]
+    """(N,) the object each row is; 0: none (yet). Ids count from 1 in one camera's life and are never used again."""
+    velocity: NDArray[np.float32]
+    """(N, 4) how fast each edge of the box moves, pixels a second; 0 without a track."""
+    present: tuple[int, ...]
+    """All confirmed tracks that are followed now, also those hidden in this frame."""
+
+
+class Tracker(ABC):
+    """Follows the objects of one camera."""
+
+    @abstractmethod
+    def update(self, found: Detections, at_ns: int) -> Tracked:
+        """Take the next frame's detections, strong and weak ones; `at_ns` on the camera's own clock."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """The camera was lost: all tracks end. Their ids are not used again."""
