@@ -26,4 +26,6 @@ class Sightwire(Dialect):
 
     def say(self, message: Message, now_ns: int) -> list[Said]:
         """See Dialect."""
-        return [Said(f"{self._base}/{message.topic}", message.encode(now_ns), message.retain, message.qos)]
+        schema = getattr(message.payload, "schema_", None) if message.qos else None
+        user = (("schema", schema),) if schema else ()
+        return [Said(f"{self._base}/{message.topic}", message.encode(now_ns), message.retain, message.qos, user=user)]
