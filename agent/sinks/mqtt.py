@@ -290,9 +290,9 @@ class MqttSink(Sink):
             self._awaited.handed()
 
     def subscribe(self, topic_filter: str, heard: Callable[[MQTTMessage], None]) -> None:
-        """From now on, over all connections, pass on what comes to this topic, but nothing retained.
+        """From now on, over all connections, pass on what comes to this topic.
 
-        `heard` is called by the link's thread and must return soon.
+        `heard` is called by the link's thread and must return soon. With MQTT 5 the broker says nothing retained.
         """
         with self._changed:
             self._heard[topic_filter] = heard
@@ -595,10 +595,12 @@ class MqttSink(Sink):
                     self._denied = f"subscribing refused: {code}"
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
-        if message.retain:  # said to whoever was there then
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
             return
         with self._changed:
-            heard = [heard for topics, heard in self._heard.items() if topic_matches_sub(topics, message.topic)]
+            heard = [heard for topics, heard in self._heard.items() if topic_matches_sub(topics, topic)]
         for call in heard:
             call(message)
 
