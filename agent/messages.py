@@ -123,7 +123,10 @@ class EventPayload(Payload):
     captured_at: str
     """Of the frame that showed it; for what is about the agent, when it happened."""
     clock: Literal["rtcp", "device", "receive", "file"] = "receive"
+    started_at: str | None = None
+    """When the incident began: `captured_at` of its `start`."""
     first_seen: str | None = None
+    """The object, perhaps before the incident began; without an object as `started_at`."""
     last_seen: str | None = None
     frame: Size | None = None
     label: str | None = None
