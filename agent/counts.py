@@ -12,7 +12,7 @@ from agent.messages import CountsPayload, rfc3339
 from agent.rules import Rule
 
 HOLD_NS = 1_000_000_000
-"""A number that rises is believed at once, one that falls when it has been lower for so long (the camera's own time)."""
+"""A number that rises is believed at once, one that falls when it has been lower for so long (of its own time)."""
 
 Key = tuple[str, str, str]
 """(section of the payload, zone or line, label or direction)"""

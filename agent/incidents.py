@@ -102,21 +102,20 @@ class Incidents:
         """
         key = (rule.name, finding.key)
         incident, phase = self._open.get(key), finding.phase
-        if incident is None:
-            if phase in ("update", "end"):
-                return
+        if incident is None and phase in ("update", "end"):
+            return
+        begins = incident is None or phase == "moment"
+        if incident is None or begins:
             incident = self._begin(rule, finding, shown)
-            if phase == "start":
-                self._open[key] = incident
-                if incident.trail.track is not None:
-                    self._of_track.setdefault(incident.trail.track, []).append(incident)
         elif phase == "start":
             phase = "update"
-        elif phase == "moment":
-            incident = self._begin(rule, finding, shown)
         if finding.row is not None:
-            self._row(incident, finding.row, shown)
-        if phase == "end":
+            self._row(incident, finding.row, shown, begins=begins)
+        if phase == "start":
+            self._open[key] = incident
+            if incident.trail.track is not None:
+                self._of_track.setdefault(incident.trail.track, []).append(incident)
+        elif phase == "end":
             self._close(key, incident)
         self._tell(incident, phase, finding.reason, finding.data)
 
@@ -147,14 +146,15 @@ class Incidents:
         trail = self._trails.get(_track_of(finding)) or Trail(None, wall_ns)
         return Incident(f"{self._prefix}-{self._count}", rule, trail, wall_ns)
 
-    def _row(self, incident: Incident, row: int, shown: Shown) -> None:
-        """The row of the frame that a finding is about."""
+    def _row(self, incident: Incident, row: int, shown: Shown, *, begins: bool) -> None:
+        """The row of the frame that a finding is about; of objects with an open incident it is known already."""
         seen, trail = shown.seen, incident.trail
         if trail.track is None:
             box = tuple(seen.result.xyxy[row].tolist()) if isinstance(seen.result, Detections) else ()
             label, score = seen.labels[int(seen.result.label[row])], float(seen.result.score[row])
             trail.saw(shown.frame.captured.wall_ns, label, score, box, math.hypot(*seen.size))
-        self._picture(incident, row, shown)
+        if trail.track is None or begins:
+            self._picture(incident, row, shown)
 
     def _picture(self, incident: Incident, row: int, shown: Shown) -> None:
         if shown.attributes and shown.attributes[row]:
