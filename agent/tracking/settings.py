@@ -52,7 +52,7 @@ class TrackSection(Section):
         )
 
     def _weak(self, thresholds: NDArray[np.float32]) -> NDArray[np.float32]:
-        return thresholds / 2 if self.weak is None else np.full_like(thresholds, self.weak)
+        return thresholds * np.float32(0.5) if self.weak is None else np.full_like(thresholds, self.weak)
 
     def _followed(self, labels: Sequence[str]) -> NDArray[np.bool_]:
         return np.array([self.labels is None or label in self.labels for label in labels])

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.tracking import Tracked, Tracker
-from agent.tracking.matching import Pairs, overlap, pair
+from agent.tracking.matching import overlap, pair
 from agent.tracking.motion import Motion
 from engines.results import Detections
 
