@@ -21,6 +21,17 @@ class Payload(BaseModel):
     model_config = ConfigDict(populate_by_name=True, extra="allow")
 
 
+class Blob(BaseModel):
+    """What is no JSON, as it goes over the wire: a picture on `<camera>/snapshot`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    data: bytes = Field(repr=False)
+    content_type: str = "image/jpeg"
+    facts: dict[str, str] = {}
+    """What there is to say of it (`captured_at`, `id`, ...): user properties, where a protocol has them."""
+
+
 class Size(Payload):
     """Of the source picture, pixels."""
 
