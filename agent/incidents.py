@@ -152,11 +152,6 @@ class Incidents:
         """Names of the rules with an open incident."""
         return {rule for rule, _ in self._open}
 
-    def label_of(self, track: int) -> str | None:
-        """What an object is taken for; None for one that was never seen."""
-        trail = self._trails.get(track)
-        return trail.label if trail else None
-
     def _begin(self, rule: Rule, finding: Finding, shown: Shown) -> Incident:
         self._count += 1
         wall_ns = shown.frame.captured.wall_ns
