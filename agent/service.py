@@ -49,7 +49,6 @@ METRICS_EVERY_S = 10.0
 CONNECTION = ("type", "state", "connected", "reason", "transport", "protocol", "limits")
 METRICS_MAX_AGE_NS = 1_000_000_000
 STOP_DEADLINE_S = 5.0
-COURIER_DEADLINE_S = 2.0
 
 
 @dataclass(eq=False)
@@ -219,31 +218,28 @@ class Service:
         wanted = self._settings.events
         has_rules = any(camera.zones or camera.lines or camera.rules for camera in self._settings.cameras.values())
         if has_rules or wanted.path or wanted.file(self._name).exists():
-            return Outbox(wanted, self._name, sinks)
-        return Outbox.in_memory(self._name, sinks)
+            return Outbox(wanted, self._name, sinks, on_state=self._status_wanted.set)
+        return Outbox.in_memory(self._name, sinks, wanted)
 
     def _start_outbox(self) -> None:
+        keep = self._settings.events.no_subscriber
         self._outbox = self._new_outbox(list(self._senders))
         self._outbox.start()
         for name, sender in self._senders.items():
-            worker = Worker(f"courier-{name}", Courier(self._outbox, name, sender.sink).run)
+            worker = Worker(f"courier-{name}", Courier(self._outbox, name, sender.sink, keep).run)
             self._couriers.append(worker)
             worker.start()
 
     def _close_outbox(self) -> None:
-        """Give the couriers a moment for the last events, where somebody takes them; the rest is for the next start."""
-        if not self._outbox:
+        """Let the couriers deliver what they can in a moment; the rest waits for the next start."""
+        if self._outbox is None:
             return
-        deadline = time.monotonic() + COURIER_DEADLINE_S
-        while self._outbox.counts()["waiting"] and time.monotonic() < deadline and self._anyone_connected():
-            time.sleep(0.01)
         for worker in self._couriers:
             worker.stop.set()
-        self._join(self._couriers, deadline + 1)
+        if any(account["waiting"] for account in self._outbox.counts().values()):
+            self._join(self._couriers, time.monotonic() + STOP_DEADLINE_S)
         self._outbox.close(STOP_DEADLINE_S)
-
-    def _anyone_connected(self) -> bool:
-        return any(sender.sink.state().get("connected", True) for sender in self._senders.values())
+        self._join(self._couriers, time.monotonic() + STOP_DEADLINE_S)
 
     def _close_sinks(self) -> None:
         deadline = time.monotonic() + STOP_DEADLINE_S
