@@ -25,7 +25,7 @@ from agent.view import View
 from engines.pixels import Box
 from engines.results import Detections, Result
 
-State = Literal["streaming", "connecting", "lost", "ended"]
+State = Literal["streaming", "connecting", "lost", "ended", "disabled"]
 
 LOSSLESS_DEPTH = 6
 """Frames, requests and messages of a recording that may be under way: enough to keep two engines busy."""
@@ -70,12 +70,19 @@ class Camera:
         self._under_way = 0
         self._stopped = False
         self._lines: dict[str, deque[_Answer]] = {use.name: deque() for use in uses}
-        self.state: State = "connecting"
-        self._facts: dict[str, str] = {}
+        self.enabled = True
+        """While not, its frames are counted and nothing looks at them."""
+        self._connection: tuple[State, str | None, dict[str, str], str] = ("connecting", None, {}, rfc3339(0))
+        """What its capture says: state, reason, facts and since when; told while it is enabled."""
 
     def offer(self, frame: Frame) -> None:
         """Offer a frame to every use that wants it. Waits while too much of a recording is under way."""
         self.frames += 1
+        if not self.enabled:
+            for use in self.uses:
+                use.account.offered()
+                use.account.ended("disabled")
+            return
         wanted = []
         for use in self.uses:
             use.account.offered()
@@ -109,34 +116,59 @@ class Camera:
         with self._lock:
             return self._idle.wait_for(lambda: not self._under_way, max(0.0, timeout_s))
 
+    @property
+    def state(self) -> State:
+        """What its status says."""
+        return self._connection[0] if self.enabled else "disabled"
+
+    @property
+    def uses_by_name(self) -> dict[str, Use]:
+        """All of them, cascades included."""
+        return {use.name: use for use in (*self.uses, *(c.use for use in self.uses for c in use.cascades))}
+
     def say(self, state: State, reason: str | None = None, facts: dict[str, str] | None = None) -> None:
         """Publish the camera's state."""
         with self._lock:
             self.connects += state == "streaming"
-            self.state = state
-            self._facts = facts or {}
-            payload = CameraStatus.model_construct(
-                schema_="sightwire.camera/1",
-                agent=self._agent,
-                camera=self.name,
-                state=state,
-                reason=reason,
-                since=rfc3339(time.time_ns()),
-                source=self._source,
-                facts=self._facts,
-            )
+            self._connection = (state, reason, facts or {}, rfc3339(time.time_ns()))
+            if self.enabled:
+                self._publish_state(*self._connection)
+
+    def switch(self, *, on: bool) -> bool:
+        """Enable the camera, or disable it; False if it is so already."""
+        with self._lock:
+            if on == self.enabled:
+                return False
+            self.enabled = on
+            if on:
+                self._publish_state(*self._connection)
+            else:
+                self._publish_state("disabled", "by a command", {}, rfc3339(time.time_ns()))
+            return True
+
+    def _publish_state(self, state: State, reason: str | None, facts: dict[str, str], since: str) -> None:
+        """With the lock: the last word said is the last one published."""
+        payload = CameraStatus.model_construct(
+            schema_="sightwire.camera/1",
+            agent=self._agent,
+            camera=self.name,
+            state=state,
+            reason=reason,
+            since=since,
+            source=self._source,
+            facts=facts,
+        )
         self._outlets.publish(Message(f"{self.name}/status", payload, retain=True, qos=1))
         self._on_state()
 
     def counts(self) -> dict[str, Any]:
         """Frames, and the account of each use (law 7), cascades included."""
-        uses = [*self.uses, *(c.use for use in self.uses for c in use.cascades)]
         return {
             "frames": self.frames,
             "unreadable": self.unreadable_frames,
             "reconnects": max(0, self.connects - 1),
             "state": self.state,
-            "uses": {use.name: use.account.counts() for use in uses},
+            "uses": {name: use.account.counts() for name, use in self.uses_by_name.items()},
         }
 
     def _request(

@@ -202,7 +202,7 @@ class CameraStatus(Payload):
     schema_: Literal["sightwire.camera/1"] = Field(default="sightwire.camera/1", alias="schema")
     agent: str
     camera: str
-    state: Literal["streaming", "connecting", "lost", "ended"]
+    state: Literal["streaming", "connecting", "lost", "ended", "disabled"]
     reason: str | None
     since: str
     source: str
@@ -225,6 +225,8 @@ class AgentStatus(Payload):
     """Sink -> how it is connected, and why not."""
     collect: dict[str, Any] = {}
     """Where pictures for calibration are kept: folder, state and reason; empty where none are."""
+    commands: dict[str, Any] = {}
+    """`allowed`: what may be asked over MQTT; with `reason` where nothing is."""
 
 
 class Metrics(Payload):
@@ -241,3 +243,5 @@ class Metrics(Payload):
     sinks: dict[str, dict[str, Any]]
     collect: dict[str, dict[str, int]] = {}
     """Camera -> pictures for calibration that are kept, of how many candidates."""
+    commands: dict[str, int] = {}
+    """What was asked over MQTT, and what became of it; empty where nothing may be asked."""

@@ -27,8 +27,11 @@ from agent.every import Every
 from agent.flow import Mailbox
 from agent.inference import Inference
 from agent.messages import AgentStatus, Metrics, rfc3339
-from agent.models import open_models, thresholds_of
+from agent.models import open_models, reported_from, thresholds_of
 from agent.publishing import Outlets, Sender
+from agent.remote.acts import Acts, Standing
+from agent.remote.remote import Remote
+from agent.remote.settings import allowed
 from agent.sinks import Message, Sink
 from agent.uses import Cascade, Use
 from agent.view import View
@@ -39,7 +42,7 @@ from engines.store import ModelStore, default_root
 log = logging.getLogger(__name__)
 
 METRICS_EVERY_S = 10.0
-CONNECTION = ("type", "state", "connected", "reason", "transport", "protocol", "limits")
+CONNECTION = ("type", "state", "connected", "reason", "transport", "protocol", "limits", "commands")
 METRICS_MAX_AGE_NS = 1_000_000_000
 STOP_DEADLINE_S = 5.0
 
@@ -56,8 +59,19 @@ class _Engine:
 class Service:
     """An agent. `start`, then `wait`, then `stop`; or `run` for all three."""
 
-    def __init__(self, settings: Settings, store: ModelStore | None = None, sinks: list[Sink] | None = None) -> None:
-        """`sinks`: more than the configuration names, for tests and measurements."""
+    def __init__(
+        self,
+        settings: Settings,
+        store: ModelStore | None = None,
+        sinks: list[Sink] | None = None,
+        *,
+        reload: Callable[[], None] | None = None,
+        standing: Standing | None = None,
+    ) -> None:
+        """`sinks`: more than the configuration names, for tests and measurements. `reload`: what that command does.
+
+        `standing`: what commands left behind that were sent to the service before this one.
+        """
         self._settings = settings
         self._store = store or ModelStore(default_root())
         self._name = settings.agent.name
@@ -75,6 +89,8 @@ class Service:
         self.cameras: dict[str, Camera] = {}
         self._collector = self._collecting()
         self._collecting_worker: Worker | None = None
+        self._standing = standing or Standing()
+        self._remote = self._listening(reload)
 
     def run(self, stop: threading.Event) -> None:
         """Start, serve until `stop` or every recording has ended, stop. Raises ConfigError before anything runs."""
@@ -114,6 +130,10 @@ class Service:
             self.captures.append(Worker("camera-" + "+".join(names), work))
         for worker in self.captures:
             worker.start()
+        if self._remote:
+            self._remote.start()
+            for sender in self._senders.values():
+                sender.sink.listen(self._remote.on_request)
         self._publish_status("online")
 
     def wait(self, stop: threading.Event) -> None:
@@ -132,6 +152,8 @@ class Service:
     def stop(self) -> None:
         """Stop in reverse order. Everything offered has an outcome afterwards, unless something hangs past its time."""
         deadline = time.monotonic() + STOP_DEADLINE_S
+        if self._remote:
+            self._remote.close(STOP_DEADLINE_S / 2)
         for worker in self.captures:
             worker.stop.set()
         for camera in self.cameras.values():
@@ -171,6 +193,7 @@ class Service:
             # Both count what was sent; a sink also what it says again at each connect, so the sender's word stands.
             sinks={name: {**sender.sink.state(), **sender.counts()} for name, sender in self._senders.items()},
             collect=self._collector.counts() if self._collector else {},
+            commands=self._remote.counts() if self._remote else {},
         )
 
     def _start_sinks(self) -> None:
@@ -219,6 +242,14 @@ class Service:
             on_state=self._status_wanted.set,
         )
         self.cameras[name] = camera
+        if name in self._standing.disabled:
+            camera.switch(on=False)
+
+    def _listening(self, reload: Callable[[], None] | None) -> Remote | None:
+        if not self._settings.commands.allow:
+            return None
+        acts = Acts(self.cameras, self._standing, reload=reload)
+        return Remote(self._name, self._settings.commands, acts, self._standing.answers)
 
     def _collecting(self) -> Collector | None:
         wanted = self._settings.calibration.collect
@@ -245,6 +276,7 @@ class Service:
             thresholds=thresholds_of(self._settings.models[entry.use], engine.model.card, entry),
             max_age_ns=round(entry.max_age * 1e9),
             retain=entry.retain,
+            floor=reported_from(self._settings, entry.use, engine.model.card),
         )
 
     def _publish_metrics(self, settled: Callable[[], None] | None = None) -> None:
@@ -275,6 +307,7 @@ class Service:
             engines=self._descriptions(),
             sinks=self._connections(),
             collect=self._collector.state() if self._collector else {},
+            commands=allowed(self._settings.commands),
         )
 
     def _descriptions(self) -> dict[str, dict[str, Any]]:
