@@ -53,7 +53,7 @@ class Inbox:
         reply: Reply,
         taken: Callable[[str], bool] = lambda _topic: False,
     ) -> None:
-        """`base`: `<prefix>/<agent>`. `taken`: topics, besides those below `base`, that nobody may have us answer to."""
+        """`base`: `<prefix>/<agent>`. `taken`: other topics that nobody may have us answer to."""
         self.filters = f"{base}/command", f"{base}/+/command"
         self._base, self._on_request, self._reply, self._taken = base, on_request, reply, taken
         self._lock = threading.Lock()
