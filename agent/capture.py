@@ -50,6 +50,8 @@ class Capture:
                 if at_its_end:
                     self._say("ended")
                     return
+                if not stop.is_set():
+                    self._say("connecting")  # is what a camera says first that is enabled again
 
     def _wait_enabled(self, stop: threading.Event) -> bool:
         """Wait while none of its cameras is enabled; False once `stop` is set."""

@@ -14,6 +14,7 @@ from agent.camera import Camera
 from agent.errors import ConfigError
 from agent.remote.answers import Answers
 from agent.remote.payloads import AnyCommand, ReloadCommand, SetThresholdCommand, SnapshotCommand
+from agent.snapshots.book import NoPicture
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +51,15 @@ class Acts:
         cameras: Mapping[str, Camera],
         standing: Standing,
         *,
-        snapshot: Callable[[str], dict[str, Any]] | None = None,
+        snapshot: Callable[[str], str] | None = None,
+        publishing: Collection[str] = (),
         reload: Callable[[], None] | None = None,
     ) -> None:
-        """`snapshot` publishes a camera's next picture and tells about it; `reload` raises ConfigError."""
-        self._cameras, self._standing = cameras, standing
+        """`snapshot` publishes a camera's newest picture and returns its name, or raises NoPicture; for `publishing`.
+
+        `reload` begins anew with what the configuration file says now, or raises ConfigError.
+        """
+        self._cameras, self._standing, self._publishing = cameras, standing, publishing
         self._snapshot, self._reload = snapshot, reload
 
     def obey(self, command: AnyCommand, camera: str | None) -> dict[str, Any]:
@@ -105,9 +110,14 @@ class Acts:
         return result
 
     def _take(self, camera: Camera) -> dict[str, Any]:
-        if self._snapshot is None:
-            raise Denied("not_configured", "this agent publishes no snapshots")
-        return self._snapshot(camera.name)
+        if self._snapshot is None or camera.name not in self._publishing:
+            raise Denied("not_configured", f"cameras.{camera.name}.snapshots: publish: true is not configured")
+        if not camera.enabled:
+            raise Denied("no_picture", "the camera is disabled")
+        try:
+            return {"name": self._snapshot(camera.name), "topic": f"{camera.name}/snapshot"}
+        except NoPicture as error:
+            raise Denied("no_picture", str(error)) from None
 
     def _read_again(self) -> dict[str, Any]:
         if self._reload is None:

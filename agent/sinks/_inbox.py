@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 LONGEST_TOPIC = 256
 """Bytes of a response topic."""
 LONGEST_CORRELATION = 1024
+LARGEST = 64 * 1024
+"""Bytes of a packet that an MQTT 5 broker sends us at all; what is larger than a command, but not that, is answered."""
 REPEATS = 64
 """Packets remembered, to know one that the broker sends again because it missed our acknowledgement."""
 
@@ -39,7 +41,6 @@ class Counts:
     retained: int = 0
     """Commands that the broker kept: whoever sent them is long gone."""
     redelivered: int = 0
-    unreadable: int = 0
     unanswered: int = 0
 
 
@@ -67,11 +68,7 @@ class Inbox:
 
     def heard(self, message: MQTTMessage) -> None:
         """Make a request of a message. Whatever it is, nothing is raised."""
-        try:
-            topic = message.topic.removeprefix(f"{self._base}/")
-        except UnicodeDecodeError:
-            self._count("unreadable")
-            return
+        topic = message.topic.removeprefix(f"{self._base}/")
         if message.retain:
             self._count("retained")
             if not self._retained_said:
