@@ -24,6 +24,7 @@ from agent.clips.settings import ClipSection
 from agent.durations import Seconds
 from agent.errors import ConfigError
 from agent.outbox.settings import EventsSection
+from agent.remote.settings import CommandsSection
 from agent.rules import RuleConfig, line, zone
 from agent.sinks import SinkConfig
 from agent.sinks.mqtt import Config as Mqtt
@@ -187,6 +188,8 @@ class Settings(Section):
     cameras: dict[Name, CameraSection] = Field(min_length=1)
     calibration: CalibrationSection = Field(default_factory=CalibrationSection)
     events: EventsSection = Field(default_factory=EventsSection)
+    commands: CommandsSection = Field(default_factory=CommandsSection)
+    """What may be asked over MQTT."""
     log: Literal["debug", "info", "warning", "error"] = "info"
 
     def connections(self) -> list[list[str]]:

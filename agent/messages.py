@@ -153,7 +153,7 @@ class EventPayload(Payload):
     """Name of the incident's best picture, where snapshots are kept."""
     clip: str | None = None
     reason: str | None = None
-    """Of an end: `left`, `gone`, `over`, `camera_lost`, `agent_stopped`, `agent_vanished`."""
+    """Of an end: `left`, `gone`, `over`, `camera_lost`, `camera_disabled`, `agent_stopped`, `agent_vanished`."""
     data: dict[str, Any] = {}
     """What this kind of event has to say."""
 
@@ -216,7 +216,7 @@ class CameraStatus(Payload):
     schema_: Literal["sightwire.camera/1"] = Field(default="sightwire.camera/1", alias="schema")
     agent: str
     camera: str
-    state: Literal["streaming", "connecting", "lost", "ended"]
+    state: Literal["streaming", "connecting", "lost", "ended", "disabled"]
     reason: str | None
     since: str
     source: str
@@ -241,6 +241,12 @@ class AgentStatus(Payload):
     """Where pictures for calibration are kept: folder, state and reason; empty where none are."""
     events: dict[str, Any] = {}
     """Where events wait until they are acknowledged: path, state, reason, how many and since when."""
+    snapshots: dict[str, dict[str, Any]] = {}
+    """Camera -> where its pictures of incidents lie, and whether they can be kept."""
+    clips: dict[str, dict[str, Any]] = {}
+    """The same of clips."""
+    commands: dict[str, Any] = {}
+    """`allowed`: what may be asked over MQTT; with `reason` where nothing is."""
 
 
 class Metrics(Payload):
@@ -258,4 +264,9 @@ class Metrics(Payload):
     collect: dict[str, dict[str, int]] = {}
     """Camera -> pictures for calibration that are kept, of how many candidates."""
     events: dict[str, Any] = {}
-    """Events made, and what became of them (law 7), in all and per sink."""
+    """Sink -> the account of its events (law 7): made == acknowledged + expired + dropped + waiting."""
+    snapshots: dict[str, dict[str, int]] = {}
+    """Camera -> the account of its pictures of incidents."""
+    clips: dict[str, dict[str, int]] = {}
+    commands: dict[str, int] = {}
+    """What was asked over MQTT, and what became of it; empty where nothing may be asked."""

@@ -122,10 +122,25 @@ def _uses_of(settings: Settings, name: str) -> list[UseSection]:
     return [use for camera in settings.cameras.values() for use in camera.models if use.use == name]
 
 
-def _options(section: ModelSection, card: Card, uses: Sequence[UseSection] = ()) -> Options:
+def reported_from(settings: Settings, name: str, card: Card) -> NDArray[np.float32]:
+    """Least score of each label that the model reports to anybody, (C,); infinite for those that it does not report."""
+    section = settings.models[name]
+    least = _least(section, card, _uses_of(settings, name))
+    if section.only is not None:
+        least[[label not in section.only for label in card.labels]] = np.inf
+    return least
+
+
+def _least(section: ModelSection, card: Card, uses: Sequence[UseSection]) -> NDArray[np.float32]:
     """The least threshold that any use asks for, label by label: uses with higher ones filter. Raises CardError."""
     asked = [thresholds_of(section, card), *(thresholds_of(section, card, use) for use in uses)]
-    least = np.min(asked, axis=0).tolist()
+    least: NDArray[np.float32] = np.min(asked, axis=0)
+    return least
+
+
+def _options(section: ModelSection, card: Card, uses: Sequence[UseSection] = ()) -> Options:
+    """What the model's task is asked for. Raises CardError."""
+    least = _least(section, card, uses).tolist()
     return Options(
         threshold=least[0] if len(set(least)) == 1 else dict(zip(card.labels, least, strict=True)),
         top=section.top,
