@@ -241,6 +241,8 @@ class AgentStatus(Payload):
     """Where pictures for calibration are kept: folder, state and reason; empty where none are."""
     commands: dict[str, Any] = {}
     """`allowed`: what may be asked over MQTT; with `reason` where nothing is."""
+    reload: dict[str, Any] = {}
+    """What the last reload of the configuration came to: `state` (`done`, `refused`, `failed`), `at` and `reason`."""
 
 
 class Metrics(Payload):

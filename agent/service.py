@@ -178,6 +178,10 @@ class Service:
             self._publish_status("offline")
         self._close_sinks()
 
+    def say_status(self) -> None:
+        """Something that status tells has changed. Any thread."""
+        self._status_wanted.set()
+
     def metrics(self) -> Metrics:
         """Counters since the start."""
         process = psutil.Process()
@@ -308,6 +312,7 @@ class Service:
             sinks=self._connections(),
             collect=self._collector.state() if self._collector else {},
             commands=allowed(self._settings.commands),
+            reload=self._standing.reload,
         )
 
     def _descriptions(self) -> dict[str, dict[str, Any]]:
