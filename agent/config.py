@@ -300,6 +300,8 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
 def _cross_check(settings: Settings) -> Iterator[tuple[tuple[Any, ...], str]]:
     """Mistakes that no single section can see: where, and what."""
     for camera, section in settings.cameras.items():
+        if section.clips is not None and (reason := _without_clips(section)):
+            yield ("cameras", camera, "clips"), reason
         parents = {use.use for use in section.models if use.on is None}
         seen: set[str] = set()
         for index, use in enumerate(section.models):
@@ -318,3 +320,14 @@ def _cross_check(settings: Settings) -> Iterator[tuple[tuple[Any, ...], str]]:
                     (*at, "on"),
                     _unknown("use", use.on, sorted(parents)) + " (a cascade stands on a use without 'on')",
                 )
+
+
+def _without_clips(section: CameraSection) -> str | None:
+    """Why a camera cannot have clips."""
+    for key, hidden in (("masks", section.masks), ("crop", section.crop)):
+        if hidden:
+            return f"not with '{key}': a clip is made of the stream's own packets, which show all of the picture"
+    if not section.source.has_packets:
+        kind = getattr(section.source, "type", "this")
+        return f"a source of type {kind!r} hands on pictures, not a stream's packets; 'rtsp' and 'file' have them"
+    return None

@@ -243,6 +243,8 @@ class AgentStatus(Payload):
     """`allowed`: what may be asked over MQTT; with `reason` where nothing is."""
     reload: dict[str, Any] = {}
     """What the last reload of the configuration came to: `state` (`done`, `refused`, `failed`), `at` and `reason`."""
+    events: dict[str, Any] = {}
+    """Where events wait until they are acknowledged: path, state, reason, how many and since when."""
 
 
 class Metrics(Payload):
@@ -261,3 +263,5 @@ class Metrics(Payload):
     """Camera -> pictures for calibration that are kept, of how many candidates."""
     commands: dict[str, int] = {}
     """What was asked over MQTT, and what became of it; empty where nothing may be asked."""
+    events: dict[str, Any] = {}
+    """Events made, and what became of them (law 7), in all and per sink."""

@@ -300,7 +300,7 @@ class MqttSink(Sink):
     def subscribe(self, topic_filter: str, heard: Callable[[MQTTMessage], None]) -> None:
         """From now on, over all connections, pass on what comes to this topic.
 
-        `heard` is called by the link's thread and must return soon.
+        `heard` is called by the link's thread and must return soon. With MQTT 5 the broker says nothing retained.
         """
         with self._changed:
             self._heard[topic_filter] = heard
