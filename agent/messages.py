@@ -247,6 +247,8 @@ class AgentStatus(Payload):
     """The same of clips."""
     commands: dict[str, Any] = {}
     """`allowed`: what may be asked over MQTT; with `reason` where nothing is."""
+    reload: dict[str, Any] = {}
+    """What the last reload of the configuration came to: `state` (`done`, `refused`, `failed`), `at` and `reason`."""
 
 
 class Metrics(Payload):

@@ -197,6 +197,10 @@ class Service:
             self._publish_status("offline")
         self._close_sinks()
 
+    def say_status(self) -> None:
+        """Something that status tells has changed. Any thread."""
+        self._status_wanted.set()
+
     def metrics(self) -> Metrics:
         """Counters since the start."""
         more: dict[str, Any] = self._events.counts() if self._events else {}
@@ -332,6 +336,7 @@ class Service:
             sinks=self._connections(),
             collect=self._collector.state() if self._collector else {},
             commands=allowed(self._settings.commands),
+            reload=self._standing.reload,
             **more,
         )
 

@@ -40,7 +40,9 @@ class Standing:
     disabled: set[str] = field(default_factory=set)
     """Cameras: whoever switched one off does not expect another's reload to switch it on."""
     reloaded_s: float | None = None
-    """When a reload was asked for, last; `time.monotonic`."""
+    """When a command asked for a reload, last; `time.monotonic`."""
+    reload: dict[str, Any] = field(default_factory=dict)
+    """What the last reload came to, as status says it; replaced, never changed."""
 
 
 class Acts:
@@ -129,7 +131,6 @@ class Acts:
         try:
             self._reload()
         except ConfigError as error:
-            log.warning("reload: the configuration is wrong, so the old one stays:\n%s", error)
             raise Denied("wrong_configuration", str(error)[:2000]) from None
         return {"state": "starting"}
 

@@ -20,6 +20,7 @@ from agent.sinks.memory import MemorySink
 from tests.support.agents import fake_model, fake_store, settings_of
 
 BASE = "sightwire/test"
+LIVE = {"type": "synthetic", "rate": 100}
 CAMERAS = {
     name: {"source": {"type": "synthetic", "rate": rate}, "models": ["colours"]}
     for name, rate in (("dock", 100), ("gate", 90))  # equal sources would share a connection
@@ -119,7 +120,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(folder: Path, url: str, cameras: dict[str, Any] | None = None, **sections: Any) -> Iterator[Running]:
+def running(
+    folder: Path, url: str, cameras: dict[str, Any] | None = None, *, hears: bool = True, **sections: Any
+) -> Iterator[Running]:
     """An agent `test` with the cameras `dock` and `gate`, that hears commands when the block begins."""
     whole = {
         "mqtt": {"url": url},
@@ -137,8 +140,8 @@ def running(folder: Path, url: str, cameras: dict[str, Any] | None = None, **sec
     thread.start()
     agent = Running(service, sink)
     try:
-        agent.seen(lambda kept: any("classification" in k.topic for k in kept))
-        agent.seen(lambda kept: any(k.topic == "status" and _hears(k.data) for k in kept))
+        agent.seen(lambda kept: any(k.topic.startswith("dock/") and k.topic != "dock/status" for k in kept))
+        agent.seen(lambda _: not hears or any(_hears(k.data) for k in sink.messages if k.topic == "status"))
         yield agent
     finally:
         stop.set()
