@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from agent.camera import Camera, State
+from agent.clips.packets import PacketTap
 from agent.errors import ConfigError, Refused, SourceError
 from agent.frame import Frame
 from agent.sources import Intake, SourceConfig
@@ -18,8 +19,8 @@ log = logging.getLogger(__name__)
 class Capture:
     """Reads one source for the cameras that look at it; `run` is the thread's work."""
 
-    def __init__(self, source: SourceConfig, cameras: Sequence[Camera]) -> None:
-        self._source, self._cameras = source, list(cameras)
+    def __init__(self, source: SourceConfig, cameras: Sequence[Camera], tap: PacketTap | None = None) -> None:
+        self._source, self._cameras, self._tap = source, list(cameras), tap
         self._names = ", ".join(camera.name for camera in cameras)
         self._seq = 0
         self._complained = self._skip_said = ""
@@ -33,7 +34,11 @@ class Capture:
             self._say("connecting")
             before = self._seq
             try:
-                self._read(stop)
+                try:
+                    self._read(stop)
+                finally:
+                    if self._tap:
+                        self._tap.closed()
             except (SourceError, ConfigError) as error:  # a password file may be away for a moment, as a camera may
                 self._complain(error)
                 if stop.is_set():
@@ -49,7 +54,7 @@ class Capture:
                 return
 
     def _read(self, stop: threading.Event) -> None:
-        intake, self._noted = Intake(), 0
+        intake, self._noted = Intake(tap=self._tap), 0
         intake.skipped = lambda: self._note_unreadable(intake)
         with self._source.open(stop, intake) as pictures:
             first = True
@@ -59,6 +64,8 @@ class Capture:
                     self._complained = self._skip_said = ""
                     self._say("streaming", facts=intake.facts)
                     log.info("%s: streaming %s", self._names, self._source.label)
+                if self._tap:
+                    self._tap.picture(captured, image.size)
                 for camera in self._cameras:
                     camera.offer(Frame(camera.name, self._seq, captured, image))
                 self._seq += 1

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_origin
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from agent.clips.settings import ClipSection
 from agent.durations import Seconds
 from agent.errors import ConfigError
 from agent.outbox.settings import EventsSection
@@ -32,21 +33,14 @@ from agent.snapshots.settings import SnapshotSection
 from agent.sources import SourceConfig
 from agent.sources._shorthand import from_text
 from agent.tracking.settings import TrackSection
-from agent.values import Count, Name, Polygon, Region, Score, Section
+from agent.values import Count, Name, Polygon, Region, Score, Section, union_of_parts
 from agent.yaml_lines import Located, parse
 from engines.backends import BackendConfig
 from engines.card import Precision
-from engines.parts import find_parts
 from engines.tiles import Tiles
 
 At = tuple[str | int, ...]
 """Keys and indices that lead to a place in the file."""
-
-
-def _union(package: str, group: str) -> Any:
-    """Every part of that kind, told apart by its `type`."""
-    kinds = tuple(dict.fromkeys(find_parts(package, group).values()))
-    return Annotated[Union[kinds], Field(discriminator="type")] if len(kinds) > 1 else kinds[0]  # noqa: UP007  # dynamic
 
 
 def _or_by_label(kind: Any) -> Any:
@@ -80,10 +74,10 @@ if TYPE_CHECKING:  # the unions are made of whatever parts are installed
     AnyBackend = BackendConfig
     AnyRule = RuleConfig
 else:
-    AnySource = Annotated[_union("agent.sources", "sightwire.sources"), BeforeValidator(_source)]
-    AnySink = _union("agent.sinks", "sightwire.sinks")
-    AnyBackend = Annotated[_union("engines.backends", "sightwire.backends"), BeforeValidator(_backend)]
-    AnyRule = _union("agent.rules", "sightwire.rules")
+    AnySource = Annotated[union_of_parts("agent.sources", "sightwire.sources"), BeforeValidator(_source)]
+    AnySink = union_of_parts("agent.sinks", "sightwire.sinks")
+    AnyBackend = Annotated[union_of_parts("engines.backends", "sightwire.backends"), BeforeValidator(_backend)]
+    AnyRule = union_of_parts("agent.rules", "sightwire.rules")
 
 
 class AgentSection(Section):
@@ -165,6 +159,9 @@ class CameraSection(Section):
     lines: dict[Name, line.Config] = Field(default_factory=dict)
     rules: dict[Name, AnyRule] = Field(default_factory=dict)
     snapshots: SnapshotSection | None = None
+    """Pictures of incidents, where wanted."""
+    clips: ClipSection | None = None
+    """Clips around incidents, of the stream's own packets."""
 
     def all_rules(self) -> Iterator[tuple[str, str, RuleConfig]]:
         """Key of the section, name and config of each zone, line and rule, in the order of the file."""
@@ -335,6 +332,8 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
 def _cross_check(settings: Settings) -> Iterator[tuple[At, str]]:
     """Mistakes that no single section can see: where, and what."""
     for camera, section in settings.cameras.items():
+        if section.clips is not None and (reason := _without_clips(section)):
+            yield ("cameras", camera, "clips"), reason
         parents = {use.use for use in section.models if use.on is None}
         seen: set[str] = set()
         for index, use in enumerate(section.models):
@@ -393,3 +392,14 @@ def _no_use(uses: dict[str, str | None], use: str, therefore: str) -> str | None
     if use not in uses:
         return _unknown("use", use, list(uses)) + " (a use is one of this camera's models)"
     return f"{use!r} is a cascade: {therefore}" if uses[use] is not None else None
+
+
+def _without_clips(section: CameraSection) -> str | None:
+    """Why a camera cannot have clips."""
+    for key, hidden in (("masks", section.masks), ("crop", section.crop)):
+        if hidden:
+            return f"not with '{key}': a clip is made of the stream's own packets, which show all of the picture"
+    if not section.source.has_packets:
+        kind = getattr(section.source, "type", "this")
+        return f"a source of type {kind!r} hands on pictures, not a stream's packets; 'rtsp' and 'file' have them"
+    return None

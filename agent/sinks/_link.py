@@ -23,6 +23,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from agent.errors import ConfigError
 from agent.sinks._address import Address
 from agent.sinks._client import BrokerClient
+from agent.sinks._packets import JSON, properties_of
 from agent.sinks._proxy import Proxy
 from agent.sinks._reasons import Trouble, explain
 
@@ -37,7 +38,7 @@ AGAIN = "does another client use our client_id, or is something not allowed that
 STEADY_S = 10.0
 """A connection that lived this long was a good one: the next pause is the shortest again."""
 TICK_S = 0.5
-MOST_IN_FLIGHT = 20
+MOST_IN_FLIGHT = 100
 """Messages of QoS 1 without an acknowledgement, where the broker does not want fewer."""
 DROPPED = "broker closed the connection before it answered (client_id, will or retain may not suit it)"
 
@@ -77,6 +78,7 @@ class Will:
     payload: bytes
     qos: int = 1
     retain: bool = True
+    content_type: str = JSON
 
     def without(self, code: int | None) -> Will | None:
         """The same for a broker that refused us with this code; None if that does not help."""
@@ -374,7 +376,7 @@ class Link:
         if self._will is not None:
             about = None
             if version == V5:
-                about = json_properties(PacketTypes.WILLMESSAGE)
+                about = properties_of(PacketTypes.WILLMESSAGE, self._will.content_type)
             will = self._will
             client.will_set(will.topic, will.payload, will.qos, will.retain, about)
         # With this set, other threads only queue and wake our loop: one thread alone writes to the socket.
@@ -399,13 +401,3 @@ def _farewell(end: _End, from_broker: bool, code: ReasonCode) -> None:
         end.reason, end.code = f"broker ended the connection: {code}", code.value
     elif code.value == 141:
         end.reason = "broker does not answer"
-
-
-def json_properties(packet: int, expiry_s: int | None = None) -> Properties:
-    """MQTT 5 properties of a JSON message (`PacketTypes.PUBLISH` or `.WILLMESSAGE`)."""
-    properties = Properties(packet)  # type: ignore[no-untyped-call]
-    properties.ContentType = "application/json"
-    properties.PayloadFormatIndicator = 1
-    if expiry_s is not None:
-        properties.MessageExpiryInterval = expiry_s
-    return properties
