@@ -21,6 +21,17 @@ class Payload(BaseModel):
     model_config = ConfigDict(populate_by_name=True, extra="allow")
 
 
+class Blob(BaseModel):
+    """What is no JSON, as it goes over the wire: a picture on `<camera>/snapshot`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    data: bytes = Field(repr=False)
+    content_type: str = "image/jpeg"
+    facts: dict[str, str] = {}
+    """What there is to say of it (`captured_at`, `id`, ...): user properties, where a protocol has them."""
+
+
 class Size(Payload):
     """Of the source picture, pixels."""
 
@@ -123,7 +134,10 @@ class EventPayload(Payload):
     captured_at: str
     """Of the frame that showed it; for what is about the agent, when it happened."""
     clock: Literal["rtcp", "device", "receive", "file"] = "receive"
+    started_at: str | None = None
+    """When the incident began: `captured_at` of its `start`."""
     first_seen: str | None = None
+    """The object, perhaps before the incident began; without an object as `started_at`."""
     last_seen: str | None = None
     frame: Size | None = None
     label: str | None = None
@@ -139,7 +153,7 @@ class EventPayload(Payload):
     """Name of the incident's best picture, where snapshots are kept."""
     clip: str | None = None
     reason: str | None = None
-    """Of an end: `left`, `gone`, `over`, `camera_lost`, `agent_stopped`, `agent_vanished`."""
+    """Of an end: `left`, `gone`, `over`, `camera_lost`, `camera_disabled`, `agent_stopped`, `agent_vanished`."""
     data: dict[str, Any] = {}
     """What this kind of event has to say."""
 
@@ -202,7 +216,7 @@ class CameraStatus(Payload):
     schema_: Literal["sightwire.camera/1"] = Field(default="sightwire.camera/1", alias="schema")
     agent: str
     camera: str
-    state: Literal["streaming", "connecting", "lost", "ended"]
+    state: Literal["streaming", "connecting", "lost", "ended", "disabled"]
     reason: str | None
     since: str
     source: str
@@ -225,6 +239,16 @@ class AgentStatus(Payload):
     """Sink -> how it is connected, and why not."""
     collect: dict[str, Any] = {}
     """Where pictures for calibration are kept: folder, state and reason; empty where none are."""
+    events: dict[str, Any] = {}
+    """Where events wait until they are acknowledged: path, state, reason, how many and since when."""
+    snapshots: dict[str, dict[str, Any]] = {}
+    """Camera -> where its pictures of incidents lie, and whether they can be kept."""
+    clips: dict[str, dict[str, Any]] = {}
+    """The same of clips."""
+    commands: dict[str, Any] = {}
+    """`allowed`: what may be asked over MQTT; with `reason` where nothing is."""
+    reload: dict[str, Any] = {}
+    """What the last reload of the configuration came to: `state` (`done`, `refused`, `failed`), `at` and `reason`."""
 
 
 class Metrics(Payload):
@@ -241,3 +265,10 @@ class Metrics(Payload):
     sinks: dict[str, dict[str, Any]]
     collect: dict[str, dict[str, int]] = {}
     """Camera -> pictures for calibration that are kept, of how many candidates."""
+    events: dict[str, Any] = {}
+    """Sink -> the account of its events (law 7): made == acknowledged + expired + dropped + waiting."""
+    snapshots: dict[str, dict[str, int]] = {}
+    """Camera -> the account of its pictures of incidents."""
+    clips: dict[str, dict[str, int]] = {}
+    commands: dict[str, int] = {}
+    """What was asked over MQTT, and what became of it; empty where nothing may be asked."""

@@ -1,7 +1,7 @@
 """The composition root: the only place that wires sources, engines and sinks together.
 
-Start order sinks, engines, captures; stop in reverse: captures first, then engines when nothing is under way, then
-sinks when everything is sent or its time is up.
+Start order sinks, outbox, couriers, engines, captures; stop in reverse: captures first, engines when nothing is under
+way, watches (what is open ends), the outbox and its couriers, and sinks when everything is sent or its time is up.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,17 +18,23 @@ import cv2
 import psutil
 
 import agent
+from agent.about import about
 from agent.camera import Camera
 from agent.capture import Capture
 from agent.collecting import Collector
 from agent.config import Settings, UseSection
 from agent.errors import ConfigError
+from agent.events import Events
 from agent.every import Every
 from agent.flow import Mailbox
 from agent.inference import Inference
 from agent.messages import AgentStatus, Metrics, rfc3339
-from agent.models import open_models, thresholds_of
+from agent.models import open_models, reported_from, thresholds_of
+from agent.outbox.outbox import Outbox
 from agent.publishing import Outlets, Sender
+from agent.remote.acts import Acts, Standing
+from agent.remote.remote import Remote
+from agent.remote.settings import allowed
 from agent.sinks import Message, Sink
 from agent.uses import Cascade, Use
 from agent.view import View
@@ -39,7 +45,7 @@ from engines.store import ModelStore, default_root
 log = logging.getLogger(__name__)
 
 METRICS_EVERY_S = 10.0
-CONNECTION = ("type", "state", "connected", "reason", "transport", "protocol", "limits")
+CONNECTION = ("type", "state", "connected", "reason", "transport", "protocol", "limits", "commands")
 METRICS_MAX_AGE_NS = 1_000_000_000
 STOP_DEADLINE_S = 5.0
 
@@ -56,8 +62,21 @@ class _Engine:
 class Service:
     """An agent. `start`, then `wait`, then `stop`; or `run` for all three."""
 
-    def __init__(self, settings: Settings, store: ModelStore | None = None, sinks: list[Sink] | None = None) -> None:
-        """`sinks`: more than the configuration names, for tests and measurements."""
+    def __init__(
+        self,
+        settings: Settings,
+        store: ModelStore | None = None,
+        sinks: list[Sink] | None = None,
+        *,
+        outbox: Callable[[Sequence[str]], Outbox] | None = None,
+        reload: Callable[[], None] | None = None,
+        standing: Standing | None = None,
+    ) -> None:
+        """`sinks`: more than the configuration names, for tests and measurements.
+
+        `outbox`: builds the outbox for sinks of those names; default: as the configuration says. `reload`: what that
+        command does. `standing`: what commands left behind that were sent to the service before this one.
+        """
         self._settings = settings
         self._store = store or ModelStore(default_root())
         self._name = settings.agent.name
@@ -66,6 +85,8 @@ class Service:
         self._more_sinks = sinks or []
         self._senders: dict[str, Sender] = {}
         self._outlets = Outlets([])
+        self._new_outbox = outbox
+        self._events: Events | None = None
         self._workers: list[Worker] = []
         self.captures: list[Worker] = []
         self._status_wanted = threading.Event()
@@ -75,6 +96,8 @@ class Service:
         self.cameras: dict[str, Camera] = {}
         self._collector = self._collecting()
         self._collecting_worker: Worker | None = None
+        self._standing = standing or Standing()
+        self._remote = self._listening(reload)
 
     def run(self, stop: threading.Event) -> None:
         """Start, serve until `stop` or every recording has ended, stop. Raises ConfigError before anything runs."""
@@ -91,9 +114,14 @@ class Service:
         # A reader waits at most half a millisecond for a busy Python thread to let go (default: 5).
         sys.setswitchinterval(0.0005)
         self._start_sinks()
+        sinks = {name: sender.sink for name, sender in self._senders.items()}
+        say = self._status_wanted.set
+        self._events = Events(self._settings, sinks, self._outlets, on_state=say, new_outbox=self._new_outbox)
+        self._events.start()
         try:
             models = open_models(self._settings, self._store, serve=True)
         except ConfigError:
+            self._events.close()
             self._close_sinks()
             raise
         for name, model in models.items():
@@ -106,14 +134,21 @@ class Service:
             log.info("keeping pictures for calibration in %s", self._collector.folder)
             self._collecting_worker = Worker("collect", self._collector.run)
             self._collecting_worker.start()
+        cards = {name: engine.model.card for name, engine in self.engines.items()}
+        self._outlets.publish(Message("about", about(self._settings, cards), retain=True, qos=1))
         for name in self._settings.cameras:
-            self._add_camera(name)
+            self._add_camera(name, self._events)
+        self._events.start_pictures()
         for names in self._settings.connections():
             source = self._settings.cameras[names[0]].source
-            work = Capture(source, [self.cameras[name] for name in names]).run
+            work = Capture(source, [self.cameras[name] for name in names], self._events.clips.tap(names)).run
             self.captures.append(Worker("camera-" + "+".join(names), work))
         for worker in self.captures:
             worker.start()
+        if self._remote:
+            self._remote.start()
+            for sender in self._senders.values():
+                sender.sink.listen(self._remote.on_request)
         self._publish_status("online")
 
     def wait(self, stop: threading.Event) -> None:
@@ -132,6 +167,8 @@ class Service:
     def stop(self) -> None:
         """Stop in reverse order. Everything offered has an outcome afterwards, unless something hangs past its time."""
         deadline = time.monotonic() + STOP_DEADLINE_S
+        if self._remote:
+            self._remote.close(STOP_DEADLINE_S / 2)
         for worker in self.captures:
             worker.stop.set()
         for camera in self.cameras.values():
@@ -149,15 +186,24 @@ class Service:
         for engine in self.engines.values():
             if not engine.worker.alive:
                 engine.model.close()
+        for camera in self.cameras.values():
+            camera.close()
         if self._collecting_worker:
             self._join([self._collecting_worker], deadline)
+        if self._events:
+            self._events.close()
         if self.engines:
             self._publish_last_metrics()
             self._publish_status("offline")
         self._close_sinks()
 
+    def say_status(self) -> None:
+        """Something that status tells has changed. Any thread."""
+        self._status_wanted.set()
+
     def metrics(self) -> Metrics:
         """Counters since the start."""
+        more: dict[str, Any] = self._events.counts() if self._events else {}
         process = psutil.Process()
         times = process.cpu_times()
         return Metrics.model_construct(
@@ -171,6 +217,8 @@ class Service:
             # Both count what was sent; a sink also what it says again at each connect, so the sender's word stands.
             sinks={name: {**sender.sink.state(), **sender.counts()} for name, sender in self._senders.items()},
             collect=self._collector.counts() if self._collector else {},
+            commands=self._remote.counts() if self._remote else {},
+            **more,
         )
 
     def _start_sinks(self) -> None:
@@ -198,7 +246,7 @@ class Service:
             if not worker.join(max(0.0, deadline - time.monotonic())):
                 log.warning("%s: does not end; left behind", worker.name)
 
-    def _add_camera(self, name: str) -> None:
+    def _add_camera(self, name: str, events: Events) -> None:
         section = self._settings.cameras[name]
         uses = {entry.use: self._use(entry) for entry in section.models}
         for entry in section.models:
@@ -207,18 +255,28 @@ class Service:
                 wanted = None if entry.labels is None else frozenset(parent.labels.index(x) for x in entry.labels)
                 child.max_age_ns = parent.max_age_ns
                 parent.cascades.append(Cascade(child, wanted, entry.pad, entry.max))
+        model_uses = [uses[entry.use] for entry in section.models if entry.on is None]
         camera = Camera(
             self._name,
             name,
             section.source.label,
-            [uses[entry.use] for entry in section.models if entry.on is None],
+            model_uses,
             self._outlets,
+            watch=events.watch(name, uses),
             view=View(section.crop, section.masks),
             candidates=self._collector.cameras[name] if self._collector else None,
             lossless=section.source.lossless,
             on_state=self._status_wanted.set,
         )
         self.cameras[name] = camera
+        if name in self._standing.disabled:
+            camera.switch(on=False)
+
+    def _listening(self, reload: Callable[[], None] | None) -> Remote | None:
+        if not self._settings.commands.allow:
+            return None
+        acts = Acts(self.cameras, self._standing, reload=reload)
+        return Remote(self._name, self._settings.commands, acts, self._standing.answers)
 
     def _collecting(self) -> Collector | None:
         wanted = self._settings.calibration.collect
@@ -245,6 +303,7 @@ class Service:
             thresholds=thresholds_of(self._settings.models[entry.use], engine.model.card, entry),
             max_age_ns=round(entry.max_age * 1e9),
             retain=entry.retain,
+            floor=reported_from(self._settings, entry.use, engine.model.card),
         )
 
     def _publish_metrics(self, settled: Callable[[], None] | None = None) -> None:
@@ -265,6 +324,7 @@ class Service:
         self._outlets.publish(Message("status", status, retain=True, qos=1))
 
     def _status(self, state: Literal["online", "offline"]) -> AgentStatus:
+        more: dict[str, Any] = self._events.state() if self._events else {}
         return AgentStatus.model_construct(
             schema_="sightwire.status/1",
             agent=self._name,
@@ -275,6 +335,9 @@ class Service:
             engines=self._descriptions(),
             sinks=self._connections(),
             collect=self._collector.state() if self._collector else {},
+            commands=allowed(self._settings.commands),
+            reload=self._standing.reload,
+            **more,
         )
 
     def _descriptions(self) -> dict[str, dict[str, Any]]:

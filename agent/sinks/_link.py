@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -70,6 +71,8 @@ class Endpoint:
     """Asked at each connect, so that a changed password file is seen."""
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     keepalive_s: int = 10
+    largest_in: int | None = None
+    """Bytes of a packet that an MQTT 5 broker may send us."""
 
 
 @dataclass(frozen=True)
@@ -314,7 +317,7 @@ class Link:
                 client.password = self._endpoint.password()
             if address.websocket:
                 client.ws_set_options(address.path, dict(self._endpoint.headers()))
-            client.connect(address.host, address.port, self._endpoint.keepalive_s)
+            client.connect(address.host, address.port, self._endpoint.keepalive_s, properties=client.wishes)
         finally:
             self._opening = None
 
@@ -385,6 +388,9 @@ class Link:
             **clean,
         )
         client.connect_timeout = CONNECT_S
+        if version == V5 and self._endpoint.largest_in is not None:
+            client.wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            client.wishes.MaximumPacketSize = self._endpoint.largest_in
         client.enable_logger(trouble.logger)
         if self._endpoint.tls is not None:
             client.tls_set_context(self._endpoint.tls)
