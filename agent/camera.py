@@ -2,6 +2,10 @@
 
 A result with cascades waits until each of its objects has been looked at (or that was dropped and counted), so that
 the attributes are complete when the message is sent.
+
+Of a live camera each use has a line of its own: a slow model does not keep a fast one's results back. All uses of a
+recording share one line, so that whatever engine is faster, the watch sees the same and tells the same events.
+What is complete is taken from the lines by one thread at a time, whichever comes by, and without the camera's lock.
 """
 
 from __future__ import annotations
@@ -18,15 +22,18 @@ from agent.flow import Outcome, Request
 from agent.frame import Frame
 from agent.messages import CameraStatus, rfc3339
 from agent.publishing import Outlets
-from agent.results import Content, message_for
+from agent.results import Content, attributes_of, message_for
 from agent.sinks import Message
 from agent.uses import Cascade, Use
 from agent.view import View
+from agent.watching import Watch
 from engines.pixels import Box
 from engines.results import Detections, Result
 
 State = Literal["streaming", "connecting", "lost", "ended"]
 
+BROKEN_OFF: dict[State, str] = {"lost": "camera_lost", "ended": "over"}
+"""State after which no frame comes for now -> reason why incidents end."""
 LOSSLESS_DEPTH = 6
 """Frames, requests and messages of a recording that may be under way: enough to keep two engines busy."""
 
@@ -43,6 +50,13 @@ class _Answer:
     complete: bool = False
 
 
+@dataclass(eq=False)
+class _Break:
+    """In every line at once: what stands behind it was captured after the camera was away."""
+
+    reason: str
+
+
 class Camera:
     """Owner of one camera. `offer` is called by its capture thread, everything else by any thread."""
 
@@ -54,6 +68,7 @@ class Camera:
         uses: Sequence[Use],
         outlets: Outlets,
         *,
+        watch: Watch | None = None,
         view: View | None = None,
         candidates: Candidates | None = None,
         lossless: bool = False,
@@ -64,12 +79,15 @@ class Camera:
         self.unreadable_frames = 0
         self.connects = 0
         self._agent, self._source, self._outlets, self._on_state = agent, source, outlets, on_state
-        self._view, self._candidates = view or View(), candidates
+        self._watch, self._view, self._candidates = watch, view or View(), candidates
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
         self._under_way = 0
         self._stopped = False
-        self._lines: dict[str, deque[_Answer]] = {use.name: deque() for use in uses}
+        one_line: deque[_Answer | _Break] = deque()
+        self._lines = {use.name: one_line if lossless else deque[_Answer | _Break]() for use in uses}
+        self._each_line = [one_line] if lossless else list(self._lines.values())
+        self._flushing = False
         self.state: State = "connecting"
         self._facts: dict[str, str] = {}
 
@@ -126,7 +144,25 @@ class Camera:
                 facts=self._facts,
             )
         self._outlets.publish(Message(f"{self.name}/status", payload, retain=True, qos=1))
+        if state in BROKEN_OFF:
+            self.break_off(BROKEN_OFF[state])
         self._on_state()
+
+    def break_off(self, reason: str) -> None:
+        """No frames for now: what is open ends with that reason, after what has been offered until now."""
+        if not self._watch:
+            return
+        with self._lock:
+            self._under_way += 1
+            mark = _Break(reason)
+            for line in self._each_line:
+                line.append(mark)
+        self._flush()
+
+    def close(self, reason: str = "agent_stopped") -> None:
+        """The agent stops, and the engines have: what is open ends."""
+        if self._watch:
+            self._watch.close(reason)
 
     def counts(self) -> dict[str, Any]:
         """Frames, and the account of each use (law 7), cascades included."""
@@ -146,25 +182,29 @@ class Camera:
 
     def _ended(self, request: Request, outcome: Outcome) -> None:
         """An engine (or the mailbox) is done with a frame."""
+        offers: list[tuple[Cascade, Request]] = []
         with self._lock:
             answer = self._answer(request)
             answer.use.account.ended(outcome)
             if outcome == "inferred":
                 answer.result = answer.use.result(request.regions, request.results)
-                self._cascade(answer)
+                offers = self._cascade(answer)
             if not answer.open_cascades:
                 answer.complete = True
-            self._flush(answer.use)
+        for cascade, asked in offers:
+            cascade.use.mailbox.offer(asked)
+        self._flush()
 
     def _answer(self, request: Request) -> _Answer:
-        return next(a for a in self._lines[request.key[1]] if a.request is request)
+        line = self._lines[request.key[1]]
+        return next(a for a in line if isinstance(a, _Answer) and a.request is request)
 
-    def _cascade(self, answer: _Answer) -> None:
-        """Ask the cascades about the objects that were found."""
+    def _cascade(self, answer: _Answer) -> list[tuple[Cascade, Request]]:
+        """What to ask the cascades about the objects that were found."""
+        offers: list[tuple[Cascade, Request]] = []
         if not isinstance(answer.result, Detections):
-            return
+            return offers
         answer.attributes = [{} for _ in range(len(answer.result))]
-        offers = []
         for cascade in answer.use.cascades:
             rows = _wanted(answer.result, cascade)
             if not len(rows):
@@ -176,8 +216,7 @@ class Camera:
             offers.append(
                 (cascade, self._request(frame, cascade.use, regions, self._attributes_of(answer, cascade, rows)))
             )
-        for cascade, request in offers:
-            cascade.use.mailbox.offer(request)
+        return offers
 
     def _attributes_of(
         self, answer: _Answer, cascade: Cascade, rows: Sequence[int]
@@ -192,22 +231,60 @@ class Camera:
                 answer.open_cascades -= 1
                 if not answer.open_cascades:
                     answer.complete = True
-                    self._flush(answer.use)
+            self._flush()
 
         return ended
 
-    def _flush(self, use: Use) -> None:
-        """Publish what is complete, in capture order."""
-        line = self._lines[use.name]
-        while line and line[0].complete:
-            answer = line.popleft()
-            if answer.result is not None:
-                message = message_for(
-                    self._agent, use, answer.request, answer.result, answer.attributes, lossless=self.lossless
-                )
-                self._under_way += 1
-                self._outlets.publish(message, self._done)
-            self._done()
+    def _flush(self) -> None:
+        """Publish what is complete, in capture order; one thread does, also what others complete meanwhile."""
+        with self._lock:
+            if self._flushing:
+                return
+            self._flushing = True
+        try:
+            while True:
+                with self._lock:
+                    head = self._next()
+                    if head is None:
+                        self._flushing = False
+                        return
+                try:
+                    self._settle(head)
+                finally:
+                    self._done()
+        except BaseException:
+            self._flushing = False
+            raise
+
+    def _next(self) -> _Answer | _Break | None:
+        """Take the first answer of any line that is complete, or the break that every line has come to."""
+        for line in self._each_line:
+            if line and isinstance(line[0], _Answer) and line[0].complete:
+                return line.popleft()
+        heads = {line[0] if line else None for line in self._each_line}
+        if len(heads) == 1 and isinstance(head := heads.pop(), _Break):
+            for line in self._each_line:
+                line.popleft()
+            return head
+        return None
+
+    def _settle(self, head: _Answer | _Break) -> None:
+        """Tell the watch, and the world."""
+        if isinstance(head, _Break):
+            if self._watch:
+                self._watch.lost(head.reason)
+            return
+        use, request, result, attributes = head.use, head.request, head.result, head.attributes
+        if result is None:
+            return
+        tracked = self._watch.see(request, use, result, attributes) if self._watch else None
+        if tracked:
+            result, attributes = tracked.found, attributes_of(tracked.found, result, attributes)
+        track = tracked.track if tracked else None
+        message = message_for(self._agent, use, request, result, attributes, track=track, lossless=self.lossless)
+        with self._lock:
+            self._under_way += 1
+        self._outlets.publish(message, self._done)
 
     def _done(self) -> None:
         with self._lock:

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from agent.clips.settings import ClipSection
 from agent.durations import Seconds
 from agent.errors import ConfigError
 from agent.outbox.settings import EventsSection
@@ -160,6 +161,9 @@ class CameraSection(Section):
     lines: dict[Name, line.Config] = Field(default_factory=dict)
     rules: dict[Name, AnyRule] = Field(default_factory=dict)
     snapshots: SnapshotSection | None = None
+    """Pictures of incidents, where wanted."""
+    clips: ClipSection | None = None
+    """Clips around incidents, of the stream's own packets."""
 
 
 class CollectSection(Section):

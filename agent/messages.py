@@ -21,6 +21,17 @@ class Payload(BaseModel):
     model_config = ConfigDict(populate_by_name=True, extra="allow")
 
 
+class Blob(BaseModel):
+    """What is no JSON, as it goes over the wire: a picture on `<camera>/snapshot`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    data: bytes = Field(repr=False)
+    content_type: str = "image/jpeg"
+    facts: dict[str, str] = {}
+    """What there is to say of it (`captured_at`, `id`, ...): user properties, where a protocol has them."""
+
+
 class Size(Payload):
     """Of the source picture, pixels."""
 
@@ -123,7 +134,10 @@ class EventPayload(Payload):
     captured_at: str
     """Of the frame that showed it; for what is about the agent, when it happened."""
     clock: Literal["rtcp", "device", "receive", "file"] = "receive"
+    started_at: str | None = None
+    """When the incident began: `captured_at` of its `start`."""
     first_seen: str | None = None
+    """The object, perhaps before the incident began; without an object as `started_at`."""
     last_seen: str | None = None
     frame: Size | None = None
     label: str | None = None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from agent.flow import Request
 from agent.messages import (
@@ -34,30 +37,36 @@ class Content(Generic[Kind]):
     """Last level of the topic, and the payload's field that holds the rows."""
     field: str
     payload: type[ResultPayload]
-    rows: Callable[[Kind, tuple[str, ...], Attributes], list[Any]]
+    rows: Callable[[Kind, tuple[str, ...], Attributes, NDArray[np.int64] | None], list[Any]]
 
     @staticmethod
     def of(result: Result | None, labels: tuple[str, ...]) -> list[dict[str, Any]]:
         """The rows of a result as plain values: what a cascade leaves in its parent's attributes."""
         if result is None:
             return []
-        return [row.model_dump() for row in CONTENTS[type(result)].rows(result, labels, [])]
+        return [row.model_dump() for row in CONTENTS[type(result)].rows(result, labels, [], None)]
 
 
-def _classes(found: Classification, labels: tuple[str, ...], _: Attributes) -> list[ClassScore]:
+def _classes(found: Classification, labels: tuple[str, ...], *_: object) -> list[ClassScore]:
     return [
         ClassScore.model_construct(label=labels[label], score=round(score, 4))
         for label, score in zip(found.label.tolist(), found.score.tolist(), strict=True)
     ]
 
 
-def _objects(found: Detections, labels: tuple[str, ...], attributes: Attributes) -> list[Detection]:
+def _objects(
+    found: Detections, labels: tuple[str, ...], attributes: Attributes, track: NDArray[np.int64] | None
+) -> list[Detection]:
     boxes = found.xyxy.round(1).tolist()
+    tracks: list[dict[str, Any]] = [{}] * len(found)
+    if track is not None:
+        tracks = [{"track": number or None} for number in track.tolist()]
     return [
         Detection.model_construct(
             label=labels[label],
             score=round(score, 4),
             box=[round(edge, 1) for edge in box],
+            **tracks[row],
             attributes=attributes[row] if attributes else {},
         )
         for row, (label, score, box) in enumerate(zip(found.label.tolist(), found.score.tolist(), boxes, strict=True))
@@ -70,15 +79,33 @@ CONTENTS: dict[type[Result], Content[Any]] = {
 }
 
 
+def attributes_of(told: Detections, found: Result, attributes: Sequence[dict[str, Any]]) -> Attributes:
+    """The attributes of the rows that a tracker tells, from those of all rows that were found."""
+    if not any(attributes) or not isinstance(found, Detections):
+        return []
+    of = dict(zip(map(tuple, found.xyxy.tolist()), attributes, strict=True))
+    return [of.get(box, {}) for box in map(tuple, told.xyxy.tolist())]
+
+
 def message_for(
-    agent: str, use: Use, request: Request, result: Result, attributes: Attributes, *, lossless: bool
+    agent: str,
+    use: Use,
+    request: Request,
+    result: Result,
+    attributes: Attributes,
+    *,
+    track: NDArray[np.int64] | None = None,
+    lossless: bool,
 ) -> Message:
-    """The message that says what a model saw in one frame of one camera."""
+    """The message that says what a model saw in one frame of one camera.
+
+    `track`: (N,) of Detections, the object each row is, 0 for none; None where nothing is tracked.
+    """
     frame, timing = request.frame, request.timing
     captured = frame.captured
     content = CONTENTS[type(result)]
     received: dict[str, Any] = {} if captured.received_ns is None else {"received_at": rfc3339(captured.received_ns)}
-    rows: dict[str, Any] = {content.field: content.rows(result, use.labels, attributes)}
+    rows: dict[str, Any] = {content.field: content.rows(result, use.labels, attributes, track)}
     payload = content.payload.model_construct(
         schema_=content.payload.model_fields["schema_"].default,
         agent=agent,

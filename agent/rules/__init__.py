@@ -2,13 +2,13 @@
 
 A rule belongs to one camera and looks at one use of it, frame by frame in capture order. It knows no clock but the
 camera's own, so that a recording gives the same events every time, and says only what it found: incidents get their
-names, pictures and paths in `agent.incidents`.
+names, pictures and paths in `agent.incidents`. What each rule means is written for users in `docs/events.md`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from agent.messages import Phase
 from agent.values import Section
-from engines.results import Result
+from engines.results import Detections, Result
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,10 @@ class Rule(ABC):
 
     @abstractmethod
     def see(self, seen: Seen) -> Iterable[Finding]:
-        """Look at the next frame, in capture order."""
+        """Look at the next frame, in capture order.
+
+        Of one key, a `start` comes before its `update`s and its `end`, and no second `start` before that.
+        """
 
     @abstractmethod
     def forget(self) -> None:
@@ -74,9 +77,17 @@ class Rule(ABC):
         """What the camera's counts say of this rule; empty for nothing."""
         return {}
 
+    @property
+    def inside(self) -> Collection[int]:
+        """The tracks that are where this rule looks; for rules that are places."""
+        return ()
+
 
 class RuleConfig(Section):
     """Base of every rule's config: the config is the factory."""
+
+    labels: tuple[str, ...] | None = None
+    """Only these count; default: all."""
 
     @abstractmethod
     def build(self, name: str, tracked: str | None) -> Rule:
@@ -91,3 +102,8 @@ class RuleConfig(Section):
     def looks_at(self) -> str | None:
         """The use it names; None: the tracked one."""
         return None
+
+    @property
+    def understands(self) -> tuple[type[Result], ...]:
+        """The kinds of results it can look at."""
+        return (Detections,)

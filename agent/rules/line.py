@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from agent.rules import Finding, Rule, RuleConfig, Seen
+import numpy as np
+from pydantic import AfterValidator, Field
+
+from agent.rules import Finding, Rule, Seen
+from agent.rules._places import PlaceConfig, standing
 from agent.values import Point
 
+Direction = Literal["in", "out"]
 
-class Config(RuleConfig):
+
+def _line(points: tuple[Point, Point]) -> tuple[Point, Point]:
+    if points[0] == points[1]:
+        raise ValueError("has no length: its two points are the same")
+    return points
+
+
+class Config(PlaceConfig):
     """`door: {points: [[0.2, 0.5], [0.8, 0.5]]}`."""
 
     type: Literal["line"] = "line"
-    points: tuple[Point, Point]
-
-    @property
-    def needs_tracks(self) -> bool:
-        """Always: one object crosses once."""
-        return True
+    points: Annotated[tuple[Point, Point], AfterValidator(_line)]
+    """Looking from the first to the second, `in` is from the left to the right."""
+    events: Annotated[tuple[Direction, ...], Field(min_length=1)] = ("in", "out")
+    """What is told; both are counted."""
 
     def build(self, name: str, tracked: str | None) -> Rule:
         """See RuleConfig."""
-        return Line(name, tracked or "")
+        return Line(self, name, tracked or "")
+
+
+@dataclass(eq=False)
+class _Side:
+    """Where one object is."""
+
+    point: tuple[float, float]
+    """x and y, 0 to 1 of the picture."""
+    right: bool
+    """Which side of the line, prolonged at both ends, it was seen on last."""
+    settled: bool | None = None
+    """The side on which it was further away than the margin last; None: on none yet."""
+    through: bool = False
+    """Whether it came to `right` through the line, not past its ends."""
 
 
 class Line(Rule):
@@ -30,12 +55,61 @@ class Line(Rule):
 
     kind = "line"
 
-    def __init__(self, name: str, use: str) -> None:
-        self.name, self.use = name, use
+    def __init__(self, config: Config, name: str, use: str) -> None:
+        self.name, self.use, self._config = name, use, config
+        self._ends = np.array(config.points, np.float64)
+        self._sides: dict[int, _Side] = {}
+        self._crossed: dict[Direction, int] = {"in": 0, "out": 0}
 
-    def see(self, seen: Seen) -> Iterable[Finding]:  # noqa: ARG002
-        """To be written."""
-        return ()
+    def see(self, seen: Seen) -> Iterator[Finding]:
+        """A moment for each object that is now clearly on the other side, and went through the line."""
+        here = standing(seen, self._config, self._sides)
+        if here.row:
+            start, end = self._ends * seen.size
+            along = (end - start) / np.hypot(*(end - start))
+            to = here.point * seen.size - start
+            # Distance to the right of the line, in heights of the box: y points down.
+            right = ((along[0] * to[:, 1] - along[1] * to[:, 0]) / here.height).tolist()
+            for at, (x, y) in enumerate(here.point.tolist()):
+                direction = self._move(here.track[at], (x, y), right[at], seen.size)
+                if direction is None:
+                    continue
+                self._crossed[direction] += 1
+                if direction in self._config.events:
+                    data = {"direction": direction, **self.counts()}
+                    yield Finding("moment", here.track[at], here.row[at], data=data)
+        for track in self._sides.keys() - {*seen.present, *here.track}:
+            del self._sides[track]
 
     def forget(self) -> None:
-        """Nobody has a side."""
+        """Nobody has a side; what was counted stays."""
+        self._sides.clear()
+
+    def counts(self) -> dict[str, int]:
+        """Crossings since the start."""
+        return {"in": self._crossed["in"], "out": self._crossed["out"]}
+
+    def _move(self, track: int, point: tuple[float, float], right: float, size: tuple[int, int]) -> Direction | None:
+        """An object is seen; the direction in which it has crossed now."""
+        side = self._sides.get(track)
+        if side is None:
+            side = self._sides[track] = _Side(point, right > 0)
+        elif right and (right > 0) != side.right:
+            side.right, side.through = not side.right, self._meets(side.point, point, size)
+        side.point = point
+        if abs(right) < self._config.margin or not right or side.right == side.settled:
+            return None
+        crossed = side.settled is not None and side.through
+        side.settled = side.right
+        return ("in" if side.right else "out") if crossed else None
+
+    def _meets(self, before: tuple[float, float], now: tuple[float, float], size: tuple[int, int]) -> bool:
+        """Whether a way that changes sides does it between the line's ends."""
+        width, height = size
+        (x0, y0), (x1, y1) = ((x * width, y * height) for x, y in self._config.points)
+        along_x, along_y = x1 - x0, y1 - y0
+        (xa, ya), (xb, yb) = ((x * width - x0, y * height - y0) for x, y in (before, now))
+        before_right, now_right = along_x * ya - along_y * xa, along_x * yb - along_y * xb
+        share = before_right / (before_right - now_right)
+        along = along_x * (xa + (xb - xa) * share) + along_y * (ya + (yb - ya) * share)
+        return 0 <= along <= along_x**2 + along_y**2

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from agent.messages import Blob
+
 Answer = Literal["acknowledged", "no_subscriber", "refused", "lost"]
 """What became of an event that was handed over: `no_subscriber` is acknowledged too, but nobody listens; `lost`: the
 connection ended first, so it may have arrived or not."""
@@ -37,9 +39,16 @@ class Message:
     settled: Callable[[], None] | None = None
     """Called once, when this sink has sent or dropped it."""
 
+    @property
+    def content_type(self) -> str:
+        """Of what `encode` returns."""
+        return self.payload.content_type if isinstance(self.payload, Blob) else "application/json"
+
     def encode(self, now_ns: int) -> bytes:
-        """UTF-8 JSON; live results get their `age_ms` here, as it is when they are sent."""
+        """UTF-8 JSON; live results get their `age_ms` here, as it is when they are sent. A blob is its bytes."""
         payload: Any = self.payload
+        if isinstance(payload, Blob):
+            return payload.data
         if getattr(payload, "age_ms", None) is not None:
             payload = payload.model_copy(update={"age_ms": round((now_ns - self.born_ns) / 1e6, 1)})
         encoded: bytes = payload.model_dump_json(by_alias=True, exclude_unset=True).encode()

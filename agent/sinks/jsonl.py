@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agent.errors import Transient
+from agent.messages import Blob
 from agent.sinks import Message, Sink, SinkConfig
 
 RETRY_NS = 1_000_000_000
@@ -56,7 +57,7 @@ class JsonLinesSink(Sink):
 
     def send(self, message: Message) -> None:
         """Append a line. Raises Transient for a full disk, a closed pipe or a file that cannot be opened."""
-        payload = message.encode(time.monotonic_ns())
+        payload = _line_of(message)
         topic = json.dumps(f"{self._base}/{message.topic}", ensure_ascii=False).encode()
         rest = payload[1:] if payload == b"{}" else b"," + payload[1:]
         line = b'{"topic":' + topic + rest + b"\n"
@@ -122,6 +123,14 @@ class JsonLinesSink(Sink):
             self._reason = reason
             self._failed += 1
         return Transient(reason or "")
+
+
+def _line_of(message: Message) -> bytes:
+    """One JSON object; of what is none only what there is to say of it, for a line is no place for a picture."""
+    blob = message.payload
+    if not isinstance(blob, Blob):
+        return message.encode(time.monotonic_ns())
+    return json.dumps({**blob.facts, "content_type": blob.content_type, "bytes": len(blob.data)}).encode()
 
 
 def _take_back(fd: int, count: int) -> bool:

@@ -26,4 +26,5 @@ class Sightwire(Dialect):
 
     def say(self, message: Message, now_ns: int) -> list[Said]:
         """See Dialect."""
-        return [Said(f"{self._base}/{message.topic}", message.encode(now_ns), message.retain, message.qos)]
+        topic, payload = f"{self._base}/{message.topic}", message.encode(now_ns)
+        return [Said(topic, payload, message.retain, message.qos, message.content_type)]

@@ -1,0 +1,126 @@
+"""Where tracked objects are: what zones and lines have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
+
+from agent.rules import RuleConfig, Seen
+from agent.values import Point, Polygon
+from engines.results import Detections
+
+Anchor = Literal["foot", "centre", "top"]
+_SHARE_OF_HEIGHT = {"top": 0.0, "centre": 0.5, "foot": 1.0}
+LEAST_AREA = 1e-6
+"""Of a zone, as a share of the picture: a pixel of a camera with a million."""
+
+
+class PlaceConfig(RuleConfig):
+    """Base of the rules about where tracked objects are."""
+
+    anchor: Anchor = "foot"
+    """The point of the box that counts: the middle of its lower edge, of the box, or of its upper edge."""
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """How far beyond an edge an object must be to have crossed it back, as a share of its box's height."""
+
+    @property
+    def needs_tracks(self) -> bool:
+        """Always: one object enters or crosses once."""
+        return True
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """The objects of a frame that a rule looks at: M rows of it."""
+
+    row: list[int]
+    track: list[int]
+    label: list[int]
+    point: NDArray[np.float64]
+    """(M, 2) where they are: x and y, 0 to 1 of the picture."""
+    height: NDArray[np.float64]
+    """(M,) of their boxes, pixels."""
+
+
+def standing(seen: Seen, config: PlaceConfig, known: Container[int]) -> Standing:
+    """The tracked objects of the wanted labels, and those `known` already whatever they are called in this frame."""
+    if not isinstance(seen.result, Detections) or seen.track is None:
+        return Standing([], [], [], np.empty((0, 2)), np.empty(0))
+    found, wanted = seen.result, config.labels
+    tracks, labels = seen.track.tolist(), found.label.tolist()
+    rows = [
+        row
+        for row, track in enumerate(tracks)
+        if track and (wanted is None or seen.labels[labels[row]] in wanted or track in known)
+    ]
+    left, top, right, bottom = found.xyxy[rows].astype(np.float64).T
+    point = np.stack([(left + right) / 2, top + (bottom - top) * _SHARE_OF_HEIGHT[config.anchor]], axis=1) / seen.size
+    return Standing(
+        rows,
+        [tracks[row] for row in rows],
+        [labels[row] for row in rows],
+        np.clip(point, 0.0, 1.0),
+        np.maximum(bottom - top, 1.0),
+    )
+
+
+def depth(polygon: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far (M, 2) points are inside a polygon (E, 2): (M,) distances to its edge, negative outside."""
+    start, along = polygon, np.roll(polygon, -1, axis=0) - polygon
+    to = points[:, None, :] - start  # (M, E, 2)
+    share = np.clip((to * along).sum(2) / (along**2).sum(1), 0.0, 1.0)
+    distance: NDArray[np.float64] = np.sqrt(((to - share[..., None] * along) ** 2).sum(2).min(1))
+    # Even-odd rule: how many edges lie to the right of the point, at its height.
+    above = polygon[:, 1] > points[:, 1:2]
+    across = above != np.roll(above, -1, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        right_of = to[..., 0] < along[:, 0] * to[..., 1] / along[:, 1]
+    inside = (across & right_of).sum(1) % 2 == 1
+    return np.where(inside | (distance < 1e-9), distance, -distance)
+
+
+def _area(polygon: list[Point]) -> list[Point]:
+    """A polygon that encloses something, once; a last point that repeats the first is left out."""
+    points = [point for point, before in zip(polygon, [polygon[-1], *polygon], strict=False) if point != before]
+    edges = list(zip(points, points[1:] + points[:1], strict=True))
+    twice_the_area = sum(a[0] * b[1] - a[1] * b[0] for a, b in edges)
+    for one, first in enumerate(edges):
+        for other in range(one + 2, len(edges) - (one == 0)):
+            if _cross(*first, *edges[other]):
+                raise ValueError(
+                    f"crosses itself: the edge from {_said(first[0])} to {_said(first[1])} meets the one "
+                    f"from {_said(edges[other][0])} to {_said(edges[other][1])}"
+                )
+    if len(points) < 3 or abs(twice_the_area) / 2 < LEAST_AREA:
+        raise ValueError("has no area: its points lie on one line")
+    return points
+
+
+def _cross(a: Point, b: Point, c: Point, d: Point) -> bool:
+    """Whether the segments a-b and c-d have a point in common."""
+
+    def turn(p: Point, q: Point, r: Point) -> float:
+        return (q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0])
+
+    def within(p: Point, q: Point, r: Point) -> bool:
+        return min(p[0], q[0]) <= r[0] <= max(p[0], q[0]) and min(p[1], q[1]) <= r[1] <= max(p[1], q[1])
+
+    one, two, three, four = turn(a, b, c), turn(a, b, d), turn(c, d, a), turn(c, d, b)
+    if one * two < 0 and three * four < 0:
+        return True
+    return any(
+        side == 0 and within(*on)
+        for side, on in ((one, (a, b, c)), (two, (a, b, d)), (three, (c, d, a)), (four, (c, d, b)))
+    )
+
+
+def _said(point: Point) -> str:
+    return f"[{point[0]:g}, {point[1]:g}]"
+
+
+Area = Annotated[Polygon, AfterValidator(_area)]

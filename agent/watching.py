@@ -1,0 +1,121 @@
+"""What one camera's results mean: who is who, what the rules make of it, which incidents are open, how many are there.
+
+Called with the results of the camera's uses in capture order, by one thread at a time. Nothing in here waits: events
+go to the outbox, which writes them later, and pictures to an album, which encodes them later.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from agent.counts import Counts
+from agent.flow import Request
+from agent.frame import Timestamp
+from agent.incidents import Attributes, Incidents, Shown
+from agent.messages import CountsPayload
+from agent.results import attributes_of
+from agent.rules import Finding, Rule, Seen
+from agent.tracking import Tracked, Tracker
+from agent.uses import Use
+from engines.results import Detections, Result
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """One camera's tracker, rules, incidents and counts."""
+
+    def __init__(
+        self,
+        camera: str,
+        incidents: Incidents,
+        counts: Counts,
+        rules: Sequence[Rule],
+        *,
+        tracked: str | None = None,
+        tracker: Tracker | None = None,
+        on_counts: Callable[[CountsPayload], None] = lambda _: None,
+    ) -> None:
+        """`tracked`: the use whose objects the tracker follows. `on_counts` is told how many are there, on change."""
+        self._camera, self._incidents, self._counts = camera, incidents, counts
+        self._tracked, self._tracker, self._on_counts = tracked, tracker, on_counts
+        self._rules: dict[str, list[Rule]] = defaultdict(list)
+        for rule in rules:
+            self._rules[rule.use].append(rule)
+        self._faulty: set[str] = set()
+        self._lock = threading.Lock()
+        self._newest: Timestamp | None = None
+        self._closed = False
+
+    def see(self, request: Request, use: Use, result: Result, attributes: Attributes = ()) -> Tracked | None:
+        """The next result of a use; with its tracks, if its objects are followed."""
+        with self._lock:
+            if self._closed:
+                return None
+            frame = request.frame
+            captured = frame.captured
+            tracked = None
+            if use.name == self._tracked and self._tracker and isinstance(result, Detections):
+                tracked = self._tracker.update(result, captured.monotonic_ns)
+            seen = Seen(
+                use=use.name,
+                at_ns=captured.monotonic_ns,
+                size=frame.image.size,
+                labels=use.labels,
+                result=tracked.found if tracked else result,
+                track=tracked.track if tracked else None,
+                present=tracked.present if tracked else (),
+            )
+            if tracked:
+                attributes = attributes_of(tracked.found, result, attributes)
+            self._look(Shown(frame, request.model, seen, attributes))
+            self._newest = captured
+            self._say(self._counts.take(seen.present if tracked else None, captured))
+            return tracked
+
+    def lost(self, reason: str = "camera_lost") -> None:
+        """No more frames for now: every incident ends, tracker and rules begin anew with the next frame."""
+        with self._lock:
+            self._end(reason)
+
+    def close(self, reason: str = "agent_stopped") -> None:
+        """The agent stops: every incident ends, and nothing is looked at any more."""
+        with self._lock:
+            self._closed = True
+            self._end(reason)
+
+    def _look(self, shown: Shown) -> None:
+        self._incidents.look(shown)
+        for rule in self._rules[shown.seen.use]:
+            findings = self._findings(rule, shown.seen)
+            for track in rule.inside:
+                self._incidents.entered(rule.name, track)
+            for finding in findings:
+                self._incidents.found(rule, finding, shown)
+
+    def _findings(self, rule: Rule, seen: Seen) -> Iterable[Finding]:
+        """A rule with a fault of ours (or of somebody's) must not take the engine's thread along."""
+        try:
+            return list(rule.see(seen))
+        except Exception:
+            if rule.name not in self._faulty:
+                self._faulty.add(rule.name)
+                log.exception("%s: rule %s: a fault of the program; the frame is passed over", self._camera, rule.name)
+            return ()
+
+    def _end(self, reason: str) -> None:
+        self._incidents.end_all(reason)
+        for rules in self._rules.values():
+            for rule in rules:
+                rule.forget()
+        if self._tracker:
+            self._tracker.forget()
+        if self._newest:
+            self._say(self._counts.forget(self._newest))
+
+    def _say(self, counts: CountsPayload | None) -> None:
+        if counts:
+            self._on_counts(counts)
