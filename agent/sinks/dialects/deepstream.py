@@ -29,10 +29,10 @@ Frame = TypedDict(
 def _topic(topic: str) -> str:
     try:
         fields = {name for _, name, _, _ in Formatter().parse(topic) if name is not None}
-        levels = topic.format(agent="a", camera="a", use="a").split("/") if fields <= {"agent", "camera", "use"} else []
+        fine = fields <= {"agent", "camera", "use"} and all(topic.format(agent="a", camera="a", use="a").split("/"))
     except ValueError:
-        levels = []
-    if not all(levels) or any(char in topic for char in "+# \0"):
+        fine = False
+    if not fine or any(char in topic for char in "+# \0"):
         raise ValueError("expected a topic, in which {agent}, {camera} and {use} may stand")
     return topic
 

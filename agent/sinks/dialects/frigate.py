@@ -13,7 +13,7 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
-from agent.messages import AboutPayload, AgentStatus, CountsPayload, EventPayload
+from agent.messages import AboutPayload, AgentStatus, Blob, CountsPayload, EventPayload
 from agent.sinks import Message
 from agent.sinks.dialects import Dialect, DialectConfig, Said
 from agent.sinks.dialects._wire import TEXT, Prefix, json_bytes, level, seconds
@@ -138,7 +138,24 @@ class Frigate(Dialect):
             return [Said(f"{self._prefix}/available", payload.state.encode(), message.retain, message.qos, TEXT)]
         if isinstance(payload, AboutPayload):
             return self._about(payload, message.qos)
+        if isinstance(payload, Blob):
+            return self._snapshot(message, payload)
         return []
+
+    def _snapshot(self, message: Message, picture: Blob) -> list[Said]:
+        """A picture of an object that is open: only of those the label is known."""
+        states = (this.after for this in self._objects.values() if picture.facts.get("id") in this.inside)
+        return [
+            Said(
+                f"{self._prefix}/{state['camera']}/{level(state['label'])}/snapshot",
+                picture.data,
+                message.retain,
+                message.qos,
+                picture.content_type,
+            )
+            for state in states
+            if state is not None
+        ]
 
     # -- counts
 

@@ -218,6 +218,6 @@ def _detection(header: Header, row: Detection) -> Detection2D:
     return {
         "header": header,
         "results": [{"hypothesis": {"class_id": row.label, "score": row.score}, "pose": NO_POSE}],
-        "bbox": {"center": center, "size_x": right - left, "size_y": bottom - top},
+        "bbox": {"center": center, "size_x": round(right - left, 2), "size_y": round(bottom - top, 2)},
         "id": "" if row.track is None else str(row.track),
     }
