@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -31,18 +31,11 @@ from agent.snapshots.settings import SnapshotSection
 from agent.sources import SourceConfig
 from agent.sources._shorthand import from_text
 from agent.tracking.settings import TrackSection
-from agent.values import Count, Name, Polygon, Region, Score, Section
+from agent.values import Count, Name, Polygon, Region, Score, Section, union_of_parts
 from agent.yaml_lines import Located, parse
 from engines.backends import BackendConfig
 from engines.card import Precision
-from engines.parts import find_parts
 from engines.tiles import Tiles
-
-
-def _union(package: str, group: str) -> Any:
-    """Every part of that kind, told apart by its `type`."""
-    kinds = tuple(dict.fromkeys(find_parts(package, group).values()))
-    return Annotated[Union[kinds], Field(discriminator="type")] if len(kinds) > 1 else kinds[0]  # noqa: UP007  # dynamic
 
 
 def _or_by_label(kind: Any) -> Any:
@@ -76,10 +69,10 @@ if TYPE_CHECKING:  # the unions are made of whatever parts are installed
     AnyBackend = BackendConfig
     AnyRule = RuleConfig
 else:
-    AnySource = Annotated[_union("agent.sources", "sightwire.sources"), BeforeValidator(_source)]
-    AnySink = _union("agent.sinks", "sightwire.sinks")
-    AnyBackend = Annotated[_union("engines.backends", "sightwire.backends"), BeforeValidator(_backend)]
-    AnyRule = _union("agent.rules", "sightwire.rules")
+    AnySource = Annotated[union_of_parts("agent.sources", "sightwire.sources"), BeforeValidator(_source)]
+    AnySink = union_of_parts("agent.sinks", "sightwire.sinks")
+    AnyBackend = Annotated[union_of_parts("engines.backends", "sightwire.backends"), BeforeValidator(_backend)]
+    AnyRule = union_of_parts("agent.rules", "sightwire.rules")
 
 
 class AgentSection(Section):

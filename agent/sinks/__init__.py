@@ -80,10 +80,11 @@ class Sink(ABC):
         """Hand one message over. Raises Transient if it cannot be: the message is then counted as failed."""
 
     def deliver(self, event: Message, answered: Callable[[Answer, str | None], None]) -> None:
-        """Hand an event over. Raises Transient if it cannot be taken now, and has not been.
+        """Hand an event over; may wait a moment for room. Raises Transient if it cannot be taken now, and has not been.
 
-        `answered` is called once, from any thread, perhaps before this returns, with a reason where it was refused.
-        A sink that knows no answers answers itself.
+        `answered` is called once, from any thread, perhaps before this returns, with a reason where it was refused; it
+        must return soon. After events were lost Transient is raised once more, behind their answers: who delivers
+        again in order looks at them first. A sink that knows no answers answers itself.
         """
         self.send(event)
         answered("acknowledged", None)

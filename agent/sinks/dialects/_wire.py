@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -27,8 +27,8 @@ def json_bytes(value: Any) -> bytes:
 
 def stamp(rfc3339: str) -> tuple[int, int]:
     """Seconds and nanoseconds since 1970 of a time as `agent.messages.rfc3339` writes it."""
-    moment = datetime.strptime(rfc3339[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
-    return int(moment.timestamp()), int(rfc3339[20:-1].ljust(9, "0")[:9] or 0)
+    moment = datetime.fromisoformat(f"{rfc3339[:19]}+00:00")  # Python 3.10 knows no Z
+    return int(moment.timestamp()), int(rfc3339[20:-1].ljust(9, "0")[:9])
 
 
 def seconds(rfc3339: str) -> float:

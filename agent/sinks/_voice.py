@@ -1,0 +1,36 @@
+"""What a sink says of our messages: in its dialect and, where wanted, in others beside it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from agent.errors import Transient
+from agent.sinks import Message
+from agent.sinks.dialects import Dialect, Said
+
+log = logging.getLogger(__name__)
+
+
+class Voice:
+    """Dialects, asked one at a time by whichever thread has something to say."""
+
+    def __init__(self, dialects: Sequence[Dialect]) -> None:
+        """The first is the sink's own."""
+        self._dialects = tuple(dialects)
+        self._lock = threading.Lock()
+
+    @property
+    def births(self) -> set[str]:
+        """Topics where `online` asks for all state again."""
+        return {dialect.birth for dialect in self._dialects if dialect.birth is not None}
+
+    def say(self, message: Message, now_ns: int) -> list[Said]:
+        """All parts of the message. Raises Transient where a dialect stumbles: only this message is lost."""
+        try:
+            with self._lock:
+                return [said for dialect in self._dialects for said in dialect.say(message, now_ns)]
+        except Exception as error:
+            log.debug("%s", message.topic, exc_info=True)
+            raise Transient(f"dialect: cannot say {message.topic}: {type(error).__name__}: {error}") from None
