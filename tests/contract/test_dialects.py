@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import StrictUndefined
@@ -16,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agent.messages import Detection, Payload
 from agent.rules import Finding
-from agent.sinks import Message
+from agent.sinks import Message, mqtt
 from agent.sinks.dialects import Dialect, DialectConfig, Said
 from engines.parts import find_parts
 from tests.support import formats
@@ -525,3 +528,20 @@ def test_a_prefix_that_is_no_topic_is_refused() -> None:
     for kind in ("frigate", "vision_msgs", "home_assistant"):
         with pytest.raises(ValidationError):
             TypeAdapter(KINDS[kind]).validate_python({"prefix": "a/+"})
+
+
+def test_each_dialect_has_the_documented_example() -> None:
+    """docs/dialects.md shows one message of each: in its format, and a configuration that works."""
+    text = (Path(__file__).parents[2] / "docs" / "dialects.md").read_text(encoding="utf-8")
+    sections = {part.split("\n")[0].strip(): part for part in re.split(r"^## ", text, flags=re.MULTILINE)}
+    for kind, title in (
+        ("frigate", "Frigate"),
+        ("deepstream", "DeepStream"),
+        ("vision_msgs", "ROS: vision_msgs"),
+        ("home_assistant", "Home Assistant"),
+    ):
+        (example,) = re.findall(r"^```json\n(.*?)^```", sections[title], re.DOTALL | re.MULTILINE)
+        first = next(iter(FORMATS[kind].values()))
+        first.validate(json.loads(example))
+        for snippet in re.findall(r"^```yaml\n(.*?)^```", sections[title], re.DOTALL | re.MULTILINE):
+            mqtt.Config.model_validate(yaml.safe_load(snippet)["mqtt"])

@@ -7,7 +7,7 @@ its sources writes it. It knows objects in frames and nothing else, so everythin
 from __future__ import annotations
 
 from string import Formatter
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator
 from typing_extensions import TypedDict
@@ -55,11 +55,11 @@ class DeepStream(Dialect):
     def __init__(self, topic: str, agent: str) -> None:
         self._topic, self._agent = topic, agent
 
-    def say(self, message: Message, now_ns: int) -> list[Said]:  # noqa: ARG002
+    def say(self, message: Message, now_ns: int) -> list[Said]:
         """See Dialect."""
-        found = message.payload
-        if not isinstance(found, DetectionsPayload):
+        if not isinstance(message.payload, DetectionsPayload):
             return []
+        found = cast(DetectionsPayload, message.current(now_ns))
         frame: Frame = {
             "version": "4.0",
             "id": str(found.seq),

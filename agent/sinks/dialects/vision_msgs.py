@@ -7,7 +7,7 @@ there, also those that no detector fills: a bridge may be strict. Events have no
 from __future__ import annotations
 
 import time
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic_core import to_json
 from typing_extensions import TypedDict
@@ -131,7 +131,7 @@ class VisionInfo(TypedDict):
     database_location: str
     """The labels themselves, a JSON list in the model's order."""
     database_version: int
-    """Counts how often labels or model changed since the agent started."""
+    """How often labels or model changed since the agent started."""
 
 
 NO_POSE: PoseWithCovariance = {
@@ -164,15 +164,13 @@ class VisionMsgs(Dialect):
         """Topic -> model and labels."""
         self._versions: dict[str, int] = {}
 
-    def say(self, message: Message, now_ns: int) -> list[Said]:  # noqa: ARG002
+    def say(self, message: Message, now_ns: int) -> list[Said]:
         """See Dialect."""
         payload = message.payload
         if isinstance(payload, DetectionsPayload):
             header = _header(payload)
-            found: Detection2DArray = {
-                "header": header,
-                "detections": [_detection(header, row) for row in payload.detections],
-            }
+            rows = cast(DetectionsPayload, message.current(now_ns)).detections
+            found: Detection2DArray = {"header": header, "detections": [_detection(header, row) for row in rows]}
             return [Said(f"{self._base}/{message.topic}", json_bytes(found), message.retain, message.qos)]
         if isinstance(payload, ClassificationPayload):
             classes: Classification = {
@@ -189,6 +187,7 @@ class VisionMsgs(Dialect):
             f"{self._base}/{camera}/{use}/vision_info": (camera, told.model, told.labels)
             for camera, setup in about.cameras.items()
             for use, told in setup.uses.items()
+            if told.on is None  # a cascade's results are attributes of others'
         }
         gone = [Said(topic, b"", retain=True, qos=1) for topic in self._pipelines.keys() - wanted.keys()]
         return gone + [self._info(topic, *what) for topic, what in wanted.items()]
