@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,16 +43,13 @@ def detections(count: int = 2, *, tracked: bool = True, attributes: bool = False
         label=(np.arange(count) % len(LABELS)).astype(np.int32),
     )
     colours: list[dict[str, Any]] = [{"colour": [{"label": "red", "score": 0.8}], "make": []} for _ in range(count)]
-    track = np.arange(count, dtype=np.int64) if tracked else None  # 0: no track (yet)
-    return message_for(
-        "gatehouse",
-        Use("people", LABELS, Mailbox()),
-        _request("people"),
-        found,
-        colours if attributes else [],
-        track=track,
-        lossless=False,
-    )
+    use, told = Use("people", LABELS, Mailbox()), colours if attributes else []
+    message = message_for("gatehouse", use, _request("people"), found, told, lossless=False)
+    if not tracked:
+        return message
+    # The first has no track yet.
+    objects = [row.model_copy(update={"track": n or None}) for n, row in enumerate(message.payload.detections)]  # type: ignore[attr-defined]
+    return replace(message, payload=message.payload.model_copy(update={"detections": objects}))
 
 
 def classification() -> Message:

@@ -19,7 +19,9 @@ from agent.sinks.dialects import Dialect, DialectConfig, Said
 from agent.sinks.dialects._wire import TEXT, Prefix, json_bytes, level, seconds
 
 OBJECTS = 1024
-"""So many open objects are remembered, and so many events that may be delivered again."""
+"""So many open objects are remembered."""
+EVENTS = 256
+"""So many events are remembered as they were said: more than are ever on their way to a broker."""
 
 Kind = Literal["zone", "presence"]
 Box = list[int]
@@ -76,13 +78,10 @@ class State(TypedDict):
     """((x, y) as shares of the picture, time): the foot of the box."""
 
 
-Type = Literal["new", "update", "end"]
-
-
 class Change(TypedDict):
     """Topic `events`."""
 
-    type: Type
+    type: Literal["new", "update", "end"]
     before: State
     after: State
 
@@ -197,7 +196,7 @@ class Frigate(Dialect):
         if key not in self._told:
             topic = f"{self._prefix}/events"
             self._told[key] = [Said(topic, json_bytes(change), qos=qos) for change in self._changes(event)]
-            while len(self._told) > OBJECTS:
+            while len(self._told) > EVENTS:
                 self._told.popitem(last=False)
         return self._told[key]
 
@@ -216,19 +215,15 @@ class Frigate(Dialect):
             this.inside.pop(event.id, None)
         begins = not known and event.phase in ("start", "moment")
         ends = not this.inside
-        after = _state(event, this, ended=ends and not begins)
-        if begins and ends:  # a moment: who sees an object begin must see it end
+        changes: list[Change] = []
+        if begins:
             first = replace(this, inside={event.id: zone})
-            new = _state(event, first, ended=False)
-            after = _state(event, replace(this, after=new), ended=True)
-            changes: list[Change] = [
-                {"type": "new", "before": new, "after": new},
-                {"type": "end", "before": new, "after": after},
-            ]
-        else:
-            kind: Type = "new" if begins else "end" if ends else "update"
-            changes = [{"type": kind, "before": this.after or after, "after": after}]
-        this.after = after
+            this.after = _state(event, first, ended=False)
+            changes.append({"type": "new", "before": this.after, "after": this.after})
+        if ends or not begins:  # both for a moment: who sees an object begin must see it end
+            after = _state(event, this, ended=ends)
+            changes.append({"type": "end" if ends else "update", "before": this.after or after, "after": after})
+            this.after = after
         if ends:
             del self._objects[key]
         return changes
