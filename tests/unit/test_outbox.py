@@ -278,9 +278,9 @@ def test_a_hanging_disk_costs_bounded_memory_and_what_is_lost_is_counted(opened,
             outbox.put(event(n))
         assert outbox.unwritten == 50
     found = settle_all(outbox, timeout_s=0.7)
-    (gap,) = [stored.event.data for stored in found if stored.event.kind == "gap"]
-    assert gap == {"from": 1, "to": gap["count"], "count": gap["count"], "reason": "queue_full", "sinks": ["mqtt"]}
-    assert gap["count"] == outbox.counts()["mqtt"]["dropped"] >= 150
+    gaps = [stored.event.data for stored in found if stored.event.kind == "gap"]
+    assert {gap["reason"] for gap in gaps} == {"queue_full"}
+    assert sum(gap["count"] for gap in gaps) == outbox.counts()["mqtt"]["dropped"] >= 150
     assert lawful(outbox)
 
 
