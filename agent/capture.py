@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from agent.camera import Camera, State
 from agent.clips.packets import PacketTap
@@ -34,11 +35,7 @@ class Capture:
             self._say("connecting")
             before = self._seq
             try:
-                try:
-                    self._read(stop)
-                finally:
-                    if self._tap:
-                        self._tap.closed()
+                self._read(stop)
             except (SourceError, ConfigError) as error:  # a password file may be away for a moment, as a camera may
                 self._complain(error)
                 if stop.is_set():
@@ -56,7 +53,7 @@ class Capture:
     def _read(self, stop: threading.Event) -> None:
         intake, self._noted = Intake(tap=self._tap), 0
         intake.skipped = lambda: self._note_unreadable(intake)
-        with self._source.open(stop, intake) as pictures:
+        with self._tapped(), self._source.open(stop, intake) as pictures:
             first = True
             for captured, image in pictures:
                 if first:
@@ -73,6 +70,14 @@ class Capture:
                 if stop.is_set():
                     return
         self._note_unreadable(intake)
+
+    @contextmanager
+    def _tapped(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if self._tap:
+                self._tap.closed()
 
     def _note_unreadable(self, intake: Intake) -> None:
         """Count what could not be read since the last call, and say the first of a connection."""

@@ -239,6 +239,10 @@ class AgentStatus(Payload):
     """Sink -> how it is connected, and why not."""
     collect: dict[str, Any] = {}
     """Where pictures for calibration are kept: folder, state and reason; empty where none are."""
+    snapshots: dict[str, dict[str, Any]] = {}
+    """Camera -> where pictures of incidents are kept: folder, state and reason, and whether they are published."""
+    clips: dict[str, dict[str, Any]] = {}
+    """Camera -> where clips of incidents are kept: folder, state and reason."""
     events: dict[str, Any] = {}
     """Where events wait until they are acknowledged: path, state, reason, how many and since when."""
 
@@ -257,5 +261,9 @@ class Metrics(Payload):
     sinks: dict[str, dict[str, Any]]
     collect: dict[str, dict[str, int]] = {}
     """Camera -> pictures for calibration that are kept, of how many candidates."""
+    snapshots: dict[str, dict[str, int]] = {}
+    """Camera -> taken == made + replaced + dropped + failed + waiting; what is kept."""
+    clips: dict[str, dict[str, int]] = {}
+    """Camera -> begun == made + failed + waiting; what is kept."""
     events: dict[str, Any] = {}
     """Events made, and what became of them (law 7), in all and per sink."""

@@ -21,6 +21,8 @@ import agent
 from agent.about import about
 from agent.camera import Camera
 from agent.capture import Capture
+from agent.clips import Reel
+from agent.clips.book import Clips
 from agent.collecting import Collector
 from agent.config import Settings, UseSection
 from agent.counts import Counts
@@ -35,6 +37,8 @@ from agent.outbox.courier import Courier
 from agent.outbox.outbox import Outbox
 from agent.publishing import Outlets, Sender
 from agent.sinks import Message, Sink
+from agent.snapshots import Album
+from agent.snapshots.book import Snapshots
 from agent.tracking import Tracker
 from agent.uses import Cascade, Use
 from agent.view import View
@@ -95,6 +99,8 @@ class Service:
         self.cameras: dict[str, Camera] = {}
         self._collector = self._collecting()
         self._collecting_worker: Worker | None = None
+        self._snapshots = Snapshots(self._name, self._outlets.publish, self._status_wanted.set)
+        self._clips = Clips(self._name, self._status_wanted.set)
 
     def run(self, stop: threading.Event) -> None:
         """Start, serve until `stop` or every recording has ended, stop. Raises ConfigError before anything runs."""
@@ -134,8 +140,10 @@ class Service:
             self._add_camera(name)
         for names in self._settings.connections():
             source = self._settings.cameras[names[0]].source
-            work = Capture(source, [self.cameras[name] for name in names]).run
+            work = Capture(source, [self.cameras[name] for name in names], self._clips.tap(names)).run
             self.captures.append(Worker("camera-" + "+".join(names), work))
+        self._snapshots.start()
+        self._clips.start()
         for worker in self.captures:
             worker.start()
         self._publish_status("online")
@@ -175,6 +183,8 @@ class Service:
                 engine.model.close()
         for camera in self.cameras.values():
             camera.close()
+        self._clips.close(STOP_DEADLINE_S)
+        self._snapshots.close(STOP_DEADLINE_S / 2)
         if self._collecting_worker:
             self._join([self._collecting_worker], deadline)
         self._close_outbox()
@@ -198,6 +208,8 @@ class Service:
             # Both count what was sent; a sink also what it says again at each connect, so the sender's word stands.
             sinks={name: {**sender.sink.state(), **sender.counts()} for name, sender in self._senders.items()},
             collect=self._collector.counts() if self._collector else {},
+            snapshots=self._snapshots.counts(),
+            clips=self._clips.counts(),
             events=self._outbox.counts() if self._outbox else {},
         )
 
@@ -264,21 +276,24 @@ class Service:
                 child.max_age_ns = parent.max_age_ns
                 parent.cascades.append(Cascade(child, wanted, entry.pad, entry.max))
         model_uses = [uses[entry.use] for entry in section.models if entry.on is None]
+        album = self._snapshots.album(name, section.snapshots) if section.snapshots else None
+        reel = self._clips.reel(name, section.clips) if section.clips else None
         camera = Camera(
             self._name,
             name,
             section.source.label,
             model_uses,
             self._outlets,
-            watch=self._watch(name, uses),
+            watch=self._watch(name, uses, album, reel),
             view=View(section.crop, section.masks),
             candidates=self._collector.cameras[name] if self._collector else None,
+            album=album,
             lossless=section.source.lossless,
             on_state=self._status_wanted.set,
         )
         self.cameras[name] = camera
 
-    def _watch(self, name: str, uses: Mapping[str, Use]) -> Watch | None:
+    def _watch(self, name: str, uses: Mapping[str, Use], album: Album | None, reel: Reel | None) -> Watch | None:
         """What looks after a camera's results; None for a camera without tracks and rules."""
         section = self._settings.cameras[name]
         track = section.track
@@ -290,7 +305,7 @@ class Service:
             tracked = uses[track.use]
             tracker = track.build(tracked.labels, cast(Any, tracked.thresholds))
         rules = [config.build(rule, track.use if track else None) for rule, config in configs.items()]
-        incidents = Incidents(self._name, name, self._outbox.boot_id, self._outbox.put)
+        incidents = Incidents(self._name, name, self._outbox.boot_id, self._outbox.put, album=album, reel=reel)
 
         def publish(counts: CountsPayload) -> None:
             self._outlets.publish(Message(f"{name}/counts", counts, retain=True, qos=1))
@@ -360,6 +375,8 @@ class Service:
             engines=self._descriptions(),
             sinks=self._connections(),
             collect=self._collector.state() if self._collector else {},
+            snapshots=self._snapshots.state(),
+            clips=self._clips.state(),
             events=self._outbox.state() if self._outbox else {},
         )
 
