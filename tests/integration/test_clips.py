@@ -329,8 +329,9 @@ def test_the_ring_holds_whole_groups_bounded_by_time_and_bytes() -> None:
 def test_a_template_outlives_its_connection(tmp_path: Path) -> None:
     """Clips are written when the connection that they came from may be gone."""
     recorded = Recorded(tmp_path, {"dock": {"before": "1s"}})
-    with recorded.running(file.Config(path=SMALL.path()), [Watched("dock")]):
-        until(lambda: recorded.reels["dock"]._streaming is False)  # type: ignore[attr-defined]  # nothing else says it
+    camera = Watched("dock")
+    with recorded.running(file.Config(path=SMALL.path()), [camera]):
+        until(lambda: camera.state == "ended")
         gc.collect()
         assert recorded.reels["dock"].started("0123abcd-dock-1", 3 * SECOND) == "0123abcd-dock-1.mp4"
     assert numbers_in(recorded.root / "dock" / "0123abcd-dock-1.mp4")[-1] == 119
