@@ -256,15 +256,17 @@ class Service:
                 child.max_age_ns = parent.max_age_ns
                 parent.cascades.append(Cascade(child, wanted, entry.pad, entry.max))
         model_uses = [uses[entry.use] for entry in section.models if entry.on is None]
+        album = events.snapshots.album(name, section.snapshots) if section.snapshots else None
         camera = Camera(
             self._name,
             name,
             section.source.label,
             model_uses,
             self._outlets,
-            watch=events.watch(name, uses),
+            watch=events.watch(name, uses, album),
             view=View(section.crop, section.masks),
             candidates=self._collector.cameras[name] if self._collector else None,
+            album=album,
             lossless=section.source.lossless,
             on_state=self._status_wanted.set,
         )
