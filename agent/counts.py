@@ -69,9 +69,9 @@ class Counts:
         self._open: set[str] = set()
         self._said: dict[str, Any] | None = None
 
-    def take(self, present: Iterable[int] | None, captured: Timestamp) -> CountsPayload | None:
-        """Count after a frame; what to publish, if it changed. `present`: the objects followed, None: as before."""
-        raw, opened = self._numbers(present), self._incidents.open_rules()
+    def take(self, shown: Iterable[str] | None, captured: Timestamp) -> CountsPayload | None:
+        """Count after a frame; what to publish, if any. `shown`: labels of the objects in it, None: as before."""
+        raw, opened = self._numbers(shown), self._incidents.open_rules()
         if raw == self._raw and opened == self._open and self._steady.settled:
             return None
         self._raw, self._open = raw, opened
@@ -84,12 +84,11 @@ class Counts:
         nothing = {key: n if key[0] == "lines" else 0 for key, n in last.items()}
         return self._changed(self._steady.take(nothing, captured.monotonic_ns), captured)
 
-    def _numbers(self, present: Iterable[int] | None) -> Numbers:
-        if present is None:
+    def _numbers(self, shown: Iterable[str] | None) -> Numbers:
+        if shown is None:
             numbers = {key: n for key, n in (self._raw or {}).items() if key[0] == "labels"}
         else:
-            labels = {**self._labels, **Counter(filter(None, map(self._incidents.label_of, present)))}
-            numbers = {("labels", "", label): n for label, n in labels.items()}
+            numbers = {("labels", "", label): n for label, n in {**self._labels, **Counter(shown)}.items()}
         for rule in self._rules:
             if section := SECTIONS.get(rule.kind):
                 for label, n in rule.counts().items():

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.clips import Reel
 from agent.frame import Frame
 from agent.messages import EventPayload, Phase, Size, rfc3339
 from agent.rules import Finding, Rule, Seen
@@ -55,15 +56,24 @@ class Incident:
     """Wall time of the frame that began it."""
     attributes: dict[str, Any] = field(default_factory=dict)
     snapshot: str | None = None
+    clip: str | None = None
 
 
 class Incidents:
     """The open incidents of one camera; called by one thread at a time, in capture order."""
 
     def __init__(
-        self, agent: str, camera: str, boot_id: str, put: Callable[[EventPayload], object], album: Album | None = None
+        self,
+        agent: str,
+        camera: str,
+        boot_id: str,
+        put: Callable[[EventPayload], object],
+        *,
+        album: Album | None = None,
+        reel: Reel | None = None,
     ) -> None:
-        self._agent, self._camera, self._put, self._album = agent, camera, put, album
+        self._agent, self._camera, self._put = agent, camera, put
+        self._album, self._reel = album, reel
         self._prefix = f"{boot_id[:8]}-{camera}"
         self._count = 0
         self._trails: dict[int, Trail] = {}
@@ -73,11 +83,16 @@ class Incidents:
         """The open incidents of each object."""
         self._facts: dict[str, dict[str, Any]] = {}
         """Use -> what events say of its newest frame."""
+        self._at_ns = 0
+        """When the newest frame was taken, the camera's own time."""
 
     def look(self, shown: Shown) -> None:
         """Take note of a frame and of every object that is followed, before the rules say what they found in it."""
         seen = shown.seen
         self._facts[seen.use] = shown.facts()
+        self._at_ns = seen.at_ns
+        if self._album:
+            self._album.saw(shown.frame)
         if seen.track is None or not isinstance(seen.result, Detections):
             return
         wall_ns, diagonal = shown.frame.captured.wall_ns, math.hypot(*seen.size)
@@ -117,6 +132,8 @@ class Incidents:
                 self._of_track.setdefault(incident.trail.track, []).append(incident)
         elif phase == "end":
             self._close(key, incident)
+        elif phase == "moment":
+            self._shut(incident)
         self._tell(incident, phase, finding.reason, finding.data)
 
     def entered(self, zone: str, track: int) -> None:
@@ -135,16 +152,14 @@ class Incidents:
         """Names of the rules with an open incident."""
         return {rule for rule, _ in self._open}
 
-    def label_of(self, track: int) -> str | None:
-        """What an object is taken for; None for one that was never seen."""
-        trail = self._trails.get(track)
-        return trail.label if trail else None
-
     def _begin(self, rule: Rule, finding: Finding, shown: Shown) -> Incident:
         self._count += 1
         wall_ns = shown.frame.captured.wall_ns
         trail = self._trails.get(_track_of(finding)) or Trail(None, wall_ns)
-        return Incident(f"{self._prefix}-{self._count}", rule, trail, wall_ns)
+        incident = Incident(f"{self._prefix}-{self._count}", rule, trail, wall_ns)
+        if self._reel:
+            incident.clip = self._reel.started(incident.id, shown.seen.at_ns)
+        return incident
 
     def _row(self, incident: Incident, row: int, shown: Shown, *, begins: bool) -> None:
         """The row of the frame that a finding is about; of objects with an open incident it is known already."""
@@ -160,8 +175,8 @@ class Incidents:
         if shown.attributes and shown.attributes[row]:
             incident.attributes = shown.attributes[row]
         if self._album:
-            result = shown.seen.result
-            name = self._album.offer(incident.id, shown.frame, result, row, float(result.score[row]))
+            result, labels = shown.seen.result, shown.seen.labels
+            name = self._album.offer(incident.id, shown.frame, result, row, float(result.score[row]), labels)
             incident.snapshot = name or incident.snapshot
 
     def _close(self, key: tuple[str, Hashable], incident: Incident) -> None:
@@ -171,14 +186,20 @@ class Incidents:
             others.remove(incident)
             if not others:
                 del self._of_track[track]
+        self._shut(incident)
+
+    def _shut(self, incident: Incident) -> None:
+        """No more pictures of it."""
         if self._album:
             incident.snapshot = self._album.ended(incident.id) or incident.snapshot
+        if self._reel:
+            incident.clip = self._reel.ended(incident.id, self._at_ns) or incident.clip
 
     def _tell(self, incident: Incident, phase: Phase, reason: str | None, data: dict[str, Any]) -> None:
         trail = incident.trail
         if incident.attributes:
             data = {**data, "attributes": incident.attributes}
-        said: dict[str, Any] = {"reason": reason, "snapshot": incident.snapshot, "data": data}
+        said: dict[str, Any] = {"reason": reason, "snapshot": incident.snapshot, "clip": incident.clip, "data": data}
         if trail.label:
             said |= {"label": trail.label, "score": round(trail.score, 4)}
         if trail.box:

@@ -239,6 +239,8 @@ class AgentStatus(Payload):
     """Sink -> how it is connected, and why not."""
     collect: dict[str, Any] = {}
     """Where pictures for calibration are kept: folder, state and reason; empty where none are."""
+    events: dict[str, Any] = {}
+    """Where events wait until they are acknowledged: path, state, reason, how many and since when."""
 
 
 class Metrics(Payload):
@@ -255,3 +257,5 @@ class Metrics(Payload):
     sinks: dict[str, dict[str, Any]]
     collect: dict[str, dict[str, int]] = {}
     """Camera -> pictures for calibration that are kept, of how many candidates."""
+    events: dict[str, Any] = {}
+    """Events made, and what became of them (law 7), in all and per sink."""

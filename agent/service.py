@@ -1,7 +1,7 @@
 """The composition root: the only place that wires sources, engines and sinks together.
 
-Start order sinks, engines, captures; stop in reverse: captures first, then engines when nothing is under way, then
-sinks when everything is sent or its time is up.
+Start order sinks, outbox, couriers, engines, captures; stop in reverse: captures first, engines when nothing is under
+way, watches (what is open ends), the outbox and its couriers, and sinks when everything is sent or its time is up.
 """
 
 from __future__ import annotations
@@ -10,28 +10,35 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import cv2
 import psutil
 
 import agent
+from agent.about import about
 from agent.camera import Camera
 from agent.capture import Capture
 from agent.collecting import Collector
 from agent.config import Settings, UseSection
+from agent.counts import Counts
 from agent.errors import ConfigError
 from agent.every import Every
 from agent.flow import Mailbox
+from agent.incidents import Incidents
 from agent.inference import Inference
-from agent.messages import AgentStatus, Metrics, rfc3339
+from agent.messages import AgentStatus, CountsPayload, Metrics, rfc3339
 from agent.models import open_models, thresholds_of
+from agent.outbox.courier import Courier
+from agent.outbox.outbox import Outbox
 from agent.publishing import Outlets, Sender
 from agent.sinks import Message, Sink
+from agent.tracking import Tracker
 from agent.uses import Cascade, Use
 from agent.view import View
+from agent.watching import Watch
 from agent.workers import Worker
 from engines.model import Model
 from engines.store import ModelStore, default_root
@@ -42,6 +49,7 @@ METRICS_EVERY_S = 10.0
 CONNECTION = ("type", "state", "connected", "reason", "transport", "protocol", "limits")
 METRICS_MAX_AGE_NS = 1_000_000_000
 STOP_DEADLINE_S = 5.0
+COURIER_DEADLINE_S = 2.0
 
 
 @dataclass(eq=False)
@@ -56,8 +64,18 @@ class _Engine:
 class Service:
     """An agent. `start`, then `wait`, then `stop`; or `run` for all three."""
 
-    def __init__(self, settings: Settings, store: ModelStore | None = None, sinks: list[Sink] | None = None) -> None:
-        """`sinks`: more than the configuration names, for tests and measurements."""
+    def __init__(
+        self,
+        settings: Settings,
+        store: ModelStore | None = None,
+        sinks: list[Sink] | None = None,
+        *,
+        outbox: Callable[[Sequence[str]], Outbox] | None = None,
+    ) -> None:
+        """`sinks`: more than the configuration names, for tests and measurements.
+
+        `outbox`: builds the outbox for sinks of those names; default: as the configuration says.
+        """
         self._settings = settings
         self._store = store or ModelStore(default_root())
         self._name = settings.agent.name
@@ -66,6 +84,9 @@ class Service:
         self._more_sinks = sinks or []
         self._senders: dict[str, Sender] = {}
         self._outlets = Outlets([])
+        self._new_outbox = outbox or self._configured_outbox
+        self._outbox: Outbox | None = None
+        self._couriers: list[Worker] = []
         self._workers: list[Worker] = []
         self.captures: list[Worker] = []
         self._status_wanted = threading.Event()
@@ -91,9 +112,11 @@ class Service:
         # A reader waits at most half a millisecond for a busy Python thread to let go (default: 5).
         sys.setswitchinterval(0.0005)
         self._start_sinks()
+        self._start_outbox()
         try:
             models = open_models(self._settings, self._store, serve=True)
         except ConfigError:
+            self._close_outbox()
             self._close_sinks()
             raise
         for name, model in models.items():
@@ -106,6 +129,8 @@ class Service:
             log.info("keeping pictures for calibration in %s", self._collector.folder)
             self._collecting_worker = Worker("collect", self._collector.run)
             self._collecting_worker.start()
+        cards = {name: engine.model.card for name, engine in self.engines.items()}
+        self._outlets.publish(Message("about", about(self._settings, cards), retain=True, qos=1))
         for name in self._settings.cameras:
             self._add_camera(name)
         for names in self._settings.connections():
@@ -149,8 +174,11 @@ class Service:
         for engine in self.engines.values():
             if not engine.worker.alive:
                 engine.model.close()
+        for camera in self.cameras.values():
+            camera.close()
         if self._collecting_worker:
             self._join([self._collecting_worker], deadline)
+        self._close_outbox()
         if self.engines:
             self._publish_last_metrics()
             self._publish_status("offline")
@@ -171,6 +199,7 @@ class Service:
             # Both count what was sent; a sink also what it says again at each connect, so the sender's word stands.
             sinks={name: {**sender.sink.state(), **sender.counts()} for name, sender in self._senders.items()},
             collect=self._collector.counts() if self._collector else {},
+            events=self._outbox.counts() if self._outbox else {},
         )
 
     def _start_sinks(self) -> None:
@@ -184,6 +213,37 @@ class Service:
             worker = Worker(f"sink-{name}", sender.run)
             self._workers.append(worker)
             worker.start()
+
+    def _configured_outbox(self, sinks: Sequence[str]) -> Outbox:
+        """On disk, if there are events to be expected, or to be delivered that an earlier configuration left."""
+        wanted = self._settings.events
+        has_rules = any(camera.zones or camera.lines or camera.rules for camera in self._settings.cameras.values())
+        if has_rules or wanted.path or wanted.file(self._name).exists():
+            return Outbox(wanted, self._name, sinks)
+        return Outbox.in_memory(self._name, sinks)
+
+    def _start_outbox(self) -> None:
+        self._outbox = self._new_outbox(list(self._senders))
+        self._outbox.start()
+        for name, sender in self._senders.items():
+            worker = Worker(f"courier-{name}", Courier(self._outbox, name, sender.sink).run)
+            self._couriers.append(worker)
+            worker.start()
+
+    def _close_outbox(self) -> None:
+        """Give the couriers a moment for the last events, where somebody takes them; the rest is for the next start."""
+        if not self._outbox:
+            return
+        deadline = time.monotonic() + COURIER_DEADLINE_S
+        while self._outbox.counts()["waiting"] and time.monotonic() < deadline and self._anyone_connected():
+            time.sleep(0.01)
+        for worker in self._couriers:
+            worker.stop.set()
+        self._join(self._couriers, deadline + 1)
+        self._outbox.close(STOP_DEADLINE_S)
+
+    def _anyone_connected(self) -> bool:
+        return any(sender.sink.state().get("connected", True) for sender in self._senders.values())
 
     def _close_sinks(self) -> None:
         deadline = time.monotonic() + STOP_DEADLINE_S
@@ -207,18 +267,47 @@ class Service:
                 wanted = None if entry.labels is None else frozenset(parent.labels.index(x) for x in entry.labels)
                 child.max_age_ns = parent.max_age_ns
                 parent.cascades.append(Cascade(child, wanted, entry.pad, entry.max))
+        model_uses = [uses[entry.use] for entry in section.models if entry.on is None]
         camera = Camera(
             self._name,
             name,
             section.source.label,
-            [uses[entry.use] for entry in section.models if entry.on is None],
+            model_uses,
             self._outlets,
+            watch=self._watch(name, uses),
             view=View(section.crop, section.masks),
             candidates=self._collector.cameras[name] if self._collector else None,
             lossless=section.source.lossless,
             on_state=self._status_wanted.set,
         )
         self.cameras[name] = camera
+
+    def _watch(self, name: str, uses: Mapping[str, Use]) -> Watch | None:
+        """What looks after a camera's results; None for a camera without tracks and rules."""
+        section = self._settings.cameras[name]
+        track = section.track
+        configs = {**section.zones, **section.lines, **section.rules}
+        if not (track or configs) or self._outbox is None:
+            return None
+        tracker: Tracker | None = None
+        if track:
+            tracked = uses[track.use]
+            tracker = track.build(tracked.labels, cast(Any, tracked.thresholds))
+        rules = [config.build(rule, track.use if track else None) for rule, config in configs.items()]
+        incidents = Incidents(self._name, name, self._outbox.boot_id, self._outbox.put)
+
+        def publish(counts: CountsPayload) -> None:
+            self._outlets.publish(Message(f"{name}/counts", counts, retain=True, qos=1))
+
+        return Watch(
+            name,
+            incidents,
+            Counts(self._name, name, rules, incidents, labels=(track.labels or ()) if track else ()),
+            rules,
+            tracked=track.use if track else None,
+            tracker=tracker,
+            on_counts=publish,
+        )
 
     def _collecting(self) -> Collector | None:
         wanted = self._settings.calibration.collect
@@ -275,6 +364,7 @@ class Service:
             engines=self._descriptions(),
             sinks=self._connections(),
             collect=self._collector.state() if self._collector else {},
+            events=self._outbox.state() if self._outbox else {},
         )
 
     def _descriptions(self) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 MOST_POINTS = 50
 """Of a path in an event: with these its payload stays under 2 kB."""
-LEAST_STEP = 0.01
+LEAST_STEP = 0.02
 """A path's next point is at least this share of the picture's diagonal away from the last one."""
 
 

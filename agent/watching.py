@@ -73,7 +73,7 @@ class Watch:
                 attributes = attributes_of(tracked.found, result, attributes)
             self._look(Shown(frame, request.model, seen, attributes))
             self._newest = captured
-            self._say(self._counts.take(seen.present if tracked else None, captured))
+            self._say(self._counts.take(_objects(seen), captured))
             return tracked
 
     def lost(self, reason: str = "camera_lost") -> None:
@@ -119,3 +119,10 @@ class Watch:
     def _say(self, counts: CountsPayload | None) -> None:
         if counts:
             self._on_counts(counts)
+
+
+def _objects(seen: Seen) -> list[str] | None:
+    """Labels of the objects in the frame; None where none are followed."""
+    if seen.track is None:
+        return None
+    return [seen.labels[label] for label in seen.result.label[seen.track > 0].tolist()]

@@ -12,3 +12,7 @@ class EventsSection(Section):
 
     path: Path | None = None
     """Default: `events/<agent>.db` in the user's or the service's state folder."""
+
+    def file(self, agent: str) -> Path:
+        """Where."""
+        return self.path or Path("/nonexistent") / agent

@@ -78,7 +78,7 @@ class Scene:
         self.counts: list[CountsPayload] = []
         self.use = Use("things", tuple(labels), Mailbox())
         album: Album | None = more.pop("album", None)
-        incidents = Incidents("test", "dock", "0123456789abcdef", self.events.append, album)
+        incidents = Incidents("test", "dock", "0123456789abcdef", self.events.append, album=album)
         self.watch = Watch(
             "dock",
             incidents,

@@ -187,7 +187,8 @@ def test_an_object_that_is_gone_is_forgotten_when_its_last_incident_has_ended() 
         scene.frame((0, 0.5, 10, 10), (1, 0.5, 10, 10))
         scene.frame()
     incidents = scene.watch._incidents
-    assert incidents._trails == {} and incidents._open == {} and incidents._of_track == {}
+    assert incidents._trails == {}
+    assert incidents._open == incidents._of_track == {}
 
 
 def test_the_largest_event_stays_small() -> None:
