@@ -30,6 +30,11 @@ cameras:
     models:
       - people
       - {{use: scene, every: 500ms}}
+    track: {{use: people}}
+    zones:
+      right: {{polygon: [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]}}
+    rules:
+      somebody: {{type: presence, labels: [person]}}
 """
 
 
