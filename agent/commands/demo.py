@@ -21,6 +21,7 @@ CONFIG = """\
 # Written by 'sightwire demo'; 'sightwire run' takes it as it is.
 agent: {{name: demo}}
 mqtt: {{url: "{broker}"{protocol}}}
+events: {{path: "{events}"}}
 models:
   people: {{model: person-ssdlite}}
   scene: {{model: efficientnet-lite0, top: 1, threshold: 0.3}}
@@ -73,7 +74,9 @@ def demo(
         config = folder / "demo.yaml"
         # Our own broker speaks 3.1.1 and is silent to anything else, which costs a second to find out.
         protocol = "" if broker else ', protocol: "3.1.1"'
-        config.write_text(CONFIG.format(broker=url, video=video, protocol=protocol), encoding="utf-8")
+        config.write_text(
+            CONFIG.format(broker=url, video=video, protocol=protocol, events=folder / "events.db"), encoding="utf-8"
+        )
         agent, said = _agent(config)
         children.append(agent)
         threading.Thread(target=_until_ended, args=(agent, stop), name="agent-watch", daemon=True).start()
