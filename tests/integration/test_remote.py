@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from agent.asking import Question
 from agent.commands._app import app
 from agent.sinks import mqtt
+from tests.prove.commands import attack
 from tests.support.agents import fake_model, fake_store
 from tests.support.asking import ALL, BASE, CAMERAS, LIVE, Asker, running
 from tests.support.broker import Mosquitto, Received, Subscriber
@@ -183,17 +184,17 @@ def test_whatever_comes_in_is_answered_or_dropped_and_the_agent_goes_on(tmp_path
 
 
 def test_a_flood_of_commands_is_answered_busy_and_then_not_at_all(tmp_path: Path, broker: Mosquitto) -> None:
-    with running(tmp_path, broker.url, commands={"allow": ["enable"], "per_second": 1}) as agent:
-        with Asker(broker.port) as asker:
-            for _ in range(100):
-                asker.send({"command": "enable"}, "dock")
-            counts = agent.service.metrics().commands
-            assert counts["received"] == sum(n for name, n in counts.items() if name != "received")
-            assert counts["obeyed"] >= 5
-            assert counts["busy"] >= 10
-            assert counts["dropped"] > 50
-            replies = asker.wait(counts["obeyed"] + counts["busy"])
-            assert {r["error"]["code"] for _, r in replies if not r["ok"]} == {"busy"}
+    commands = {"allow": ["enable"], "per_second": 1}
+    with running(tmp_path, broker.url, commands=commands) as agent, Asker(broker.port) as asker:
+        for _ in range(100):
+            asker.send({"command": "enable"}, "dock")
+        counts = agent.service.metrics().commands
+        assert counts["received"] == sum(n for name, n in counts.items() if name != "received")
+        assert counts["obeyed"] >= 5
+        assert counts["busy"] >= 10
+        assert counts["dropped"] > 50
+        replies = asker.wait(counts["obeyed"] + counts["busy"])
+        assert {r["error"]["code"] for _, r in replies if not r["ok"]} == {"busy"}
 
 
 @pytest.mark.parametrize("version", [4, 5])
@@ -307,3 +308,11 @@ def test_ask_prints_the_answer(tmp_path: Path, broker: Mosquitto, protocol: str)
     assert "nobody listens at sightwire/test/dock/command" in unheard.stderr
     assert ask(broker.url, "test/+", "enable").exit_code == 2
     assert ask(broker.url, "test", "enable", "camera").exit_code == 2
+
+
+def test_500_commands_most_of_them_wrong_do_what_a_model_says(tmp_path: Path) -> None:
+    """The short form of `scripts/prove commands`: none acts twice or wrongly, none stops the agent."""
+    outcomes, _ = attack(500, tmp_path)
+    assert sum(outcomes.values()) == 500
+    assert outcomes["obeyed"] > 30
+    assert outcomes["repeated"] > 5
