@@ -239,12 +239,16 @@ class AgentStatus(Payload):
     """Sink -> how it is connected, and why not."""
     collect: dict[str, Any] = {}
     """Where pictures for calibration are kept: folder, state and reason; empty where none are."""
+    events: dict[str, Any] = {}
+    """Where events wait until they are acknowledged: path, state, reason, how many and since when."""
+    snapshots: dict[str, dict[str, Any]] = {}
+    """Camera -> where its pictures of incidents lie, and whether they can be kept."""
+    clips: dict[str, dict[str, Any]] = {}
+    """The same of clips."""
     commands: dict[str, Any] = {}
     """`allowed`: what may be asked over MQTT; with `reason` where nothing is."""
     reload: dict[str, Any] = {}
     """What the last reload of the configuration came to: `state` (`done`, `refused`, `failed`), `at` and `reason`."""
-    events: dict[str, Any] = {}
-    """Where events wait until they are acknowledged: path, state, reason, how many and since when."""
 
 
 class Metrics(Payload):
@@ -261,7 +265,10 @@ class Metrics(Payload):
     sinks: dict[str, dict[str, Any]]
     collect: dict[str, dict[str, int]] = {}
     """Camera -> pictures for calibration that are kept, of how many candidates."""
+    events: dict[str, Any] = {}
+    """Sink -> the account of its events (law 7): made == acknowledged + expired + dropped + waiting."""
+    snapshots: dict[str, dict[str, int]] = {}
+    """Camera -> the account of its pictures of incidents."""
+    clips: dict[str, dict[str, int]] = {}
     commands: dict[str, int] = {}
     """What was asked over MQTT, and what became of it; empty where nothing may be asked."""
-    events: dict[str, Any] = {}
-    """Events made, and what became of them (law 7), in all and per sink."""

@@ -10,9 +10,9 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import cv2
 import psutil
@@ -23,25 +23,21 @@ from agent.camera import Camera
 from agent.capture import Capture
 from agent.collecting import Collector
 from agent.config import Settings, UseSection
-from agent.counts import Counts
 from agent.errors import ConfigError
+from agent.events import Events
 from agent.every import Every
 from agent.flow import Mailbox
-from agent.incidents import Incidents
 from agent.inference import Inference
-from agent.messages import AgentStatus, CountsPayload, Metrics, rfc3339
+from agent.messages import AgentStatus, Metrics, rfc3339
 from agent.models import open_models, reported_from, thresholds_of
-from agent.outbox.courier import Courier
 from agent.outbox.outbox import Outbox
 from agent.publishing import Outlets, Sender
 from agent.remote.acts import Acts, Standing
 from agent.remote.remote import Remote
 from agent.remote.settings import allowed
 from agent.sinks import Message, Sink
-from agent.tracking import Tracker
 from agent.uses import Cascade, Use
 from agent.view import View
-from agent.watching import Watch
 from agent.workers import Worker
 from engines.model import Model
 from engines.store import ModelStore, default_root
@@ -76,10 +72,10 @@ class Service:
         reload: Callable[[], None] | None = None,
         standing: Standing | None = None,
     ) -> None:
-        """`sinks`: more than the configuration names, for tests and measurements. `reload`: what that command does.
+        """`sinks`: more than the configuration names, for tests and measurements.
 
-        `outbox`: builds the outbox for sinks of those names; default: as the configuration says.
-        `standing`: what commands left behind that were sent to the service before this one.
+        `outbox`: builds the outbox for sinks of those names; default: as the configuration says. `reload`: what that
+        command does. `standing`: what commands left behind that were sent to the service before this one.
         """
         self._settings = settings
         self._store = store or ModelStore(default_root())
@@ -89,9 +85,8 @@ class Service:
         self._more_sinks = sinks or []
         self._senders: dict[str, Sender] = {}
         self._outlets = Outlets([])
-        self._new_outbox = outbox or self._configured_outbox
-        self._outbox: Outbox | None = None
-        self._couriers: list[Worker] = []
+        self._new_outbox = outbox
+        self._events: Events | None = None
         self._workers: list[Worker] = []
         self.captures: list[Worker] = []
         self._status_wanted = threading.Event()
@@ -119,11 +114,14 @@ class Service:
         # A reader waits at most half a millisecond for a busy Python thread to let go (default: 5).
         sys.setswitchinterval(0.0005)
         self._start_sinks()
-        self._start_outbox()
+        sinks = {name: sender.sink for name, sender in self._senders.items()}
+        say = self._status_wanted.set
+        self._events = Events(self._settings, sinks, self._outlets, on_state=say, new_outbox=self._new_outbox)
+        self._events.start()
         try:
             models = open_models(self._settings, self._store, serve=True)
         except ConfigError:
-            self._close_outbox()
+            self._events.close()
             self._close_sinks()
             raise
         for name, model in models.items():
@@ -139,10 +137,11 @@ class Service:
         cards = {name: engine.model.card for name, engine in self.engines.items()}
         self._outlets.publish(Message("about", about(self._settings, cards), retain=True, qos=1))
         for name in self._settings.cameras:
-            self._add_camera(name)
+            self._add_camera(name, self._events)
+        self._events.start_pictures()
         for names in self._settings.connections():
             source = self._settings.cameras[names[0]].source
-            work = Capture(source, [self.cameras[name] for name in names]).run
+            work = Capture(source, [self.cameras[name] for name in names], self._events.clips.tap(names)).run
             self.captures.append(Worker("camera-" + "+".join(names), work))
         for worker in self.captures:
             worker.start()
@@ -191,7 +190,8 @@ class Service:
             camera.close()
         if self._collecting_worker:
             self._join([self._collecting_worker], deadline)
-        self._close_outbox()
+        if self._events:
+            self._events.close()
         if self.engines:
             self._publish_last_metrics()
             self._publish_status("offline")
@@ -203,6 +203,7 @@ class Service:
 
     def metrics(self) -> Metrics:
         """Counters since the start."""
+        more: dict[str, Any] = self._events.counts() if self._events else {}
         process = psutil.Process()
         times = process.cpu_times()
         return Metrics.model_construct(
@@ -217,7 +218,7 @@ class Service:
             sinks={name: {**sender.sink.state(), **sender.counts()} for name, sender in self._senders.items()},
             collect=self._collector.counts() if self._collector else {},
             commands=self._remote.counts() if self._remote else {},
-            events=self._outbox.counts() if self._outbox else {},
+            **more,
         )
 
     def _start_sinks(self) -> None:
@@ -232,34 +233,6 @@ class Service:
             self._workers.append(worker)
             worker.start()
 
-    def _configured_outbox(self, sinks: Sequence[str]) -> Outbox:
-        """On disk, if there are events to be expected, or to be delivered that an earlier configuration left."""
-        wanted = self._settings.events
-        has_rules = any(camera.zones or camera.lines or camera.rules for camera in self._settings.cameras.values())
-        if has_rules or wanted.path or wanted.file(self._name).exists():
-            return Outbox(wanted, self._name, sinks, on_state=self._status_wanted.set)
-        return Outbox.in_memory(self._name, sinks, wanted)
-
-    def _start_outbox(self) -> None:
-        keep = self._settings.events.no_subscriber
-        self._outbox = self._new_outbox(list(self._senders))
-        self._outbox.start()
-        for name, sender in self._senders.items():
-            worker = Worker(f"courier-{name}", Courier(self._outbox, name, sender.sink, keep).run)
-            self._couriers.append(worker)
-            worker.start()
-
-    def _close_outbox(self) -> None:
-        """Let the couriers deliver what they can in a moment; the rest waits for the next start."""
-        if self._outbox is None:
-            return
-        for worker in self._couriers:
-            worker.stop.set()
-        if any(account["waiting"] for account in self._outbox.counts().values()):
-            self._join(self._couriers, time.monotonic() + STOP_DEADLINE_S)
-        self._outbox.close(STOP_DEADLINE_S)
-        self._join(self._couriers, time.monotonic() + STOP_DEADLINE_S)
-
     def _close_sinks(self) -> None:
         deadline = time.monotonic() + STOP_DEADLINE_S
         for sender in self._senders.values():
@@ -273,7 +246,7 @@ class Service:
             if not worker.join(max(0.0, deadline - time.monotonic())):
                 log.warning("%s: does not end; left behind", worker.name)
 
-    def _add_camera(self, name: str) -> None:
+    def _add_camera(self, name: str, events: Events) -> None:
         section = self._settings.cameras[name]
         uses = {entry.use: self._use(entry) for entry in section.models}
         for entry in section.models:
@@ -289,7 +262,7 @@ class Service:
             section.source.label,
             model_uses,
             self._outlets,
-            watch=self._watch(name, uses),
+            watch=events.watch(name, uses),
             view=View(section.crop, section.masks),
             candidates=self._collector.cameras[name] if self._collector else None,
             lossless=section.source.lossless,
@@ -304,33 +277,6 @@ class Service:
             return None
         acts = Acts(self.cameras, self._standing, reload=reload)
         return Remote(self._name, self._settings.commands, acts, self._standing.answers)
-
-    def _watch(self, name: str, uses: Mapping[str, Use]) -> Watch | None:
-        """What looks after a camera's results; None for a camera without tracks and rules."""
-        section = self._settings.cameras[name]
-        track = section.track
-        configs = {**section.zones, **section.lines, **section.rules}
-        if not (track or configs) or self._outbox is None:
-            return None
-        tracker: Tracker | None = None
-        if track:
-            tracked = uses[track.use]
-            tracker = track.build(tracked.labels, cast(Any, tracked.thresholds))
-        rules = [config.build(rule, track.use if track else None) for rule, config in configs.items()]
-        incidents = Incidents(self._name, name, self._outbox.boot_id, self._outbox.put)
-
-        def publish(counts: CountsPayload) -> None:
-            self._outlets.publish(Message(f"{name}/counts", counts, retain=True, qos=1))
-
-        return Watch(
-            name,
-            incidents,
-            Counts(self._name, name, rules, incidents, labels=(track.labels or ()) if track else ()),
-            rules,
-            tracked=track.use if track else None,
-            tracker=tracker,
-            on_counts=publish,
-        )
 
     def _collecting(self) -> Collector | None:
         wanted = self._settings.calibration.collect
@@ -378,6 +324,7 @@ class Service:
         self._outlets.publish(Message("status", status, retain=True, qos=1))
 
     def _status(self, state: Literal["online", "offline"]) -> AgentStatus:
+        more: dict[str, Any] = self._events.state() if self._events else {}
         return AgentStatus.model_construct(
             schema_="sightwire.status/1",
             agent=self._name,
@@ -390,7 +337,7 @@ class Service:
             collect=self._collector.state() if self._collector else {},
             commands=allowed(self._settings.commands),
             reload=self._standing.reload,
-            events=self._outbox.state() if self._outbox else {},
+            **more,
         )
 
     def _descriptions(self) -> dict[str, dict[str, Any]]:
