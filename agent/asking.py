@@ -18,7 +18,6 @@ from pydantic import TypeAdapter, ValidationError
 from agent.errors import ConfigError
 from agent.sinks._client import BrokerClient
 from agent.sinks._link import Accepted, Link
-from agent.sinks._packets import properties_of
 from agent.sinks.mqtt import Config
 from agent.values import Name
 
@@ -96,9 +95,10 @@ class Question:
             return
         about = None
         if self._protocol == "5":
-            about = properties_of(PacketTypes.PUBLISH, expiry_s=60)
+            about = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             about.ResponseTopic = self._own_answers
             about.CorrelationData = self._id.encode()
+            about.MessageExpiryInterval = 60
         client.publish(self._topic, self._payload, 1, properties=about)
 
     def _on_publish(

@@ -91,8 +91,6 @@ class Incidents:
         seen = shown.seen
         self._facts[seen.use] = shown.facts()
         self._at_ns = seen.at_ns
-        if self._album:
-            self._album.saw(shown.frame)
         if seen.track is None or not isinstance(seen.result, Detections):
             return
         wall_ns, diagonal = shown.frame.captured.wall_ns, math.hypot(*seen.size)

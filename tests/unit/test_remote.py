@@ -189,7 +189,7 @@ def test_an_answer_that_cannot_be_sent_is_counted() -> None:
 
 def test_more_than_may_wait_are_busy_and_what_waits_at_the_end_is_told_so() -> None:
     """Nothing is lost from the account."""
-    acts = Acts({}, Standing())
+    acts = Acts({}, Standing(), snapshot=str)
     remote = Remote("gate", CommandsSection(allow=("reload",), per_second=1000), acts, Answers())
     replies: list[Any] = []
     for number in range(MOST_WAITING + 5):
@@ -210,7 +210,7 @@ def test_a_command_that_meets_a_fault_of_ours_is_answered_and_the_next_one_is_he
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     standing = Standing()
-    acts = Acts({}, standing, reload=lambda: None)
+    acts = Acts({}, standing, snapshot=str, reload=lambda: None)
     remote = Remote("gate", CommandsSection(allow=("reload",)), acts, standing.answers)
     replies: list[Any] = []
     answered = threading.Event()
