@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 from click.testing import Result
@@ -316,3 +318,28 @@ def test_500_commands_most_of_them_wrong_do_what_a_model_says(tmp_path: Path) ->
     assert sum(outcomes.values()) == 500
     assert outcomes["obeyed"] > 30
     assert outcomes["repeated"] > 5
+
+
+def test_a_snapshot_is_published_where_the_configuration_lets_it_and_masked(tmp_path: Path, broker: Mosquitto) -> None:
+    everything = [[[0, 0], [1, 0], [1, 1], [0, 1]]]
+    keeps = {"folder": str(tmp_path / "pictures")}
+    dock, gate = (dict(CAMERAS[name]) for name in ("dock", "gate"))
+    cameras = {
+        "dock": {**dock, "masks": everything, "snapshots": {**keeps, "publish": True}},
+        "gate": {**gate, "snapshots": keeps},
+    }
+    with (
+        Subscriber(broker.observer_url, f"{BASE}/+/snapshot") as pictures,
+        running(tmp_path, broker.url, cameras),
+        Asker(broker.port) as asker,
+    ):
+        assert asker.ask({"command": "snapshot"}, "gate")["error"]["code"] == "not_configured"
+        reply = asker.ask({"command": "snapshot"}, "dock")
+        assert reply["ok"], reply
+        picture = pictures.wait_for_topic(f"{BASE}/dock/snapshot")
+        assert picture.properties.ContentType == "image/jpeg"
+        pixels = cv2.imdecode(np.frombuffer(picture.payload, np.uint8), cv2.IMREAD_COLOR)
+        assert pixels.max() < 8
+        assert asker.ask({"command": "disable"}, "dock")["ok"]
+        assert asker.ask({"command": "snapshot"}, "dock")["error"]["code"] == "no_picture"
+        assert [m.topic for m in pictures.messages] == [f"{BASE}/dock/snapshot"]
