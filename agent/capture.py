@@ -16,6 +16,9 @@ from agent.workers import Backoff
 
 log = logging.getLogger(__name__)
 
+ENABLED_LOOK_S = 0.1
+"""How often the thread of a disabled camera looks whether it is enabled again."""
+
 
 class Capture:
     """Reads one source for the cameras that look at it; `run` is the thread's work."""
@@ -31,11 +34,11 @@ class Capture:
     def run(self, stop: threading.Event) -> None:
         """Until `stop`, or until a recording is at its end."""
         backoff, refused = Backoff(0.5, 10), Backoff(60, 600)
-        while not stop.is_set():
+        while self._wait_enabled(stop):
             self._say("connecting")
             before = self._seq
             try:
-                self._read(stop)
+                at_its_end = self._read(stop)
             except (SourceError, ConfigError) as error:  # a password file may be away for a moment, as a camera may
                 self._complain(error)
                 if stop.is_set():
@@ -46,11 +49,25 @@ class Capture:
                 # A camera that refuses us may lock the account after a few tries.
                 stop.wait((refused if isinstance(error, Refused) else backoff).next_s())
             else:
-                if not stop.is_set():
+                if at_its_end:
                     self._say("ended")
-                return
+                    return
+                if not stop.is_set():
+                    self._say("connecting")  # is what a camera says first that is enabled again
 
-    def _read(self, stop: threading.Event) -> None:
+    def _wait_enabled(self, stop: threading.Event) -> bool:
+        """Wait while none of its cameras is enabled; False once `stop` is set."""
+        while not self._enabled():
+            if stop.wait(ENABLED_LOOK_S):
+                return False
+        return not stop.is_set()
+
+    def _enabled(self) -> bool:
+        """Whether frames are wanted. A recording is read on: opened again, it would begin anew."""
+        return self._source.lossless or any(camera.enabled for camera in self._cameras)
+
+    def _read(self, stop: threading.Event) -> bool:
+        """Read until the source is at its end (True), `stop` is set, or no camera wants it any more (False)."""
         intake, self._noted = Intake(tap=self._tap), 0
         intake.skipped = lambda: self._note_unreadable(intake)
         with self._tapped(), self._source.open(stop, intake) as pictures:
@@ -67,9 +84,10 @@ class Capture:
                     camera.offer(Frame(camera.name, self._seq, captured, image))
                 self._seq += 1
                 self._note_unreadable(intake)  # a source of others may count without a call
-                if stop.is_set():
-                    return
+                if stop.is_set() or not self._enabled():
+                    return False
         self._note_unreadable(intake)
+        return not stop.is_set()
 
     @contextmanager
     def _tapped(self) -> Iterator[None]:

@@ -10,9 +10,9 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import cv2
 import psutil
@@ -21,28 +21,23 @@ import agent
 from agent.about import about
 from agent.camera import Camera
 from agent.capture import Capture
-from agent.clips import Reel
-from agent.clips.book import Clips
 from agent.collecting import Collector
 from agent.config import Settings, UseSection
-from agent.counts import Counts
 from agent.errors import ConfigError
+from agent.events import Events
 from agent.every import Every
 from agent.flow import Mailbox
-from agent.incidents import Incidents
 from agent.inference import Inference
-from agent.messages import AgentStatus, CountsPayload, Metrics, rfc3339
-from agent.models import open_models, thresholds_of
-from agent.outbox.courier import Courier
+from agent.messages import AgentStatus, Metrics, rfc3339
+from agent.models import open_models, reported_from, thresholds_of
 from agent.outbox.outbox import Outbox
 from agent.publishing import Outlets, Sender
+from agent.remote.acts import Acts, Standing
+from agent.remote.remote import Remote
+from agent.remote.settings import allowed
 from agent.sinks import Message, Sink
-from agent.snapshots import Album
-from agent.snapshots.book import Snapshots
-from agent.tracking import Tracker
 from agent.uses import Cascade, Use
 from agent.view import View
-from agent.watching import Watch
 from agent.workers import Worker
 from engines.model import Model
 from engines.store import ModelStore, default_root
@@ -50,7 +45,7 @@ from engines.store import ModelStore, default_root
 log = logging.getLogger(__name__)
 
 METRICS_EVERY_S = 10.0
-CONNECTION = ("type", "state", "connected", "reason", "transport", "protocol", "limits")
+CONNECTION = ("type", "state", "connected", "reason", "transport", "protocol", "limits", "commands")
 METRICS_MAX_AGE_NS = 1_000_000_000
 STOP_DEADLINE_S = 5.0
 
@@ -74,10 +69,13 @@ class Service:
         sinks: list[Sink] | None = None,
         *,
         outbox: Callable[[Sequence[str]], Outbox] | None = None,
+        reload: Callable[[], None] | None = None,
+        standing: Standing | None = None,
     ) -> None:
         """`sinks`: more than the configuration names, for tests and measurements.
 
-        `outbox`: builds the outbox for sinks of those names; default: as the configuration says.
+        `outbox`: builds the outbox for sinks of those names; default: as the configuration says. `reload`: what that
+        command does. `standing`: what commands left behind that were sent to the service before this one.
         """
         self._settings = settings
         self._store = store or ModelStore(default_root())
@@ -87,9 +85,8 @@ class Service:
         self._more_sinks = sinks or []
         self._senders: dict[str, Sender] = {}
         self._outlets = Outlets([])
-        self._new_outbox = outbox or self._configured_outbox
-        self._outbox: Outbox | None = None
-        self._couriers: list[Worker] = []
+        self._new_outbox = outbox
+        self._events: Events | None = None
         self._workers: list[Worker] = []
         self.captures: list[Worker] = []
         self._status_wanted = threading.Event()
@@ -99,8 +96,8 @@ class Service:
         self.cameras: dict[str, Camera] = {}
         self._collector = self._collecting()
         self._collecting_worker: Worker | None = None
-        self._snapshots = Snapshots(self._name, self._outlets.publish, self._status_wanted.set)
-        self._clips = Clips(self._name, self._status_wanted.set)
+        self._standing = standing or Standing()
+        self._remote = self._listening(reload)
 
     def run(self, stop: threading.Event) -> None:
         """Start, serve until `stop` or every recording has ended, stop. Raises ConfigError before anything runs."""
@@ -117,11 +114,14 @@ class Service:
         # A reader waits at most half a millisecond for a busy Python thread to let go (default: 5).
         sys.setswitchinterval(0.0005)
         self._start_sinks()
-        self._start_outbox()
+        sinks = {name: sender.sink for name, sender in self._senders.items()}
+        say = self._status_wanted.set
+        self._events = Events(self._settings, sinks, self._outlets, on_state=say, new_outbox=self._new_outbox)
+        self._events.start()
         try:
             models = open_models(self._settings, self._store, serve=True)
         except ConfigError:
-            self._close_outbox()
+            self._events.close()
             self._close_sinks()
             raise
         for name, model in models.items():
@@ -137,15 +137,18 @@ class Service:
         cards = {name: engine.model.card for name, engine in self.engines.items()}
         self._outlets.publish(Message("about", about(self._settings, cards), retain=True, qos=1))
         for name in self._settings.cameras:
-            self._add_camera(name)
+            self._add_camera(name, self._events)
+        self._events.start_pictures()
         for names in self._settings.connections():
             source = self._settings.cameras[names[0]].source
-            work = Capture(source, [self.cameras[name] for name in names], self._clips.tap(names)).run
+            work = Capture(source, [self.cameras[name] for name in names], self._events.clips.tap(names)).run
             self.captures.append(Worker("camera-" + "+".join(names), work))
-        self._snapshots.start()
-        self._clips.start()
         for worker in self.captures:
             worker.start()
+        if self._remote:
+            self._remote.start()
+            for sender in self._senders.values():
+                sender.sink.listen(self._remote.on_request)
         self._publish_status("online")
 
     def wait(self, stop: threading.Event) -> None:
@@ -164,6 +167,8 @@ class Service:
     def stop(self) -> None:
         """Stop in reverse order. Everything offered has an outcome afterwards, unless something hangs past its time."""
         deadline = time.monotonic() + STOP_DEADLINE_S
+        if self._remote:
+            self._remote.close(STOP_DEADLINE_S / 2)
         for worker in self.captures:
             worker.stop.set()
         for camera in self.cameras.values():
@@ -183,18 +188,22 @@ class Service:
                 engine.model.close()
         for camera in self.cameras.values():
             camera.close()
-        self._clips.close(STOP_DEADLINE_S)
-        self._snapshots.close(STOP_DEADLINE_S / 2)
         if self._collecting_worker:
             self._join([self._collecting_worker], deadline)
-        self._close_outbox()
+        if self._events:
+            self._events.close()
         if self.engines:
             self._publish_last_metrics()
             self._publish_status("offline")
         self._close_sinks()
 
+    def say_status(self) -> None:
+        """Something that status tells has changed. Any thread."""
+        self._status_wanted.set()
+
     def metrics(self) -> Metrics:
         """Counters since the start."""
+        more: dict[str, Any] = self._events.counts() if self._events else {}
         process = psutil.Process()
         times = process.cpu_times()
         return Metrics.model_construct(
@@ -208,9 +217,8 @@ class Service:
             # Both count what was sent; a sink also what it says again at each connect, so the sender's word stands.
             sinks={name: {**sender.sink.state(), **sender.counts()} for name, sender in self._senders.items()},
             collect=self._collector.counts() if self._collector else {},
-            snapshots=self._snapshots.counts(),
-            clips=self._clips.counts(),
-            events=self._outbox.counts() if self._outbox else {},
+            commands=self._remote.counts() if self._remote else {},
+            **more,
         )
 
     def _start_sinks(self) -> None:
@@ -225,34 +233,6 @@ class Service:
             self._workers.append(worker)
             worker.start()
 
-    def _configured_outbox(self, sinks: Sequence[str]) -> Outbox:
-        """On disk, if there are events to be expected, or to be delivered that an earlier configuration left."""
-        wanted = self._settings.events
-        has_rules = any(camera.zones or camera.lines or camera.rules for camera in self._settings.cameras.values())
-        if has_rules or wanted.path or wanted.file(self._name).exists():
-            return Outbox(wanted, self._name, sinks, on_state=self._status_wanted.set)
-        return Outbox.in_memory(self._name, sinks, wanted)
-
-    def _start_outbox(self) -> None:
-        keep = self._settings.events.no_subscriber
-        self._outbox = self._new_outbox(list(self._senders))
-        self._outbox.start()
-        for name, sender in self._senders.items():
-            worker = Worker(f"courier-{name}", Courier(self._outbox, name, sender.sink, keep).run)
-            self._couriers.append(worker)
-            worker.start()
-
-    def _close_outbox(self) -> None:
-        """Let the couriers deliver what they can in a moment; the rest waits for the next start."""
-        if self._outbox is None:
-            return
-        for worker in self._couriers:
-            worker.stop.set()
-        if any(account["waiting"] for account in self._outbox.counts().values()):
-            self._join(self._couriers, time.monotonic() + STOP_DEADLINE_S)
-        self._outbox.close(STOP_DEADLINE_S)
-        self._join(self._couriers, time.monotonic() + STOP_DEADLINE_S)
-
     def _close_sinks(self) -> None:
         deadline = time.monotonic() + STOP_DEADLINE_S
         for sender in self._senders.values():
@@ -266,7 +246,7 @@ class Service:
             if not worker.join(max(0.0, deadline - time.monotonic())):
                 log.warning("%s: does not end; left behind", worker.name)
 
-    def _add_camera(self, name: str) -> None:
+    def _add_camera(self, name: str, events: Events) -> None:
         section = self._settings.cameras[name]
         uses = {entry.use: self._use(entry) for entry in section.models}
         for entry in section.models:
@@ -276,15 +256,14 @@ class Service:
                 child.max_age_ns = parent.max_age_ns
                 parent.cascades.append(Cascade(child, wanted, entry.pad, entry.max))
         model_uses = [uses[entry.use] for entry in section.models if entry.on is None]
-        album = self._snapshots.album(name, section.snapshots) if section.snapshots else None
-        reel = self._clips.reel(name, section.clips) if section.clips else None
+        album = events.snapshots.album(name, section.snapshots) if section.snapshots else None
         camera = Camera(
             self._name,
             name,
             section.source.label,
             model_uses,
             self._outlets,
-            watch=self._watch(name, uses, album, reel),
+            watch=events.watch(name, uses, album),
             view=View(section.crop, section.masks),
             candidates=self._collector.cameras[name] if self._collector else None,
             album=album,
@@ -292,33 +271,14 @@ class Service:
             on_state=self._status_wanted.set,
         )
         self.cameras[name] = camera
+        if name in self._standing.disabled:
+            camera.switch(on=False)
 
-    def _watch(self, name: str, uses: Mapping[str, Use], album: Album | None, reel: Reel | None) -> Watch | None:
-        """What looks after a camera's results; None for a camera without tracks and rules."""
-        section = self._settings.cameras[name]
-        track = section.track
-        configs = {**section.zones, **section.lines, **section.rules}
-        if not (track or configs) or self._outbox is None:
+    def _listening(self, reload: Callable[[], None] | None) -> Remote | None:
+        if not self._settings.commands.allow:
             return None
-        tracker: Tracker | None = None
-        if track:
-            tracked = uses[track.use]
-            tracker = track.build(tracked.labels, cast(Any, tracked.thresholds))
-        rules = [config.build(rule, track.use if track else None) for rule, config in configs.items()]
-        incidents = Incidents(self._name, name, self._outbox.boot_id, self._outbox.put, album=album, reel=reel)
-
-        def publish(counts: CountsPayload) -> None:
-            self._outlets.publish(Message(f"{name}/counts", counts, retain=True, qos=1))
-
-        return Watch(
-            name,
-            incidents,
-            Counts(self._name, name, rules, incidents, labels=(track.labels or ()) if track else ()),
-            rules,
-            tracked=track.use if track else None,
-            tracker=tracker,
-            on_counts=publish,
-        )
+        acts = Acts(self.cameras, self._standing, reload=reload)
+        return Remote(self._name, self._settings.commands, acts, self._standing.answers)
 
     def _collecting(self) -> Collector | None:
         wanted = self._settings.calibration.collect
@@ -345,6 +305,7 @@ class Service:
             thresholds=thresholds_of(self._settings.models[entry.use], engine.model.card, entry),
             max_age_ns=round(entry.max_age * 1e9),
             retain=entry.retain,
+            floor=reported_from(self._settings, entry.use, engine.model.card),
         )
 
     def _publish_metrics(self, settled: Callable[[], None] | None = None) -> None:
@@ -365,6 +326,7 @@ class Service:
         self._outlets.publish(Message("status", status, retain=True, qos=1))
 
     def _status(self, state: Literal["online", "offline"]) -> AgentStatus:
+        more: dict[str, Any] = self._events.state() if self._events else {}
         return AgentStatus.model_construct(
             schema_="sightwire.status/1",
             agent=self._name,
@@ -375,9 +337,9 @@ class Service:
             engines=self._descriptions(),
             sinks=self._connections(),
             collect=self._collector.state() if self._collector else {},
-            snapshots=self._snapshots.state(),
-            clips=self._clips.state(),
-            events=self._outbox.state() if self._outbox else {},
+            commands=allowed(self._settings.commands),
+            reload=self._standing.reload,
+            **more,
         )
 
     def _descriptions(self) -> dict[str, dict[str, Any]]:

@@ -46,6 +46,13 @@ class Aside:
         if line is not None and line.state == "probe":
             line.state = "asked"
 
+    def give_back(self, camera: str | None, number: int) -> None:
+        """What `take` returned has no answer: it is the next again."""
+        line = self._lines.setdefault(camera, _Line())
+        line.numbers.appendleft(number)
+        if line.state in ("closed", "asked"):
+            line.state = "probe"
+
     def went_through(self, camera: str | None) -> None:
         """One of the camera's did: all others may be tried."""
         line = self._lines.get(camera)

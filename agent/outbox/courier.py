@@ -1,6 +1,7 @@
 """From the outbox to one sink: events in order, until the sink has answered to each.
 
-What a connection took with it comes again before anything newer, so the order of first arrivals is that of the events.
+What a connection took with it is read from the outbox again, before anything newer: so the order of first arrivals is
+that of the events, and what was dropped meanwhile is not delivered after all.
 An event that is refused, or that nobody heard where that matters, blocks nobody: it stays in the outbox and is tried
 again now and then, behind newer ones if need be.
 """
@@ -8,24 +9,22 @@ again now and then, behind newer ones if need be.
 from __future__ import annotations
 
 import contextlib
-import heapq
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from agent.errors import Transient
-from agent.messages import EventPayload
 from agent.outbox.aside import Aside
+from agent.outbox.outbox import Outbox, Stored
 from agent.sinks import Answer, Message, Sink
 
 log = logging.getLogger(__name__)
 
 BATCH = 64
-"""Events read from the outbox at once."""
+"""Events read from the outbox at once, while the sink takes them."""
 MOST_UNDER_WAY = 1024
 """Handed over and not answered, for a sink that has no bound of its own."""
 LOOK_S = 0.02
@@ -43,50 +42,26 @@ QUIET_S = 0.15
 """When asked to stop: nothing new for so long is the end. Longer than the outbox waits before it commits."""
 
 
-class Stored(Protocol):
-    """One event of the outbox."""
-
-    @property
-    def seq(self) -> int: ...
-    @property
-    def event(self) -> EventPayload: ...
-    @property
-    def expires_ns(self) -> int:
-        """Wall time."""
-
-
-class Waiting(Protocol):
-    """What a courier needs of the outbox."""
-
-    def next(self, sink: str, after_seq: int, limit: int, timeout_s: float) -> Sequence[Stored]:
-        """Committed events that the sink has not settled, oldest first."""
-
-    def settle(self, sink: str, seq: int, answer: Literal["acknowledged", "no_subscriber"]) -> None:
-        """It is done with."""
-
-    def refused(self, sink: str, seq: int, reason: str) -> None:
-        """It stays."""
-
-
 class Courier:
     """One thread, `run`; the other methods may be called by any."""
 
-    def __init__(
-        self, outbox: Waiting, name: str, sink: Sink, no_subscriber: Literal["delete", "keep"] = "delete"
-    ) -> None:
+    def __init__(self, outbox: Outbox, name: str, sink: Sink) -> None:
         """`name`: the sink's in the outbox."""
         self._outbox, self._name, self._sink = outbox, name, sink
-        self._keeps_unheard = no_subscriber == "keep"
+        self._keeps_unheard = outbox.settings.no_subscriber == "keep"
         self._answers: SimpleQueue[tuple[Stored, Answer, str | None]] = SimpleQueue()
-        self._under_way: dict[int, Stored] = {}
-        self._again: list[tuple[int, Stored]] = []
-        """A heap of what was handed over in vain: the oldest comes first, and before all that was not handed over."""
+        self._under_way = 0
+        self._held: set[int] = set()
+        """Numbers of what is under way or put aside."""
         self._fresh: deque[Stored] = deque()
+        """Read, and not handed over yet."""
         self._read_to = 0
-        """Newest number that was read."""
+        """Number of the last that was taken from there."""
+        self._takes = False
+        """The sink took the last event."""
         self._refused, self._unheard = Aside(), Aside()
-        self._tried: set[int] = set()
-        """Of those put aside, what was handed over again."""
+        self._tried: dict[int, Aside] = {}
+        """What is under way and was put aside before: where."""
         self._retry_s = self._notice_s = 0.0
         self._reconnects: object = None
         self._counts = {"delivered": 0, "lost": 0, "refused": 0, "no_subscriber": 0}
@@ -95,26 +70,25 @@ class Courier:
     def run(self, stop: threading.Event) -> None:
         """Deliver until `stop`, then what is there for at most LAST_WORDS_S."""
         end_s = None
-        while True:
-            self._take_answers()
+        while end_s is None or time.monotonic() < end_s:
             if end_s is None and stop.is_set():
                 end_s = time.monotonic() + LAST_WORDS_S
-            if end_s is not None and time.monotonic() > end_s:
-                break
+            self._take_answers()
             stored = self._choose(stopping=end_s is not None)
-            if stored is None:
-                if end_s is not None and not self._under_way and self._answers.empty():
-                    break
-            elif not self._hand_over(stored):
-                if end_s is not None:  # it takes no more; the events stay where they are
-                    break
-                stop.wait(PAUSE_S)
+            if stored is not None:
+                self._takes = self._hand_over(stored)
+                if not self._takes:
+                    if end_s is not None:  # what is left stays where it is
+                        break
+                    stop.wait(PAUSE_S)
+            elif end_s is not None and not self._under_way:
+                break
         self._take_answers()
 
     def state(self) -> dict[str, Any]:
         """For status: how many wait for their answer or to be tried again, and why the last one was not wanted."""
         aside = len(self._refused) + len(self._unheard)
-        return {"under_way": len(self._under_way), "aside": aside, "reason": self._reason if aside else None}
+        return {"under_way": self._under_way, "aside": aside, "reason": self._reason if aside else None}
 
     def counts(self) -> dict[str, int]:
         """How often what was answered."""
@@ -122,26 +96,22 @@ class Courier:
 
     def _choose(self, stopping: bool) -> Stored | None:
         """The event to hand over next; None if there is none for the moment."""
-        if len(self._under_way) >= MOST_UNDER_WAY:
+        if self._under_way >= MOST_UNDER_WAY:
             with contextlib.suppress(Empty):
                 self._take(*self._answers.get(timeout=LOOK_S))
             return None
-        while self._again:
-            stored = heapq.heappop(self._again)[1]
-            if not _expired(stored):
-                return stored
         if not self._fresh:
             self._look_aside()
-            stored = self._find_aside(self._refused) or self._find_aside(self._unheard)
-            if stored is not None:
-                self._tried.add(stored.seq)
-                return stored
+            aside = self._find_aside(self._refused) or self._find_aside(self._unheard)
+            if aside is not None:
+                return aside
             wait_s = LOOK_S if self._under_way else QUIET_S if stopping else IDLE_S
-            self._fresh.extend(self._outbox.next(self._name, self._read_to, BATCH, wait_s))
+            # Of a sink that takes nothing, one is asked at a time: the outbox may yet drop what is not read.
+            self._fresh.extend(self._outbox.next(self._name, self._read_to, BATCH if self._takes else 1, wait_s))
         while self._fresh:
             stored = self._fresh.popleft()
             self._read_to = stored.seq
-            if not _expired(stored):
+            if stored.seq not in self._held and stored.expires_ns > time.time_ns():
                 return stored
         return None
 
@@ -151,7 +121,9 @@ class Courier:
             for stored in self._outbox.next(self._name, number - 1, 1, 0.0):
                 if stored.seq == number:
                     aside.asked(stored.event.camera)
+                    self._tried[number] = aside
                     return stored
+            self._held.discard(number)
         return None
 
     def _hand_over(self, stored: Stored) -> bool:
@@ -160,20 +132,28 @@ class Courier:
         topic = f"{event.camera}/events" if event.camera else "events"
         left_ns = stored.expires_ns - time.time_ns()
         message = Message(topic, event, qos=1, born_ns=time.monotonic_ns(), max_age_ns=left_ns)
-        self._under_way[stored.seq] = stored  # before: the answer may be here when `deliver` returns
+        self._held.add(stored.seq)
+        self._under_way += 1
         try:
             self._sink.deliver(message, lambda answer, reason: self._answers.put((stored, answer, reason)))
         except Transient:
-            self._put_back(stored)
+            self._read_again(stored)
             return False
         except BaseException:
-            self._put_back(stored)
+            self._read_again(stored)
             raise
         return True
 
-    def _put_back(self, stored: Stored) -> None:
-        del self._under_way[stored.seq]
-        heapq.heappush(self._again, (stored.seq, stored))
+    def _read_again(self, stored: Stored) -> None:
+        """It is to be handed over, before all that comes after it."""
+        self._under_way -= 1
+        aside = self._tried.pop(stored.seq, None)
+        if aside is not None:
+            aside.give_back(stored.event.camera, stored.seq)
+            return
+        self._held.discard(stored.seq)
+        self._read_to = min(self._read_to, stored.seq - 1)
+        self._fresh.clear()
 
     def _take_answers(self) -> None:
         with contextlib.suppress(Empty):
@@ -183,11 +163,10 @@ class Courier:
     def _take(self, stored: Stored, answer: Answer, reason: str | None) -> None:
         if answer == "lost":
             self._counts["lost"] += 1
-            self._put_back(stored)
+            self._read_again(stored)
             return
-        del self._under_way[stored.seq]
-        tried = stored.seq in self._tried
-        self._tried.discard(stored.seq)
+        self._under_way -= 1
+        tried = self._tried.pop(stored.seq, None) is not None
         if answer == "refused":
             self._counts["refused"] += 1
             self._put_aside(self._refused, stored, reason or "refused")
@@ -196,6 +175,7 @@ class Courier:
             self._put_aside(self._unheard, stored, "nobody listens")
         else:
             self._counts["delivered" if answer == "acknowledged" else "no_subscriber"] += 1
+            self._held.discard(stored.seq)
             self._outbox.settle(self._name, stored.seq, answer)
             self._unheard.went_through(stored.event.camera)  # whoever hears this one hears the others
             if tried:
@@ -221,8 +201,3 @@ class Courier:
             self._retry_s = now_s + RETRY_S
             self._refused.retry()
             self._unheard.retry()
-
-
-def _expired(stored: Stored) -> bool:
-    """The outbox counts it."""
-    return stored.expires_ns <= time.time_ns()

@@ -64,6 +64,13 @@ class Request:
     payload: bytes
     reply: Callable[[BaseModel], None]
     """Answers whoever asked; may be called from any thread, once. An answer that cannot be sent is dropped."""
+    reply_to: str = ""
+    """The whole topic that the answer goes to: with `correlation` (or the payload's `id`) it tells requests apart."""
+    correlation: bytes | None = None
+    expires_ns: int | None = None
+    """`time.monotonic_ns` after which it is not to be obeyed."""
+    fault: str | None = None
+    """Why it cannot be obeyed, whatever it asks for."""
 
 
 class Sink(ABC):

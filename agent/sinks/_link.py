@@ -68,6 +68,8 @@ class Endpoint:
     """Asked at each connect, so that a changed password file is seen."""
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     keepalive_s: int = 10
+    largest_in: int | None = None
+    """Bytes of a packet that an MQTT 5 broker may send us."""
 
 
 @dataclass(frozen=True)
@@ -293,7 +295,7 @@ class Link:
                 client.password = self._endpoint.password()
             if address.websocket:
                 client.ws_set_options(address.path, dict(self._endpoint.headers()))
-            client.connect(address.host, address.port, self._endpoint.keepalive_s)
+            client.connect(address.host, address.port, self._endpoint.keepalive_s, properties=client.wishes)
         finally:
             self._opening = None
 
@@ -364,6 +366,9 @@ class Link:
             **clean,
         )
         client.connect_timeout = CONNECT_S
+        if version == V5 and self._endpoint.largest_in is not None:
+            client.wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            client.wishes.MaximumPacketSize = self._endpoint.largest_in
         client.enable_logger(trouble.logger)
         if self._endpoint.tls is not None:
             client.tls_set_context(self._endpoint.tls)

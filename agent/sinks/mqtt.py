@@ -27,11 +27,12 @@ from typing_extensions import Self
 
 from agent.errors import ConfigError, Transient
 from agent.secrets import Credentials, Password
-from agent.sinks import Answer, Message, Sink, SinkConfig
+from agent.sinks import Answer, Message, Request, Sink, SinkConfig
 from agent.sinks._address import parse_url
 from agent.sinks._awaited import Awaited, Delivery
 from agent.sinks._client import BrokerClient
 from agent.sinks._gate import Gate
+from agent.sinks._inbox import LARGEST, Inbox
 from agent.sinks._link import MOST_IN_FLIGHT, Accepted, Endpoint, Link, Will
 from agent.sinks._packets import event_properties, expiry_s_of, kept_properties, properties_of
 from agent.sinks._proxy import Proxy
@@ -62,6 +63,7 @@ UNHEARD_NS = 30_000_000_000
 """A broker that answers, but not to an event for so long, is left and asked again."""
 
 
+NOT_SUBSCRIBED = "not subscribed"
 PING = 0
 """The number of a question that is a PINGREQ: packet ids begin at 1."""
 
@@ -197,7 +199,7 @@ class MqttSink(Sink):
         self._alive_topic = f"{self._base}/alive"
         self._transport = parse_url(config.url).transport
         spoken = [config.dialect, *([config.home_assistant] if config.home_assistant else [])]
-        self._voice = Voice([dialect.open(config.prefix, agent) for dialect in spoken])
+        self._voice = Voice([dialect.open(config.prefix, agent) for dialect in spoken], self._base)
         self._wanted = Terms(
             config.retain, config.will, config.max_qos, config.max_packet_bytes, config.keepalive_s,
             pings=config.probe == "ping",
@@ -205,7 +207,7 @@ class MqttSink(Sink):
         self._may_ping = config.probe == "auto"
         will = _will(self._voice.say(farewell, time.monotonic_ns()), config)
         client_id = f"sightwire-{agent}" if config.client_id is None else config.client_id
-        self._link = Link(config.endpoint(), client_id, self, will)
+        self._link = Link(replace(config.endpoint(), largest_in=LARGEST), client_id, self, will)
         self._changed = threading.Condition()
         # What follows is guarded by _changed.
         self._client: BrokerClient | None = None
@@ -224,6 +226,12 @@ class MqttSink(Sink):
         self._broke = False
         """A connection ended and took events with it; whoever delivers has not been told yet."""
         self._heard: dict[str, Callable[[MQTTMessage], None]] = dict.fromkeys(self._voice.births, self._on_birth)
+        self._inbox: Inbox | None = None
+        """Where commands come in, once somebody listens."""
+        self._commands = NOT_SUBSCRIBED
+        """Whether the broker lets us hear commands."""
+        self._subscribing: dict[int, str] = {}
+        """Packet id -> topic filter."""
         self._unsubscribed: list[str] = []
         """Topic filters the broker does not know yet."""
         self._unanswered = 0
@@ -298,6 +306,14 @@ class MqttSink(Sink):
             self._heard[topic_filter] = heard
             self._unsubscribed.append(topic_filter)
 
+    def listen(self, on_request: Callable[[Request], None]) -> None:
+        """See Sink."""
+        inbox = Inbox(self._base, on_request, self.reply, self._voice.speaks_at)
+        with self._changed:
+            self._inbox = inbox
+        for topic_filter in inbox.filters:
+            self.subscribe(topic_filter, inbox.heard)
+
     def reply(self, topic: str, payload: bytes, correlation: bytes | None = None) -> None:
         """Publish an answer once, with QoS 1 where there is one. Raises Transient without a connection. Any thread."""
         said = Said(topic, payload)
@@ -351,6 +367,9 @@ class MqttSink(Sink):
                 "refused": self._refused,
                 "round_trip_ms": None if round_trip_ns is None else round(round_trip_ns / 1e6, 1),
             }
+            if self._inbox:
+                facts["commands"] = self._commands
+                facts["ignored_commands"] = self._inbox.counts()
         return facts
 
     def _obstacle(self) -> str | None:
@@ -527,6 +546,10 @@ class MqttSink(Sink):
             self._state.forget_sent()
             self._window = Window(min(MOST_IN_FLIGHT, self._terms.in_flight or MOST_IN_FLIGHT))
             self._unsubscribed = list(self._heard)
+            self._subscribing.clear()
+            self._commands = NOT_SUBSCRIBED
+            if self._inbox:
+                self._inbox.connected()
             self._ask(client, time.monotonic_ns(), at_once=True)
             self._changed.notify_all()
         self._subscribe(client)
@@ -562,6 +585,7 @@ class MqttSink(Sink):
                 if self._unanswered == 2:  # once may be chance; after the change, twice again means the other
                     self._ask_otherwise()
             self._client = None
+            self._commands = NOT_SUBSCRIBED
             self._unsent.clear()
             self._unsent_bytes = 0
             self._changed.notify_all()
@@ -579,25 +603,35 @@ class MqttSink(Sink):
         """Tell the broker what it does not know yet. Called by the link's thread."""
         with self._changed:
             topics, self._unsubscribed = self._unsubscribed, []
+            inbox = self._inbox
         for topic in topics:
-            if self._terms.expires:  # MQTT 5: nothing retained, and nothing of our own
-                client.subscribe(topic, options=SubscribeOptions(1, noLocal=True, retainHandling=2))
+            # A retained command is not obeyed, and to say so it must be seen, and that it is, also when it just came.
+            told = bool(inbox and topic in inbox.filters)
+            if self._terms.expires:  # MQTT 5
+                options = SubscribeOptions(1, noLocal=True, retainAsPublished=told, retainHandling=0 if told else 2)
+                _, mid = client.subscribe(topic, options=options)
             else:
-                client.subscribe(topic, 1)
+                _, mid = client.subscribe(topic, 1)
+            if mid is not None:  # answered by the thread that is here
+                self._subscribing[mid] = topic
 
     def _on_subscribe(
-        self, _client: Client, _userdata: object, _mid: int, codes: list[ReasonCode], _properties: Properties | None
+        self, _client: Client, _userdata: object, mid: int, codes: list[ReasonCode], _properties: Properties | None
     ) -> None:
-        for code in codes:
-            if code.is_failure:
-                log.warning("broker: subscribing refused: %s: commands are not heard", code)
-                with self._changed:
-                    self._denied = f"subscribing refused: {code}"
+        topic = self._subscribing.pop(mid, "")
+        refused = next((f"refused: {code}" for code in codes if code.is_failure), None)
+        with self._changed:
+            if self._inbox and topic in self._inbox.filters and not self._commands.startswith("refused"):
+                self._commands = refused or "heard"
+            if refused:
+                self._denied = f"subscribing to {topic} {refused}"
+        if refused:
+            log.warning("broker: subscribing to %s %s", topic, refused)
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         try:
             topic = message.topic
-        except UnicodeDecodeError:
+        except UnicodeDecodeError:  # no broker should let it pass, and no topic of ours looks so
             return
         with self._changed:
             heard = [heard for topics, heard in self._heard.items() if topic_matches_sub(topics, topic)]
@@ -605,7 +639,7 @@ class MqttSink(Sink):
             call(message)
 
     def _on_birth(self, message: MQTTMessage) -> None:
-        if message.payload == b"online":
+        if message.payload == b"online" and not message.retain:  # retained, it was said to whoever was there then
             with self._changed:
                 self._state.repeat()
 

@@ -18,9 +18,10 @@ from tests.support.broker import Mosquitto, Subscriber
 
 FILM = {"type": "synthetic", "pace": "lossless", "rate": 20, "frames": 150}
 """A block goes from the left to the right, and again."""
+STREAM = {"type": "synthetic", "rate": 60}
 STATUS = "sightwire/test/status"
 PLACES = {
-    "track": {"use": "blobs"},
+    "track": {"use": "blobs", "confirm": "100ms"},
     "zones": {"gate": {"polygon": [[0.3, 0.3], [0.6, 0.3], [0.6, 1], [0.3, 1]]}},
     "lines": {"door": {"points": [[0.5, 1], [0.5, 0]]}},
 }
@@ -92,7 +93,7 @@ def test_what_is_open_when_a_recording_ends_is_over_and_when_the_agent_stops_say
     agent = Agent(site({**FILM, "frames": 30}), tmp_path / "ended")
     agent.run()
     assert [(e["phase"], e.get("reason")) for e in agent.events] == [("start", None), ("end", "over")]
-    agent = Agent(site({**FILM, "pace": "live", "rate": 200}), tmp_path / "stopped")
+    agent = Agent(site(STREAM), tmp_path / "stopped")
     agent.service.start()
     try:
         opened = agent.sink.wait_for(lambda kept: any(k.topic == "dock/events" for k in kept), 10)
@@ -107,7 +108,7 @@ def test_what_is_open_when_a_recording_ends_is_over_and_when_the_agent_stops_say
 
 
 def test_what_is_open_when_the_camera_is_lost_ends_and_is_another_incident_when_it_is_back(tmp_path: Path) -> None:
-    agent = Agent(site({**FILM, "pace": "live", "rate": 100, "fail_after": 40, "frames": None}), tmp_path)
+    agent = Agent(site({**STREAM, "fail_after": 40}), tmp_path)
     agent.service.start()
     try:
         ended = agent.sink.wait_for(
@@ -144,7 +145,7 @@ def alike(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_results_of_one_use_of_a_live_camera_never_overtake_each_other(tmp_path: Path) -> None:
-    agent = Agent(site({**FILM, "pace": "live", "rate": 300, "frames": None}, "colours"), tmp_path)
+    agent = Agent(site({**STREAM, "rate": 300}, "colours"), tmp_path)
     agent.service.start()
     try:
         enough = agent.sink.wait_for(lambda kept: sum("classification" in k.topic for k in kept) > 100, 20)

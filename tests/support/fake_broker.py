@@ -44,6 +44,8 @@ class Rules:
     connack: bool = True
     """False: CONNECT is never answered."""
     acknowledge: bool = True
+    suback: int = 1
+    """Answer to each SUBSCRIBE of one topic: the QoS granted, or from 0x80 on a refusal."""
     tls: ssl.SSLContext | None = None
     quiet_tls: bool = False
     """Take connections and say nothing at all, not even a TLS handshake."""
@@ -212,6 +214,9 @@ class FakeBroker:
             self.questions.append("unsubscribe")
             codes = b"\x00\x00" if peer.version == 5 else b""
             self._answer(self.rules.unsubscribe, peer, b"\xb0" + bytes([2 + len(codes)]) + body[:2] + codes)
+        elif kind == 0x80:
+            none = b"\x00" if peer.version == 5 else b""
+            peer.sock.sendall(b"\x90" + bytes([3 + len(none)]) + body[:2] + none + bytes([self.rules.suback]))
         elif kind == 0xC0:
             self.questions.append("ping")
             self._answer(self.rules.ping, peer, b"\xd0\x00")

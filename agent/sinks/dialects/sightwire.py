@@ -26,7 +26,7 @@ class Sightwire(Dialect):
 
     def say(self, message: Message, now_ns: int) -> list[Said]:
         """See Dialect."""
+        topic, payload = f"{self._base}/{message.topic}", message.encode(now_ns)
         schema = getattr(message.payload, "schema_", None) if message.qos else None
         user = (("schema", schema),) if schema else ()
-        topic, payload = f"{self._base}/{message.topic}", message.encode(now_ns)
-        return [Said(topic, payload, message.retain, message.qos, message.content_type, user=user)]
+        return [Said(topic, payload, message.retain, message.qos, message.content_type, user)]
