@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from agent import __version__
-from agent.commands import bench, build, calibrate, check, compare, demo, doctor, evaluate, models, run, watch
+from agent.commands import ask, bench, build, calibrate, check, compare, demo, doctor, evaluate, models, run, watch
 
 app = typer.Typer(
     name="sightwire",
@@ -21,6 +21,7 @@ app.command("check")(check.check)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("watch")(watch.watch)
+app.command("ask")(ask.ask)
 app.command("bench")(bench.bench)
 app.command("build")(build.build)
 app.command("calibrate")(calibrate.calibrate)
