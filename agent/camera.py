@@ -24,6 +24,7 @@ from agent.messages import CameraStatus, rfc3339
 from agent.publishing import Outlets
 from agent.results import Content, attributes_of, message_for
 from agent.sinks import Message
+from agent.snapshots import Album
 from agent.uses import Cascade, Use
 from agent.view import View
 from agent.watching import Watch
@@ -71,6 +72,7 @@ class Camera:
         watch: Watch | None = None,
         view: View | None = None,
         candidates: Candidates | None = None,
+        album: Album | None = None,
         lossless: bool = False,
         on_state: Callable[[], None] = lambda: None,
     ) -> None:
@@ -80,6 +82,7 @@ class Camera:
         self.connects = 0
         self._agent, self._source, self._outlets, self._on_state = agent, source, outlets, on_state
         self._watch, self._view, self._candidates = watch, view or View(), candidates
+        self._album = album
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
         self._under_way = 0
@@ -114,6 +117,8 @@ class Camera:
         frame = replace(frame, image=self._view.of(frame.image))
         if candidate:
             candidate.offer(frame)
+        if self._album:
+            self._album.saw(frame)
         for use in wanted:
             answer = _Answer(self._request(frame, use, use.regions(frame.image.size), self._ended), use)
             if self._begin(answer):

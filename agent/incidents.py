@@ -91,8 +91,6 @@ class Incidents:
         seen = shown.seen
         self._facts[seen.use] = shown.facts()
         self._at_ns = seen.at_ns
-        if self._album:
-            self._album.saw(shown.frame)
         if seen.track is None or not isinstance(seen.result, Detections):
             return
         wall_ns, diagonal = shown.frame.captured.wall_ns, math.hypot(*seen.size)
@@ -199,7 +197,7 @@ class Incidents:
         trail = incident.trail
         if incident.attributes:
             data = {**data, "attributes": incident.attributes}
-        said: dict[str, Any] = {"reason": reason, "snapshot": incident.snapshot, "clip": incident.clip, "data": data}
+        said: dict[str, Any] = {"reason": reason, "snapshot": incident.snapshot, "clip": incident.clip}
         if trail.label:
             said |= {"label": trail.label, "score": round(trail.score, 4)}
         if trail.box:
@@ -221,6 +219,7 @@ class Incidents:
             last_seen=rfc3339(trail.last_ns or trail.first_ns),
             **self._facts[incident.rule.use],
             **{key: value for key, value in said.items() if value},
+            data=data,
         )
         self._put(payload)
 

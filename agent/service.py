@@ -100,7 +100,8 @@ class Service:
         self._collector = self._collecting()
         self._collecting_worker: Worker | None = None
         self._standing = standing or Standing()
-        self._remote = self._listening(reload)
+        self._reload = reload
+        self._remote: Remote | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Start, serve until `stop` or every recording has ended, stop. Raises ConfigError before anything runs."""
@@ -148,10 +149,8 @@ class Service:
             self.captures.append(Worker("camera-" + "+".join(names), work))
         for worker in self.captures:
             worker.start()
-        if self._remote:
-            self._remote.start()
-            for sender in self._senders.values():
-                sender.sink.listen(self._remote.on_request)
+        if self._settings.commands.allow:
+            self._remote = self._listening(self._events)
         self._publish_status("online")
 
     def wait(self, stop: threading.Event) -> None:
@@ -259,15 +258,17 @@ class Service:
                 child.max_age_ns = parent.max_age_ns
                 parent.cascades.append(Cascade(child, wanted, entry.pad, entry.max))
         model_uses = [uses[entry.use] for entry in section.models if entry.on is None]
+        album = events.snapshots.album(name, section.snapshots) if section.snapshots else None
         camera = Camera(
             self._name,
             name,
             section.source.label,
             model_uses,
             self._outlets,
-            watch=events.watch(name, uses),
+            watch=events.watch(name, uses, album),
             view=View(section.crop, section.masks),
             candidates=self._collector.cameras[name] if self._collector else None,
+            album=album,
             lossless=section.source.lossless,
             on_state=self._status_wanted.set,
         )
@@ -275,11 +276,21 @@ class Service:
         if name in self._standing.disabled:
             camera.switch(on=False)
 
-    def _listening(self, reload: Callable[[], None] | None) -> Remote | None:
-        if not self._settings.commands.allow:
-            return None
-        acts = Acts(self.cameras, self._standing, reload=reload)
-        return Remote(self._name, self._settings.commands, acts, self._standing.answers)
+    def _listening(self, events: Events) -> Remote:
+        """What obeys commands, from whatever sink hears them."""
+        cameras = self._settings.cameras
+        acts = Acts(
+            self.cameras,
+            self._standing,
+            snapshot=events.snapshots.now,
+            publishing=[name for name, section in cameras.items() if section.snapshots and section.snapshots.publish],
+            reload=self._reload,
+        )
+        remote = Remote(self._name, self._settings.commands, acts, self._standing.answers)
+        remote.start()
+        for sender in self._senders.values():
+            sender.sink.listen(remote.on_request)
+        return remote
 
     def _collecting(self) -> Collector | None:
         wanted = self._settings.calibration.collect

@@ -32,7 +32,7 @@ class Watch:
         self,
         camera: str,
         incidents: Incidents,
-        counts: Counts | None,
+        counts: Counts,
         rules: Sequence[Rule],
         *,
         tracked: str | None = None,
@@ -73,8 +73,7 @@ class Watch:
                 attributes = attributes_of(tracked.found, result, attributes)
             self._look(Shown(frame, request.model, seen, attributes))
             self._newest = captured
-            if self._counts:
-                self._say(self._counts.take(_objects(seen), captured))
+            self._say(self._counts.take(_objects(seen), captured))
             return tracked
 
     def lost(self, reason: str = "camera_lost") -> None:
@@ -114,7 +113,7 @@ class Watch:
                 rule.forget()
         if self._tracker:
             self._tracker.forget()
-        if self._newest and self._counts:
+        if self._newest:
             self._say(self._counts.forget(self._newest))
 
     def _say(self, counts: CountsPayload | None) -> None:

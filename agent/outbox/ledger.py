@@ -115,13 +115,14 @@ class _Order:
 class Ledger:
     """What waits for whom. Its owner sees to it that one thread at a time is in here."""
 
-    def __init__(self, sinks: Sequence[str], bits: dict[str, int], boot: int, first: int, limits: Limits) -> None:
-        """`bits`: of all sinks that something may wait for. `sinks`: those that are owed what is put from now on."""
-        self.bits = {name: 1 << bit for name, bit in bits.items()}
-        self.everybody = sum(self.bits[name] for name in sinks)
+    def __init__(self, sinks: Sequence[str], limits: Limits) -> None:
+        """`sinks`: those that are owed what is put from now on."""
+        self.bits = {name: 1 << bit for bit, name in enumerate(sinks)}
+        """Of all sinks that something may wait for."""
+        self.everybody = sum(self.bits.values())
         self.accounts = {name: Account() for name in self.bits}
-        self.boot = boot
-        self.next_seq = first
+        self.boot = 1
+        self.next_seq = 1
         self.limits = limits
         self.rows: dict[int, Row] = {}
         self.bodies: dict[int, bytes] = {}
@@ -160,16 +161,45 @@ class Ledger:
             self._queue.append(seq)
         return row
 
-    def found(self, row: Row) -> None:
-        """Take over a row that was on the disk, with what it is owed; in ascending order."""
-        row.on_disk = row.committed = True
-        self.newest_on_disk = max(self.newest_on_disk, row.seq)
-        for name, bit in self.bits.items():
-            self.accounts[name].made += bool(row.owed & bit)
-        if row.owed or row.holds:
-            self._enter(row)
-        else:
-            self.dirty.add(row.seq)
+    def take_over(self, rows: Iterable[Row], bits: dict[str, int], boot: int) -> None:
+        """Begin with what is on the disk. What was put before stays; its numbers are higher.
+
+        `bits`: sink -> bit number, as the disk has it; `boot`: number of this start.
+        """
+        self._renumber({name: 1 << bit for name, bit in bits.items()}, boot)
+        for row in rows:
+            row.on_disk = row.committed = True
+            row.owed &= sum(self.bits.values())
+            self.newest_on_disk = max(self.newest_on_disk, row.seq)
+            for name, bit in self.bits.items():
+                self.accounts[name].made += bool(row.owed & bit)
+            if row.owed:
+                self.waiting.add(row, +1)
+            if row.owed or row.holds:
+                self.rows[row.seq] = row
+            else:
+                self.dirty.add(row.seq)
+        self._order = _Order(sorted(self.rows))
+        self._lives.clear()
+        for row in sorted(self.rows.values(), key=lambda row: row.expires_ns):
+            self._lives[row.life_s].append(row.seq)
+
+    def _renumber(self, bits: dict[str, int], boot: int) -> None:
+        def translate(owed: int) -> int:
+            return sum(bits[name] for name, bit in before.items() if bit & owed)
+
+        before, self.bits, self.boot = self.bits, bits, boot
+        self.everybody = translate(self.everybody)
+        for name in bits:
+            self.accounts.setdefault(name, Account())
+        for row in self.rows.values():
+            row.owed, row.boot = translate(row.owed), boot
+            if row.gap:
+                row.gap = replace(row.gap, owed=translate(row.gap.owed))
+        lost, self._lost = self._lost.values(), {}
+        for gap in lost:
+            self._miss(replace(gap, owed=translate(gap.owed)))
+        self._told.clear()
 
     def hold(self, incident: str, seq: int) -> None:
         """This is the newest word on an incident that is open: it is remembered until the next word."""
@@ -254,15 +284,15 @@ class Ledger:
                     self.lose(row, "expired", "expired")
                 seqs.popleft()
 
-    def limit(self) -> None:
-        """Lose the oldest of what is too much."""
-        while self.unwritten.events > self.limits.unwritten_events or (
-            self.unwritten.bytes > self.limits.unwritten_bytes
-        ):
+    def limit(self, room: int = 0) -> None:
+        """Lose the oldest of what is too much. `room`: for so many more."""
+        most = max(1, self.limits.unwritten_events - room)
+        while self.unwritten.events > most or self.unwritten.bytes > self.limits.unwritten_bytes:
             row = self.rows.get(self._queue.popleft())
             if row and row.owed and not row.committed:
                 self.lose(row, "queue_full")
-        while self.waiting.events > self.limits.events or self.waiting.bytes > self.limits.bytes:
+        most = max(1, self.limits.events - room)
+        while self.waiting.events > most or self.waiting.bytes > self.limits.bytes:
             self.lose(self._oldest(), "limit")
 
     def oldest(self) -> Row | None:
@@ -310,6 +340,8 @@ class Ledger:
         self, now_ns: int, word: Callable[[Gap, int], bytes], life_s: int, now_s: int, *, at_once: bool
     ) -> None:
         """Make events of what was lost, or amend those that nobody has read. `word`: gap, number -> body."""
+        if self._lost.keys() - self._told.keys():
+            self.limit(room=1)  # what a new one displaces, it tells of too
         for key, gap in list(self._lost.items()):
             row = self.rows.get(self._told.get(key, 0))
             if row and row.gap and row.owed:
@@ -360,6 +392,37 @@ class Ledger:
             elif row.committed:
                 batch.owe.append((row.owed, row.holds, seq))
         return batch, dirty
+
+    def on_disk(self) -> dict[int, Entry]:
+        """Everything that should be there; without bodies, where they are only there."""
+        return {
+            row.seq: self.entry(row, self.bodies.get(row.seq, b"") if row.committed else b"")
+            for row in self.rows.values()
+            if row.on_disk
+        }
+
+    def moved(self, copied: Iterable[Entry], newest: int) -> int:
+        """These are on another disk, and nothing else; the number of events that are lost."""
+        there = {entry.seq: entry for entry in copied}
+        self.newest_on_disk = newest
+        self.dirty = there.keys() - self.rows.keys()
+        lost = 0
+        for row in [row for row in self.rows.values() if row.on_disk]:
+            if entry := there.get(row.seq):
+                if (entry.owed, entry.holds) != (row.owed, row.holds):
+                    self.dirty.add(row.seq)
+                continue
+            row.on_disk = False
+            if row.owed and row.committed:
+                self.lose(row, "damaged")
+                lost += 1
+        for incident in [incident for incident, seq in self.open.items() if self._forgotten(seq)]:
+            self.release(incident)
+        return lost
+
+    def _forgotten(self, seq: int) -> bool:
+        row = self.rows.get(seq)
+        return row is not None and not row.on_disk and seq not in self.bodies
 
     def entry(self, row: Row, body: bytes) -> Entry:
         """A row as it is kept."""

@@ -26,7 +26,7 @@ from agent.messages import EventPayload, rfc3339
 from agent.outbox import repair
 from agent.outbox.ledger import Gap, Ledger, Limits, Row
 from agent.outbox.settings import EventsSection
-from agent.outbox.store import Boot, Damaged, Entry, Kept, Store, StoreError, Unwritable
+from agent.outbox.store import Batch, Boot, Damaged, Entry, Kept, Store, StoreError, Unwritable
 from agent.workers import Backoff, Worker
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,9 @@ DELETE_AFTER_S = 2.0
 """Acknowledgements wait so long for the next event, to be written with it."""
 MANY_DELETES = 1000
 """So many do not wait."""
+SYNC_AFTER_S = 10.0
+"""What has waited so long in the file is made safe from a power cut."""
 TICK_S = 0.5
-TIDY_EVERY_S = 10.0
 RETRY_S = (0.5, 15.0)
 CACHE_BYTES = 4_000_000
 """Of events that are on the disk, and in memory too: those that are read next, mostly."""
@@ -83,16 +84,25 @@ class Outbox:
         self._disk = threading.Lock()
         """Guards the store. Never taken by who has `_changed`."""
         self._store: Store | None = None
-        self._ledger = Ledger((), {}, 0, 1, self._limits())
+        self._ledger = Ledger(sinks, self._limits())
         self._boots: dict[int, Boot] = {}
         self._cached: deque[tuple[int, int]] = deque()
         self._cached_bytes = 0
+        self._broken: str | None = None
+        """Why there must be another file."""
+        self._begun = False
+        """Whether the file knows of this start."""
+        self._first_seq = 1
         self._rewind: set[str] = set()
         self._reason: str | None = None
         self._refusals: dict[str, str] = {}
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self._commit_s = self._dirty_s = self._tidy_s = 0.0
+        self._commit_s = self._dirty_s = 0.0
+        self._unsafe_s: float | None = None
+        """When the first commit came that a power cut could take."""
+        self._free = True
+        """Whether the file may have pages to give back."""
         self._writer = Worker("outbox", self._run)
         self._started = False
 
@@ -104,11 +114,14 @@ class Outbox:
     def start(self) -> None:
         """Open the file, end what a killed agent left open, and begin. Waits for the disk; raises nothing."""
         try:
-            store, lost = repair.open_or_replace(self.path)
-        except Unwritable as error:
-            self._begin_without(str(error))
-        else:
-            self._begin(store, lost)
+            self._open()
+        except StoreError as error:
+            # Nobody knows which numbers the file has: begin where none can have come by counting.
+            self._boots[self._ledger.boot] = self._this_boot()
+            self._ledger.next_seq = repair.clock_number()
+            self._first_seq = self._ledger.next_seq
+            self._ledger.miss("numbers_unknown", 0, self._first_seq - 1)
+            self._say(str(error))
         self._started = True
         self._writer.start()
 
@@ -181,6 +194,12 @@ class Outbox:
                 for name, account in self._ledger.accounts.items()
             }
 
+    @property
+    def unwritten(self) -> int:
+        """Events that are not on the disk yet."""
+        with self._changed:
+            return self._ledger.unwritten.events
+
     def state(self) -> dict[str, Any]:
         """For the agent's status: where events wait, and why not where they should."""
         with self._changed:
@@ -216,47 +235,49 @@ class Outbox:
         most = round(self.settings.max_mb * 1e6)
         return Limits(self.settings.keep, most, UNWRITTEN, UNWRITTEN_BYTES)
 
-    def _begin_without(self, reason: str) -> None:
-        """Nobody knows which numbers the file has: begin where none can have come by counting."""
-        bits = {name: bit for bit, name in enumerate(self._sinks)}
-        self._boots = {1: self._this_boot()}
-        first = max(time.time_ns() // 1_000_000, 10**12)
-        self._ledger = Ledger(self._sinks, bits, 1, first, self._limits())
-        self._ledger.miss("numbers_unknown", 0, first - 1)
-        self._say(reason)
+    def _open(self) -> None:
+        """Open the file and take over what waits in it. Raises Unwritable."""
+        with self._disk:
+            store, contents, replaced = repair.open_or_replace(self.path, self._sinks)
+            self._take_over(store, contents, replaced)
 
-    def _begin(self, store: Store, lost: bool) -> None:
-        found = list(store.events())
-        boots, sinks = store.boots(), store.sinks()
+    def _take_over(self, store: Store, contents: repair.Contents, replaced: bool) -> None:
+        found, boots, sinks, words = contents
+        late = self._started
+        if late:
+            found = [kept for kept in found if kept.seq < self._first_seq]
         for name in self._sinks:
-            if name not in sinks:
-                sinks[name] = next(bit for bit in itertools.count() if bit not in sinks.values())
+            sinks.setdefault(name, next(bit for bit in itertools.count() if bit not in sinks.values()))
         boot = max(boots, default=0) + 1
-        first = max((kept.seq for kept in found), default=0) + 1
-        next_seq = first
-        last = boots.get(boot - 1)
+        last, used = boots.get(boot - 1), {kept.boot for kept in found}
+        boots = {n: said for n, said in boots.items() if n in used} | {boot: self._this_boot()}
+        with self._changed:
+            if not late:
+                self._number(found, store, replaced, last)
+            self._boots, self._begun = boots, False
+            self._ledger.take_over([self._aged(kept) for kept in found], sinks, boot)
+            self._rewind = set(self._sinks) if late else set()
+            self._end_what_vanished(words)
+            self._store = store
+            if waiting := self._ledger.waiting.events:
+                log.info("events: %s: %d wait", self.path, waiting)
+            for name in set(sinks) - set(self._sinks):
+                if left := self._ledger.accounts[name].waiting():
+                    log.warning("events: %d wait for %s, which is not configured", left, name)
+
+    def _begin(self, store: Store) -> None:
+        """Write down that we have begun, if that is not done yet."""
+        if not self._begun:
+            store.begin(self._boots, {name: bit.bit_length() - 1 for name, bit in self._ledger.bits.items()})
+            self._begun = True
+
+    def _number(self, found: list[Kept], store: Store, replaced: bool, last: Boot | None) -> None:
+        """Go on where the last start stopped; where that is not sure, above all that may have been used."""
+        first = self._ledger.next_seq = max((kept.seq for kept in found), default=0) + 1
         power_cut = last is not None and not last.ended and last.machine != repair.machine()
-        if lost or power_cut:
-            next_seq = max(first, store.reserved)
-        used = {kept.boot for kept in found}
-        self._boots = {n: said for n, said in boots.items() if n in used} | {boot: self._this_boot()}
-        self._ledger = Ledger(self._sinks, sinks, boot, next_seq, self._limits())
-        if lost or power_cut:
-            self._ledger.miss("damaged" if lost else "power_cut", first, next_seq - 1)
-        for kept in found:
-            self._ledger.found(self._aged(kept))
-        try:
-            store.begin(self._boots, sinks)
-        except StoreError as error:
-            self._say(str(error))
-        self._store = store
-        waiting = self._ledger.waiting.events
-        if waiting:
-            log.info("events: %s: %d wait", self.path, waiting)
-        for name in set(sinks) - set(self._sinks):
-            if left := self._ledger.accounts[name].waiting():
-                log.warning("events: %d wait for %s, which is not configured", left, name)
-        self._end_what_vanished([kept.seq for kept in found if kept.holds])
+        if replaced or power_cut:
+            self._ledger.next_seq = max(first, store.reserved)
+            self._ledger.miss("damaged" if replaced else "power_cut", first, self._ledger.next_seq - 1)
 
     def _this_boot(self) -> Boot:
         return Boot(self.boot_id, self.agent, repair.machine(), ended=False)
@@ -266,23 +287,16 @@ class Outbox:
         now_s = int(time.time())
         age_s = max(0, now_s - kept.born_s) if min(now_s, kept.born_s) >= CLOCK_WAS_SET_S else 0
         expires_ns = time.monotonic_ns() + (kept.life_s - age_s) * 1_000_000_000
-        return Row(kept.seq, kept.boot, kept.born_s, kept.life_s, expires_ns, kept.owed, kept.size, holds=kept.holds)
+        return Row(
+            kept.seq, kept.boot, kept.born_s, kept.life_s, expires_ns, kept.owed, kept.size, holds=bool(kept.holds)
+        )
 
-    def _end_what_vanished(self, seqs: list[int]) -> None:
+    def _end_what_vanished(self, words: dict[int, tuple[int, bytes]]) -> None:
         """The agent that opened these incidents was killed: nobody else will end them."""
-        if not seqs or self._store is None:
-            return
-        try:
-            words = self._store.read(seqs)
-        except StoreError as error:
-            self._say(str(error))
-            return
-        for seq in sorted(words):
-            boot, body = words[seq]
-            if (event := self._event(seq, boot, body)) is None:
-                continue
-            self._ledger.hold(event.id, seq)
-            self.put(event.model_copy(update={"phase": "end", "reason": "agent_vanished"}))
+        for seq, (boot, body) in sorted(words.items()):
+            if seq in self._ledger.rows and (event := self._event(seq, boot, body)) is not None:
+                self._ledger.hold(event.id, seq)
+                self.put(event.model_copy(update={"phase": "end", "reason": "agent_vanished"}))
 
     # What the writer does
 
@@ -302,57 +316,122 @@ class Outbox:
     def _turn(self, *, last: bool = False) -> bool:
         """Write what has come, if something has; False if the file does not take it."""
         try:
-            if self._store is None or self._store.moved:
-                self._renew("the file was deleted" if self._store else None)
-            if self._store is not None:
-                self._commit(self._store, last=last)
+            self._tend(last=last)
+            self._look_at_file()
+            self._commit(last=last)
+            self._tidy()
         except Damaged as error:
-            log.error("events: %s: damaged: %s", self.path, error)
-            try:
-                self._renew(f"damaged: {error}")
-            except StoreError as again:
-                self._say(f"damaged: {again}")
-                return False
-            return self._turn(last=last) if not last else True
+            self._say(f"damaged: {error}")
+            self._broken = f"damaged: {error}"
+            return False
         except StoreError as error:
             self._say(str(error))
             return False
         self._say(None)
         return True
 
-    def _commit(self, store: Store, *, last: bool) -> None:
-        now_s = time.monotonic()
+    def _tend(self, *, last: bool) -> None:
+        """Lose what is too old, and say what was lost."""
+        now_ns, life_s = time.monotonic_ns(), self._life_s("gap")
         with self._changed:
-            self._ledger.expire(time.monotonic_ns())
-            life_s = self._life_s("gap")
-            self._ledger.announce(time.monotonic_ns(), self._word_gap, life_s, int(time.time()), at_once=last)
+            self._ledger.expire(now_ns)
+            self._ledger.announce(now_ns, self._word_gap, life_s, int(time.time()), at_once=last)
             self._ledger.limit()
-            waiting = self._ledger.unwritten.events or self._reason
+            if self._reason:
+                self._changed.notify_all()  # what has come can be read without being written
+
+    def _look_at_file(self) -> None:
+        """Have a file that can be written, and is where it should be. Raises StoreError."""
+        if self._store is None:
+            self._open()
+        elif self._broken or self._store.moved:
+            self._replace(self._store, self._broken or "it was deleted or replaced")
+        elif self._begun and self._store.log_moved:
+            with self._disk:
+                log.error("events: %s: its log was deleted; another is begun", self.path)
+                self._store.checkpoint()
+                self._store.reopen()
+
+    def _replace(self, old: Store, reason: str) -> None:
+        """Another file, with all that can be had of the one before."""
+        if self.path is None:
+            raise Unwritable(reason)
+        with self._disk:
+            aside = repair.set_aside(self.path) if self.path.exists() else None
+            new = Store(self.path)
+            try:
+                with self._changed:
+                    entries = self._ledger.on_disk()
+                    newest = self._ledger.newest_on_disk
+                new.begin(self._boots, {name: bit.bit_length() - 1 for name, bit in self._ledger.bits.items()})
+                new.reserve(newest)
+                copied = repair.copy(old, new, entries)
+                if newest not in copied:
+                    new.write(Batch(put=[Entry(newest, self._ledger.boot, int(time.time()), 1, 0, False, b"")]))
+            except BaseException:
+                new.close()
+                raise
+            with self._changed:
+                lost = self._ledger.moved([entries[seq] for seq in copied], newest)
+            self._store, self._broken, self._begun = new, None, True
+            old.close()
+        kept = f"; it is kept as {aside.name}" if aside else ""
+        log.error("events: %s: %s%s; another is begun, %d events are lost", self.path, reason, kept, lost)
+
+    def _commit(self, *, last: bool) -> None:
+        store, now_s = self._store, time.monotonic()
+        if store is None:
+            return
+        with self._changed:
             if not self._ledger.dirty:
                 self._dirty_s = now_s
             due = now_s - self._dirty_s >= DELETE_AFTER_S or len(self._ledger.dirty) >= MANY_DELETES
-            if not (waiting or due or last):
-                return
-            batch, dirty = self._ledger.batch()
-        if batch:
+            wanted = self._ledger.unwritten.events or self._reason or due or last
+            batch, dirty = self._ledger.batch() if wanted else (None, set())
+        if batch is None:
+            return
+        try:
             with self._disk:
-                try:
-                    if batch.put:
-                        store.reserve(batch.put[-1].seq)
-                    store.write(batch)
-                except StoreError:
-                    with self._changed:
-                        self._ledger.dirty |= dirty
-                    raise
-            self._commit_s = self._dirty_s = time.monotonic()
+                self._begin(store)
+                self._write(store, batch)
+        except BaseException:
             with self._changed:
-                self._ledger.written(batch.put)
-                self._cache(batch.put)
-                self._changed.notify_all()
-        if now_s >= self._tidy_s:
-            self._tidy_s = now_s + TIDY_EVERY_S
-            with self._disk:
-                store.shrink(1000)
+                self._ledger.dirty |= dirty
+            raise
+        self._commit_s = self._dirty_s = time.monotonic()
+        self._free = self._free or bool(batch.delete)
+        self._unsafe_s = self._commit_s if self._unsafe_s is None else self._unsafe_s
+        with self._changed:
+            self._ledger.written(batch.put)
+            self._cache(batch.put)
+            self._changed.notify_all()
+
+    def _tidy(self) -> None:
+        """What waits long is made safe from a power cut; what has gone leaves no room behind."""
+        now_s = time.monotonic()
+        with self._changed:
+            oldest = self._ledger.oldest()
+        waits_s = now_s - (oldest.expires_ns / 1e9 - oldest.life_s) if oldest else 0.0
+        unsafe = self._unsafe_s is not None and min(waits_s, now_s - self._unsafe_s) >= SYNC_AFTER_S
+        with self._disk:
+            if self._store is not None:
+                self._free = self._free and self._store.shrink()
+                if unsafe:
+                    self._store.sync()
+                    self._unsafe_s = None
+
+    def _write(self, store: Store, batch: Batch) -> None:
+        if not batch:
+            store.probe(self._ledger.boot)
+            return
+        try:
+            if batch.put:
+                store.reserve(batch.put[-1].seq)
+            store.write(batch)
+        except Unwritable:
+            # What only makes room may well be possible. It is done again with the rest: that does no harm.
+            store.write(Batch(owe=batch.owe, delete=batch.delete))
+            raise
 
     def _end(self) -> None:
         with self._disk:
@@ -426,32 +505,36 @@ class Outbox:
     # Reading
 
     def _read(self, rows: list[Row], bodies: dict[int, bytes | None]) -> list[Stored]:
+        """Up to the first that cannot be read, if it is still wanted."""
         missing = [row.seq for row in rows if bodies[row.seq] is None]
         if missing:
-            with self._disk:
-                try:
+            try:
+                with self._disk:
                     if self._store is not None:
                         bodies.update((seq, body) for seq, (_, body) in self._store.read(missing).items())
-                except StoreError as error:
-                    log.error("events: %s: %s", self.path, error)
-                    self._wake.set()
+            except StoreError as error:
+                self._broken = f"damaged: {error}"
+                self._wake.set()
+                self._closing.wait(COMMIT_EVERY_S)
         found: list[Stored] = []
         now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
         for row in rows:
             body = bodies[row.seq]
-            if body is None:
-                continue  # settled or dropped since
-            event = self._event(row.seq, row.boot, body)
+            event = None if body is None else self._event(row.seq, row.boot, body)
             if event is not None:
                 found.append(Stored(row.seq, event, wall_ns + row.expires_ns - now_ns))
+                continue
+            with self._changed:
+                if row.owed and not self._broken:
+                    self._ledger.lose(row, "damaged")
+                elif row.owed:
+                    break
         return found
 
     def _event(self, seq: int, boot: int, body: bytes) -> EventPayload | None:
         said = self._boots.get(boot) or self._boots[self._ledger.boot]
-        head = json.dumps(
-            {"schema": "sightwire.event/1", "agent": said.agent, "boot_id": said.boot_id, "event_seq": seq}
-        )
+        head = f'{{"event_seq":{seq},"boot_id":"{said.boot_id}","agent":{json.dumps(said.agent)},'
         try:
-            return EventPayload.model_validate_json(head[:-1].encode() + b"," + body[1:])
+            return EventPayload.model_validate_json(b'%s"schema":"sightwire.event/1",%s' % (head.encode(), body[1:]))
         except ValueError:
             return None

@@ -15,7 +15,7 @@ import os
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,6 +72,10 @@ class Entry:
     body: bytes
     """JSON, without what `boots` and `seq` say."""
 
+    def with_body(self, body: bytes) -> Entry:
+        """The same with another body."""
+        return replace(self, body=body)
+
 
 class Kept(NamedTuple):
     """What is known of an event without reading it."""
@@ -81,7 +85,7 @@ class Kept(NamedTuple):
     born_s: int
     life_s: int
     owed: int
-    holds: bool
+    holds: int
     size: int
     """Bytes of its body."""
 
@@ -112,17 +116,19 @@ class Batch:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """SQLite's errors as ours. (Before Python 3.11 they have no code, only words.)"""
     try:
         yield
     except sqlite3.OperationalError as error:
         said = str(error)
         if "locked" in said:
-            raise InUse("another process uses it") from error
+            raise InUse("another process uses it: end that, or give each agent its own events.path") from error
         if "no such" in said or "malformed" in said:
             raise Damaged(said) from error
-        raise Unwritable(said) from error
+        if "full" in said:
+            raise Unwritable("there is no room left: make some") from error
+        raise Unwritable(f"{said}: see to its folder and disk") from error
     except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
         raise Damaged(str(error)) from error
     except OSError as error:
@@ -148,26 +154,37 @@ class Store:
     def __init__(self, path: Path | None) -> None:
         """Open or create it; None: in memory. Raises Unwritable, InUse, Damaged."""
         self.path = path
-        with _told():
+        self._open()
+
+    def reopen(self) -> None:
+        """The same file, as it is now."""
+        self.close()
+        self._open()
+
+    def _open(self) -> None:
+        path = self.path
+        with told():
             if path is not None:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._db = sqlite3.connect(path or ":memory:", timeout=0.0, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare()
-            except BaseException:
+            except BaseException as error:
                 self._db.close()
+                if path is not None and "readonly" in str(error) and os.access(path.parent, os.W_OK):
+                    raise Damaged("what it says of its format is wrong") from error
                 raise
-        self._files = self._identity()
-        self.reserved: int = self._db.execute("PRAGMA user_version").fetchone()[0] * BLOCK
-        """Numbers below this one may have been used."""
+        self._file, self._log = self._identity(""), self._identity("-wal")
 
     def _prepare(self) -> None:
         run = self._db.execute
-        run(f"PRAGMA page_size={PAGE_BYTES}")
-        run("PRAGMA auto_vacuum=INCREMENTAL")
-        run("PRAGMA locking_mode=EXCLUSIVE")
-        run("PRAGMA journal_mode=WAL")
+        run("PRAGMA locking_mode=EXCLUSIVE")  # before the file is looked at, or there is a shared-memory file
+        if not run("PRAGMA page_count").fetchone()[0]:
+            run(f"PRAGMA page_size={PAGE_BYTES}")
+            run("PRAGMA auto_vacuum=INCREMENTAL")
+        if run("PRAGMA journal_mode=WAL").fetchone()[0] not in ("wal", "memory"):
+            raise Damaged("it cannot have a log")
         run("PRAGMA synchronous=NORMAL")
         run(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
         run(f"PRAGMA journal_size_limit={WAL_PAGES * PAGE_BYTES}")
@@ -184,20 +201,24 @@ class Store:
         elif kind - MAGIC > VERSION:
             raise Damaged("made by a newer version of sightwire")
         run("COMMIT")
+        self.reserved: int = run("PRAGMA user_version").fetchone()[0] * BLOCK
+        """Numbers below this one may have been used."""
         if (said := run("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise Damaged(said.splitlines()[-1])
 
     def events(self) -> Iterator[Kept]:
         """What is in it, oldest first."""
-        with _told():
+        with told():
             rows = self._db.execute("SELECT seq, boot, born, life, owed, holds, length(body) FROM events ORDER BY seq")
-            for seq, boot, born, life, owed, holds, size in rows:
-                yield Kept(seq, boot, born, life, owed, bool(holds), size)
+            for row in rows:
+                if not all(type(value) is int for value in row):
+                    raise Damaged("what it says of events is no number")
+                yield Kept._make(row)
 
     def read(self, seqs: Sequence[int]) -> dict[int, tuple[int, bytes]]:
         """Seq -> boot, body, of those that are there."""
         found: dict[int, tuple[int, bytes]] = {}
-        with _told():
+        with told():
             for start in range(0, len(seqs), _READ_ROWS):
                 part = seqs[start : start + _READ_ROWS]
                 marks = ",".join("?" * len(part))
@@ -207,13 +228,13 @@ class Store:
 
     def boots(self) -> dict[int, Boot]:
         """Number -> start of the agent."""
-        with _told():
+        with told():
             rows = self._db.execute("SELECT n, boot_id, agent, machine, ended FROM boots ORDER BY n")
             return {n: Boot(boot_id, agent, machine, bool(ended)) for n, boot_id, agent, machine, ended in rows}
 
     def sinks(self) -> dict[str, int]:
         """Name -> bit number."""
-        with _told():
+        with told():
             return {name: bit for bit, name in self._db.execute("SELECT bit, name FROM sinks ORDER BY bit")}
 
     def begin(self, boots: dict[int, Boot], sinks: dict[str, int]) -> None:
@@ -227,12 +248,13 @@ class Store:
             run("DELETE FROM sinks")
             self._db.executemany("INSERT INTO sinks VALUES (?, ?)", [(bit, name) for name, bit in sinks.items()])
         self.checkpoint()
+        self._file, self._log = self._identity(""), self._identity("-wal")
 
     def reserve(self, number: int) -> None:
         """Make sure that it is known, whatever becomes of the rest, that numbers up to this one may be used."""
         if number < self.reserved:
             return
-        with _told():
+        with told():
             block = number // BLOCK + 1
             self._db.execute(f"PRAGMA user_version={block}")
             self.checkpoint()
@@ -258,19 +280,42 @@ class Store:
 
     def checkpoint(self) -> None:
         """Bring everything to its place; it is on the disk when this returns."""
-        with _told():
+        with told():
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def shrink(self, pages: int) -> None:
-        """Give up to so many free pages back to the file system."""
-        with _told():
-            if self._db.execute("PRAGMA freelist_count").fetchone()[0] > WAL_PAGES:
-                self._db.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+    def sync(self) -> None:
+        """What is committed is on the disk when this returns: no power cut takes it. Cheaper than a checkpoint."""
+        if self.path is not None:
+            with told():
+                log = os.open(self.path.with_name(self.path.name + "-wal"), os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(log)
+                finally:
+                    os.close(log)
+
+    def shrink(self) -> bool:
+        """Give free pages back to the file system, some at a time; False if there are few."""
+        with told():
+            if self._db.execute("PRAGMA freelist_count").fetchone()[0] <= WAL_PAGES:
+                return False
+            # It gives rows without columns, a page each, of which `execute` would take only the first.
+            self._db.executescript(f"PRAGMA incremental_vacuum({WAL_PAGES})")
+            return True
+
+    def probe(self, boot: int) -> None:
+        """Write what is there already."""
+        with self._transaction() as run:
+            run("UPDATE boots SET ended=0 WHERE n=?", (boot,))
 
     @property
     def moved(self) -> bool:
         """Whether the file is no longer where it was: whoever looks for it there finds another one, or none."""
-        return self._identity() != self._files
+        return self._identity("") != self._file
+
+    @property
+    def log_moved(self) -> bool:
+        """The same of its log."""
+        return self._identity("-wal") != self._log
 
     def end(self, boot: int) -> None:
         """Write down that this start came to its end."""
@@ -283,18 +328,18 @@ class Store:
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
 
-    def _identity(self) -> tuple[int, int] | None:
+    def _identity(self, suffix: str) -> tuple[int, int] | None:
         if self.path is None:
             return None
         try:
-            found = self.path.stat()
+            found = self.path.with_name(self.path.name + suffix).stat()
         except OSError:
-            return (0, 0)
+            return None
         return found.st_dev, found.st_ino
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[Any]:
-        with _told():
+        with told():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db.execute

@@ -11,6 +11,7 @@ import random
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -37,6 +38,8 @@ IMPATIENT_S = 1.0
 AGAIN = "does another client use our client_id, or is something not allowed that we send?"
 STEADY_S = 10.0
 """A connection that lived this long was a good one: the next pause is the shortest again."""
+OFTEN_S = 600.0
+"""Three connections lost without a word in this time are no chance."""
 TICK_S = 0.5
 MOST_IN_FLIGHT = 100
 """Messages of QoS 1 without an acknowledgement, where the broker does not want fewer."""
@@ -117,9 +120,15 @@ class Owner(Protocol):
         """The client is gone, with all it held, or the state changed."""
 
 
-def pause_s(failures: int, refused: bool) -> float:
-    """Jittered pause before the next try, s: 0.5 doubling to 30, or 2 doubling to 60 where we were refused."""
-    first_s, most_s = (2.0, 60.0) if refused else (0.5, 30.0)
+def pause_s(failures: int, code: int | None = None) -> float:
+    """Jittered pause before the next try, s: 0.5 doubling to 30, or 2 doubling to 60 where we were refused.
+
+    At once 60 where another client took our name: the two of us would throw each other out for ever.
+    """
+    if code == TAKEN_OVER:
+        first_s, most_s = 60.0, 60.0
+    else:
+        first_s, most_s = (2.0, 60.0) if code in REFUSED else (0.5, 30.0)
     return min(most_s, first_s * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0)
 
 
@@ -153,6 +162,8 @@ class Link:
         self._will = will
         self._spoken: MQTTProtocolVersion | None = None
         self._ups = 0
+        self._losses: deque[float] = deque(maxlen=3)
+        """When connections ended without a word, monotonic."""
         self._closing = threading.Event()
         self._close_by = 0.0
         self._client: BrokerClient | None = None
@@ -168,6 +179,14 @@ class Link:
     def closed(self) -> bool:
         """`close` was called."""
         return self._closing.is_set()
+
+    @property
+    def doubt(self) -> str | None:
+        """What a person should look at though we are connected."""
+        losses = tuple(self._losses)
+        if len(losses) < 3 or time.monotonic() - losses[0] > OFTEN_S:
+            return None
+        return f"connection lost {len(losses)} times within {OFTEN_S / 60:.0f} minutes: {AGAIN}"
 
     def close(self, deadline_s: float) -> None:
         """Say goodbye (so the broker keeps the will to itself) and end the thread, within the deadline."""
@@ -193,15 +212,18 @@ class Link:
                 break
             if end.was_up_s is not None and end.was_up_s >= STEADY_S:
                 failures = 0
-            refused = end.code in REFUSED
-            if failures >= 2 and end.was_up_s is not None and end.reason == "connection lost":
-                end.reason = f"{end.reason} again and again: {AGAIN}"
-            self._say("refused" if refused else "connecting", end.reason)
+            wordless = end.was_up_s is not None and end.reason == "connection lost"
+            if wordless:
+                self._losses.append(time.monotonic())
+                if failures >= 2:
+                    end.reason = f"{end.reason} again and again: {AGAIN}"
+            self._say("refused" if end.code in REFUSED else "connecting", end.reason)
             self.pausing = True
             self._owner.down()
-            self._closing.wait(pause_s(failures, refused))
+            self._closing.wait(pause_s(failures, end.code))
             self.pausing = False
-            failures += 1
+            # mosquitto 2.0.11 takes our name away without a word: who was here last yields soon.
+            failures += 3 if wordless and end.was_up_s is not None and end.was_up_s < STEADY_S else 1
 
     def _connect(self) -> _End:
         """One connection from beginning to end; at once again without what the broker said it cannot do."""
@@ -381,7 +403,7 @@ class Link:
         if self._will is not None:
             about = None
             if version == V5:
-                about = properties_of(PacketTypes.WILLMESSAGE, self._will.content_type)
+                about = properties_of(self._will.content_type)
             will = self._will
             client.will_set(will.topic, will.payload, will.qos, will.retain, about)
         # With this set, other threads only queue and wake our loop: one thread alone writes to the socket.

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from paho.mqtt.client import Client, MQTTMessage, topic_matches_sub
 from paho.mqtt.enums import MQTTErrorCode
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -292,7 +291,7 @@ class MqttSink(Sink):
             return
         for said in parts:
             user = (*said.user, *ours)
-            about = properties_of(PacketTypes.PUBLISH, said.content_type, expiry_s, user) if terms.expires else None
+            about = properties_of(said.content_type, expiry_s, user) if terms.expires else None
             self._hand_over(client, delivery, said, about)
         with self._changed:
             self._awaited.handed()
@@ -322,9 +321,7 @@ class MqttSink(Sink):
         if client is None:
             raise Transient(self._link.reason or "not connected")
         self._check_size(terms, said, (("", "." * len(correlation or b"")),))
-        about = properties_of(PacketTypes.PUBLISH) if terms.expires else None
-        if about is not None and correlation is not None:
-            about.CorrelationData = correlation
+        about = properties_of(correlation=correlation) if terms.expires else None
         # Not under our lock: paho holds its own for QoS 1 while it tells us of acknowledgements.
         client.publish(topic, payload, terms.max_qos, False, about)
         with self._changed:
@@ -357,7 +354,7 @@ class MqttSink(Sink):
                 "type": self.name,
                 "state": self._link.state,
                 "connected": self._link.state == "connected",
-                "reason": SILENT if silent else self._link.reason or self._denied,
+                "reason": SILENT if silent else self._link.reason or self._denied or self._link.doubt,
                 "transport": self._transport,
                 "protocol": self._link.protocol,
                 "limits": list(self._limits),

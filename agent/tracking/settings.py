@@ -38,15 +38,17 @@ class TrackSection(Section):
 
     def build(self, labels: Sequence[str], thresholds: NDArray[np.float32]) -> Tracker:
         """A tracker for a model of those labels; `thresholds`: (C,) least score that is reported without a track."""
-        from agent.tracking.two_stage import TwoStage
+        from agent.tracking.two_stage import Thresholds, TwoStage
 
         strong = thresholds if self.strong is None else np.full_like(thresholds, self.strong)
         return TwoStage(
-            reported=thresholds,
-            strong=strong,
-            weak=self._weak(thresholds),
-            new=strong if self.new is None else np.full_like(thresholds, self.new),
-            followed=self._followed(labels),
+            Thresholds(
+                reported=thresholds,
+                strong=strong,
+                weak=self._weak(thresholds),
+                new=strong if self.new is None else np.full_like(thresholds, self.new),
+            ),
+            self._followed(labels),
             confirm_s=self.confirm,
             lost_s=self.lost,
         )

@@ -44,8 +44,13 @@ class Rules:
     connack: bool = True
     """False: CONNECT is never answered."""
     acknowledge: bool = True
+    """Messages of QoS 1."""
     suback: int = 1
     """Answer to each SUBSCRIBE of one topic: the QoS granted, or from 0x80 on a refusal."""
+    refuse: dict[str, int] = field(default_factory=dict)
+    """Topic -> reason code of its acknowledgements (MQTT 5), 0x10 and above."""
+    tells_takeover: bool = False
+    """Who is thrown out by another client of its name is told why (MQTT 5)."""
     tls: ssl.SSLContext | None = None
     quiet_tls: bool = False
     """Take connections and say nothing at all, not even a TLS handshake."""
@@ -94,7 +99,8 @@ class Publish:
 class _Peer:
     sock: Any
     version: int = 0
-    unacknowledged: list[int] = field(default_factory=list)
+    unacknowledged: list[tuple[int, int]] = field(default_factory=list)
+    """Packet ids and reason codes."""
 
 
 class Closed(Exception):
@@ -111,6 +117,7 @@ class FakeBroker:
         self.broken: list[str] = []
         self.questions: list[str] = []
         """`unsubscribe` and `ping`, in the order they came."""
+        self._peers: dict[str, _Peer] = {}
         self._changed = threading.Condition()
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
@@ -171,7 +178,11 @@ class FakeBroker:
     def _acknowledge(self, peer: _Peer) -> None:
         """When everything that was sent at once is here, for it may have been too much."""
         while self.rules.acknowledge and peer.unacknowledged and not select.select([peer.sock], [], [], 0.02)[0]:
-            peer.sock.sendall(b"\x40\x02" + struct.pack("!H", peer.unacknowledged.pop(0)))
+            packet, code = peer.unacknowledged.pop(0)
+            if code and peer.version == 5:
+                peer.sock.sendall(b"\x40\x03" + struct.pack("!HB", packet, code))
+            else:
+                peer.sock.sendall(b"\x40\x02" + struct.pack("!H", packet))
 
     def _packet(self, peer: _Peer) -> tuple[int, bytes]:
         first = self._bytes(peer, 1)[0]
@@ -256,6 +267,11 @@ class FakeBroker:
         peer.sock.sendall(b"\x20" + bytes([2 + len(properties)]) + b"\x00" + bytes([code]) + properties)
         if code:
             raise Closed
+        if (older := self._peers.get(client_id)) is not None and self.rules.tells_takeover:
+            with contextlib.suppress(OSError):
+                older.sock.sendall(b"\xe0\x02\x8e\x00")
+                older.sock.shutdown(socket.SHUT_RDWR)
+        self._peers[client_id] = peer
 
     def _publish(self, peer: _Peer, first: int, body: bytes) -> None:
         qos, retain = first >> 1 & 3, bool(first & 1)
@@ -274,7 +290,7 @@ class FakeBroker:
             self._break(peer, f"QoS {qos}")
         self.published.append(Publish(topic, rest, qos, retain, expiry, time.monotonic()))
         if qos:
-            peer.unacknowledged.append(struct.unpack("!H", packet)[0])
+            peer.unacknowledged.append((struct.unpack("!H", packet)[0], self.rules.refuse.get(topic, 0)))
             if len(peer.unacknowledged) > (self.rules.receive_maximum or 65535):
                 self._break(peer, f"{len(peer.unacknowledged)} messages without an acknowledgement")
 
