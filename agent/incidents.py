@@ -197,7 +197,7 @@ class Incidents:
         trail = incident.trail
         if incident.attributes:
             data = {**data, "attributes": incident.attributes}
-        said: dict[str, Any] = {"reason": reason, "snapshot": incident.snapshot, "clip": incident.clip, "data": data}
+        said: dict[str, Any] = {"reason": reason, "snapshot": incident.snapshot, "clip": incident.clip}
         if trail.label:
             said |= {"label": trail.label, "score": round(trail.score, 4)}
         if trail.box:
@@ -219,6 +219,7 @@ class Incidents:
             last_seen=rfc3339(trail.last_ns or trail.first_ns),
             **self._facts[incident.rule.use],
             **{key: value for key, value in said.items() if value},
+            data=data,
         )
         self._put(payload)
 

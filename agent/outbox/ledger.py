@@ -284,15 +284,15 @@ class Ledger:
                     self.lose(row, "expired", "expired")
                 seqs.popleft()
 
-    def limit(self) -> None:
-        """Lose the oldest of what is too much."""
-        while self.unwritten.events > self.limits.unwritten_events or (
-            self.unwritten.bytes > self.limits.unwritten_bytes
-        ):
+    def limit(self, room: int = 0) -> None:
+        """Lose the oldest of what is too much. `room`: for so many more."""
+        most = max(1, self.limits.unwritten_events - room)
+        while self.unwritten.events > most or self.unwritten.bytes > self.limits.unwritten_bytes:
             row = self.rows.get(self._queue.popleft())
             if row and row.owed and not row.committed:
                 self.lose(row, "queue_full")
-        while self.waiting.events > self.limits.events or self.waiting.bytes > self.limits.bytes:
+        most = max(1, self.limits.events - room)
+        while self.waiting.events > most or self.waiting.bytes > self.limits.bytes:
             self.lose(self._oldest(), "limit")
 
     def oldest(self) -> Row | None:
@@ -340,6 +340,8 @@ class Ledger:
         self, now_ns: int, word: Callable[[Gap, int], bytes], life_s: int, now_s: int, *, at_once: bool
     ) -> None:
         """Make events of what was lost, or amend those that nobody has read. `word`: gap, number -> body."""
+        if self._lost.keys() - self._told.keys():
+            self.limit(room=1)  # what a new one displaces, it tells of too
         for key, gap in list(self._lost.items()):
             row = self.rows.get(self._told.get(key, 0))
             if row and row.gap and row.owed:

@@ -194,6 +194,12 @@ class Outbox:
                 for name, account in self._ledger.accounts.items()
             }
 
+    @property
+    def unwritten(self) -> int:
+        """Events that are not on the disk yet."""
+        with self._changed:
+            return self._ledger.unwritten.events
+
     def state(self) -> dict[str, Any]:
         """For the agent's status: where events wait, and why not where they should."""
         with self._changed:

@@ -129,6 +129,7 @@ def _log_of(path: Path) -> Path:
 def _rescue(aside: Path, store: Store, sinks: Sequence[str]) -> int:
     """Copy what can be read of a damaged file: from its beginning and from its end, up to where it is not whole."""
     with contextlib.closing(sqlite3.connect(aside, timeout=0.0, isolation_level=None)) as db:
+        db.execute("PRAGMA writable_schema=ON")  # or a file that is shorter than it says is not looked into
         names = {
             name: bit for bit, name in _rows(db, "SELECT bit, name FROM sinks") if _is(int, bit) and _is(str, name)
         }

@@ -170,17 +170,21 @@ class Store:
             self._db = sqlite3.connect(path or ":memory:", timeout=0.0, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare()
-            except BaseException:
+            except BaseException as error:
                 self._db.close()
+                if path is not None and "readonly" in str(error) and os.access(path.parent, os.W_OK):
+                    raise Damaged("what it says of its format is wrong") from error
                 raise
         self._file, self._log = self._identity(""), self._identity("-wal")
 
     def _prepare(self) -> None:
         run = self._db.execute
-        run(f"PRAGMA page_size={PAGE_BYTES}")
-        run("PRAGMA auto_vacuum=INCREMENTAL")
-        run("PRAGMA locking_mode=EXCLUSIVE")
-        run("PRAGMA journal_mode=WAL")
+        run("PRAGMA locking_mode=EXCLUSIVE")  # before the file is looked at, or there is a shared-memory file
+        if not run("PRAGMA page_count").fetchone()[0]:
+            run(f"PRAGMA page_size={PAGE_BYTES}")
+            run("PRAGMA auto_vacuum=INCREMENTAL")
+        if run("PRAGMA journal_mode=WAL").fetchone()[0] not in ("wal", "memory"):
+            raise Damaged("it cannot have a log")
         run("PRAGMA synchronous=NORMAL")
         run(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
         run(f"PRAGMA journal_size_limit={WAL_PAGES * PAGE_BYTES}")
@@ -294,7 +298,8 @@ class Store:
         with told():
             if self._db.execute("PRAGMA freelist_count").fetchone()[0] <= WAL_PAGES:
                 return False
-            self._db.execute(f"PRAGMA incremental_vacuum({WAL_PAGES})").fetchall()
+            # It gives rows without columns, a page each, of which `execute` would take only the first.
+            self._db.executescript(f"PRAGMA incremental_vacuum({WAL_PAGES})")
             return True
 
     def probe(self, boot: int) -> None:

@@ -44,15 +44,18 @@ class Message:
         """Of what `encode` returns."""
         return self.payload.content_type if isinstance(self.payload, Blob) else "application/json"
 
-    def encode(self, now_ns: int) -> bytes:
-        """UTF-8 JSON; live results get their `age_ms` here, as it is when they are sent. A blob is its bytes."""
-        payload: Any = self.payload
-        if isinstance(payload, Blob):
-            return payload.data
+    def current(self, now_ns: int) -> BaseModel:
+        """The payload as it is when it is sent: live results get their `age_ms`."""
+        payload = self.payload
         if getattr(payload, "age_ms", None) is not None:
             payload = payload.model_copy(update={"age_ms": round((now_ns - self.born_ns) / 1e6, 1)})
-        encoded: bytes = payload.model_dump_json(by_alias=True, exclude_unset=True).encode()
-        return encoded
+        return payload
+
+    def encode(self, now_ns: int) -> bytes:
+        """The payload as UTF-8 JSON, as it is when it is sent. A blob is its bytes."""
+        if isinstance(self.payload, Blob):
+            return self.payload.data
+        return self.current(now_ns).model_dump_json(by_alias=True, exclude_unset=True).encode()
 
 
 @dataclass(frozen=True, eq=False)

@@ -262,6 +262,9 @@ def test_a_reload_begins_anew_with_the_file_and_refuses_a_wrong_one(tmp_path: Pa
             agent.send(signal.SIGHUP)
             seen.wait_for(status(lambda said: said["cameras"].get("yard") == "streaming"), 15)
             seen.wait_for(status(lambda said: "yard" in said["cameras"] and said["cameras"]["dock"] == "disabled"))
+            seen.wait_for(
+                status(lambda said: "yard" in said["cameras"] and said["sinks"]["mqtt"].get("commands") == "heard")
+            )
             assert asker.ask({"command": "reload", "id": 1}) == wrong
             assert agent.end() == 0
         assert "Traceback" not in agent.err
