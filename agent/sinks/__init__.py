@@ -36,6 +36,8 @@ class Message:
     """Not to be sent when older than this; None: always good (state)."""
     lossless: bool = False
     """Part of a recording: never replaced by a newer one."""
+    later: Callable[[float], dict[str, Any]] | None = None
+    """Fields of a live result that depend on its age, ms, when it is sent."""
     settled: Callable[[], None] | None = None
     """Called once, when this sink has sent or dropped it."""
 
@@ -50,7 +52,8 @@ class Message:
         if isinstance(payload, Blob):
             return payload.data
         if getattr(payload, "age_ms", None) is not None:
-            payload = payload.model_copy(update={"age_ms": round((now_ns - self.born_ns) / 1e6, 1)})
+            age_ms = round((now_ns - self.born_ns) / 1e6, 1)
+            payload = payload.model_copy(update={"age_ms": age_ms, **(self.later(age_ms) if self.later else {})})
         encoded: bytes = payload.model_dump_json(by_alias=True, exclude_unset=True).encode()
         return encoded
 

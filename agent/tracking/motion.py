@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 # Of (centre x, centre y, width, height):
-_FADES_S = np.array([2.0, 2.0, 0.5, 0.5])
+_FADES_S = np.array([5.0, 5.0, 1.0, 1.0])
 """Time constants of the velocities: what left its way is not where its last velocity would have taken it."""
-_PUSH = np.array([0.4, 0.4, 0.05, 0.05])
+_PUSH = np.array([0.06, 0.06, 0.1, 0.1])
 """Spectral density of the acceleration, box sizes² a second³."""
-_WOBBLE = np.array([0.05, 0.05, 0.1, 0.1]) ** 2
+_WOBBLE = np.array([0.05, 0.05, 0.15, 0.15]) ** 2
 """Variance of a detector's boxes, box sizes²."""
 _FIRST_SPEED = np.array([0.5, 0.5, 0.1, 0.1]) ** 2
 """Variance of the velocity of what is seen for the first time, (box sizes a second)²."""
@@ -44,7 +44,8 @@ class Motion:
     @property
     def xyxy(self) -> Floats:
         """(M, 4) left, top, right, bottom, pixels."""
-        return self._state[:, _PLACE] @ _TO_EDGES
+        edges: Floats = self._state[:, _PLACE] @ _TO_EDGES
+        return edges
 
     @property
     def area(self) -> Floats:
@@ -59,7 +60,8 @@ class Motion:
 
     def velocity(self, tracks: NDArray[np.intp]) -> Floats:
         """(K, 4) of the edges of those tracks, pixels a second."""
-        return self._state[tracks, _SPEED] @ _TO_EDGES
+        edges: Floats = self._state[tracks, _SPEED] @ _TO_EDGES
+        return edges
 
     def predict(self, dt_s: float) -> None:
         """Move all tracks on in time."""
@@ -78,7 +80,9 @@ class Motion:
             (_BOTH, _BOTH, stays), (_SPREAD, _BOTH, stays * reach), (_SPREAD, _SPREAD, stays**2),
         ):  # fmt: skip
             step[source, target][_DIAGONAL] = factor
-        noise[_VARIANCE], noise[_BOTH], noise[_SPREAD] = _PUSH * dt_s**3 / 3, _PUSH * dt_s**2 / 2, _PUSH * dt_s
+        noise[_SPREAD] = _PUSH * _FADES_S / 2 * (1 - stays**2)
+        noise[_BOTH] = _PUSH * reach**2 / 2
+        noise[_VARIANCE] = _PUSH * _FADES_S**2 * (dt_s - reach) - _FADES_S * noise[_BOTH]
         self._step_s = dt_s
 
     def correct(self, tracks: NDArray[np.intp], xyxy: Floats) -> None:
