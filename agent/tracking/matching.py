@@ -13,13 +13,13 @@ def overlap(a: Floats, b: Floats, margin: Floats) -> Floats:
 
     Boxes that have grown overlap where they only came near before: C-BIoU, Yang et al. 2023.
     """
-    more = 2 * margin[:, None, None]
-    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2]) + more
+    more = 2 * margin[:, None]
+    one, other = a.T[:, :, None], b.T[:, None]  # x and y first: numpy is quick along what lies last
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]) + more
     np.maximum(sides, 0, out=sides)
-    both = sides[..., 0] * sides[..., 1]
-    first = (a[:, 2:] - a[:, :2])[:, None] + more
-    second = (b[:, 2:] - b[:, :2])[None] + more
-    union = first[..., 0] * first[..., 1] + second[..., 0] * second[..., 1] - both
+    both = sides[0] * sides[1]
+    first, second = one[2:] - one[:2] + more, other[2:] - other[:2] + more
+    union = first[0] * first[1] + second[0] * second[1] - both
     shares: Floats = both / np.maximum(union, 1e-9)
     return shares
 

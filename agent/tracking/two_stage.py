@@ -230,5 +230,8 @@ class TwoStage(Tracker):
             label = label.copy()
             label[rows] = self._label[tracks]
         told = ((ids > 0) | (found.score >= self._reported[found.label])).nonzero()[0]
+        present = tuple(self._id[self._id > 0].tolist())
+        if len(told) == len(found) and label is found.label:
+            return Tracked(found, ids, velocity, present, told)
         shown = Detections(xyxy=found.xyxy[told], score=found.score[told], label=label[told])
-        return Tracked(shown, ids[told], velocity[told], tuple(self._id[self._id > 0].tolist()), told)
+        return Tracked(shown, ids[told], velocity[told], present, told)
