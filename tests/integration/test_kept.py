@@ -11,11 +11,14 @@ import av
 import cv2
 import pytest
 
+from agent.commands.check import _holds
+from agent.errors import ConfigError
 from agent.service import Service
 from agent.sinks.memory import MemorySink
 from agent.sources.synthetic import picture
 from tests.support.agents import fake_store, settings_of
 from tests.support.blobs import MODEL, USE, add_blobs
+from tests.support.broker import Mosquitto, Subscriber
 
 SIZE = (640, 360)
 RATE, FRAMES = 20, 150
@@ -33,12 +36,13 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Agent:
-    def __init__(self, folder: Path, **camera: Any) -> None:
+    def __init__(self, folder: Path, mqtt: dict[str, Any] | None = None, **camera: Any) -> None:
         self.sink = MemorySink()
         store = fake_store(folder)
         add_blobs(folder)
         section = {"source": FILM, "models": [USE], "track": {"use": "blobs"}, "zones": {"gate": GATE}, **camera}
-        self.service = Service(settings_of(models={"blobs": MODEL}, cameras={"dock": section}), store, [self.sink])
+        settings = settings_of(models={"blobs": MODEL}, cameras={"dock": section}, mqtt=mqtt)
+        self.service = Service(settings, store, [self.sink])
 
     def run(self) -> None:
         self.service.run(threading.Event())
@@ -97,6 +101,26 @@ def test_pictures_are_published_where_that_is_asked_for(tmp_path: Path) -> None:
     assert status["snapshots"]["dock"]["state"] == "keeping"
 
 
+@pytest.mark.parametrize("retain", [False, True])
+def test_a_broker_gets_the_picture_with_its_type_and_facts(tmp_path: Path, retain: bool) -> None:
+    """Raw bytes that are not called text; the newest is there for who comes later only where that is asked for."""
+    with Mosquitto(tmp_path) as broker:
+        camera = {"every": "0s", "publish": True, "retain": retain}
+        with Subscriber(broker.observer_url) as listener:
+            agent = Agent(tmp_path / "models", mqtt={"url": broker.url}, snapshots=camera)
+            agent.run()
+            got = listener.wait_for_topic("sightwire/test/dock/snapshot")
+        with Subscriber(broker.observer_url) as late:
+            kept = late.wait_for_topic("sightwire/test/status") and late.messages
+            assert any(m.topic.endswith("/snapshot") for m in kept) is retain
+    assert got.payload.startswith(b"\xff\xd8\xff")
+    assert got.properties.ContentType == "image/jpeg"
+    assert got.properties.PayloadFormatIndicator == 0
+    facts = dict(got.properties.UserProperty)
+    assert facts["id"] in {event["id"] for event in agent.events}
+    assert facts["clock"] == "file"
+
+
 def test_without_a_word_in_the_configuration_nothing_is_kept(tmp_path: Path, state: Path) -> None:
     """No picture, no clip, no thread, no name in an event."""
     agent = Agent(tmp_path / "models", source=str(film(tmp_path / "film.mp4")))
@@ -109,6 +133,21 @@ def test_without_a_word_in_the_configuration_nothing_is_kept(tmp_path: Path, sta
     assert not any("snapshot" in event or "clip" in event for event in agent.events)
     assert not (state / "snapshots").exists()
     assert not (state / "clips").exists()
+
+
+def test_a_check_says_what_is_kept_and_what_leaves(tmp_path: Path) -> None:
+    """In words, before anything runs."""
+    pictures: dict[str, Any] = {"publish": True}
+    for retain, more in ((False, ""), (True, ", and the newest stays at the broker")):
+        camera = {"source": "rtsp://127.0.0.1/x", "models": ["blobs"], "snapshots": {**pictures, "retain": retain}}
+        settings = settings_of(models={"blobs": MODEL}, cameras={"dock": camera, "yard": {**camera, "clips": {}}})
+        assert _holds(settings)[-4:] == [
+            "snapshots of incidents are kept: dock, yard",
+            "clips of incidents are kept: yard",
+            *(f"pictures leave: {name}/snapshot is published{more}" for name in ("dock", "yard")),
+        ]
+    with pytest.raises(ConfigError, match="retain: only with 'publish: true'"):
+        settings_of(models={"blobs": MODEL}, cameras={"dock": {**camera, "snapshots": {"retain": True}}})
 
 
 def test_an_event_names_its_clip_which_shows_it_from_before_to_after(tmp_path: Path, state: Path) -> None:
