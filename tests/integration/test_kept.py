@@ -52,11 +52,12 @@ class Agent:
         return [kept.data for kept in self.sink.messages if kept.topic == "dock/events"]
 
 
-def film(path: Path) -> Path:
+def film(path: Path, codec: str = "mpeg4") -> Path:
     """The synthetic film as a file, with a key frame each second."""
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("mpeg4", rate=RATE, bit_rate=4_000_000)
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = *SIZE, "yuv420p", RATE
+        stream: Any = container.add_stream(codec, rate=RATE, bit_rate=4_000_000)
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.width, stream.height, stream.gop_size = *SIZE, RATE
         for number in range(FRAMES):
             gray = av.VideoFrame.from_ndarray(picture(number, *SIZE, "gray").planes[0], format="gray")
             container.mux(stream.encode(gray))
@@ -150,21 +151,26 @@ def test_a_check_says_what_is_kept_and_what_leaves(tmp_path: Path) -> None:
         settings_of(models={"blobs": MODEL}, cameras={"dock": {**camera, "snapshots": {"retain": True}}})
 
 
-def test_an_event_names_its_clip_which_shows_it_from_before_to_after(tmp_path: Path, state: Path) -> None:
-    """The recording's own packets, in a file of their own."""
-    source = film(tmp_path / "film.mp4")
+@pytest.mark.parametrize(("codec", "suffix"), [("mpeg4", ".mp4"), ("mjpeg", ".mkv")])
+def test_an_event_names_its_clip_which_shows_it_from_before_to_after(
+    tmp_path: Path, state: Path, codec: str, suffix: str
+) -> None:
+    """The recording's own packets, in a file of their own that players expect such packets in."""
+    source = film(tmp_path / "film.avi", codec)
     agent = Agent(tmp_path / "models", source=str(source), clips={"before": "500ms", "after": "300ms"})
     agent.run()
     folder = state / "clips" / "test" / "dock"
     starts = [event for event in agent.events if event["phase"] == "start"]
     assert len(starts) == 2
-    assert [e["clip"] for e in agent.events] == [f"{e['id']}.mp4" for e in agent.events]
+    assert [e["clip"] for e in agent.events] == [f"{e['id']}{suffix}" for e in agent.events]
     assert sorted(path.name for path in folder.iterdir()) == sorted(e["clip"] for e in starts)
     with av.open(str(source)) as container:
         theirs = [bytes(packet) for packet in container.demux(video=0) if packet.size]
     for start, end in zip(starts, (e for e in agent.events if e["phase"] == "end"), strict=True):
         with av.open(os.fspath(folder / start["clip"])) as container:
             packets = [packet for packet in container.demux(video=0) if packet.size]
+            container.seek(0)
+            assert sum(1 for _ in container.decode(video=0)) == len(packets)
         assert packets[0].is_keyframe
         first = theirs.index(bytes(packets[0]))
         assert [bytes(packet) for packet in packets] == theirs[first : first + len(packets)]
