@@ -71,8 +71,11 @@ class Service:
         outbox: Callable[[Sequence[str]], Outbox] | None = None,
         reload: Callable[[], None] | None = None,
         standing: Standing | None = None,
+        serve: bool = True,
     ) -> None:
         """`sinks`: more than the configuration names, for tests and measurements.
+
+        `serve`: an agent wants engines that answer at once, a comparison those that were asked for (`open_models`).
 
         `outbox`: builds the outbox for sinks of those names; default: as the configuration says. `reload`: what that
         command does. `standing`: what commands left behind that were sent to the service before this one.
@@ -85,7 +88,7 @@ class Service:
         self._more_sinks = sinks or []
         self._senders: dict[str, Sender] = {}
         self._outlets = Outlets([])
-        self._new_outbox = outbox
+        self._new_outbox, self._serve = outbox, serve
         self._events: Events | None = None
         self._workers: list[Worker] = []
         self.captures: list[Worker] = []
@@ -120,7 +123,7 @@ class Service:
         self._events = Events(self._settings, sinks, self._outlets, on_state=say, new_outbox=self._new_outbox)
         self._events.start()
         try:
-            models = open_models(self._settings, self._store, serve=True)
+            models = open_models(self._settings, self._store, serve=self._serve)
         except ConfigError:
             self._events.close()
             self._close_sinks()

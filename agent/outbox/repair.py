@@ -19,7 +19,7 @@ ASIDE = ".damaged-"
 MOST_ASIDE = 3
 """Damaged files that are kept; the oldest goes."""
 _ROWS = 500
-_EVENTS = "SELECT seq, boot, born, life, owed, holds, body FROM events ORDER BY seq"
+_EVENTS = "SELECT seq, boot, born, life, owed, mark, body FROM events ORDER BY seq"
 _FROM_BOTH_ENDS = (_EVENTS, _EVENTS + " DESC")
 
 
@@ -36,8 +36,8 @@ class Contents(NamedTuple):
     events: list[Kept]
     boots: dict[int, Boot]
     sinks: dict[str, int]
-    held: dict[int, tuple[int, bytes]]
-    """Seq -> boot, body: the newest words on incidents that are open."""
+    marked: dict[int, tuple[int, bytes]]
+    """Seq -> boot, body, of events with a mark."""
 
 
 def open_or_replace(path: Path | None, sinks: Sequence[str]) -> tuple[Store, Contents, bool]:
@@ -64,8 +64,8 @@ def _open(path: Path | None) -> tuple[Store, Contents]:
     store = Store(path)
     try:
         events = list(store.events())
-        held = store.read([kept.seq for kept in events if kept.holds])
-        return store, Contents(events, store.boots(), store.sinks(), held)
+        marked = store.read([kept.seq for kept in events if kept.mark])
+        return store, Contents(events, store.boots(), store.sinks(), marked)
     except BaseException:
         store.close()
         raise
@@ -129,6 +129,7 @@ def _log_of(path: Path) -> Path:
 def _rescue(aside: Path, store: Store, sinks: Sequence[str]) -> int:
     """Copy what can be read of a damaged file: from its beginning and from its end, up to where it is not whole."""
     with contextlib.closing(sqlite3.connect(aside, timeout=0.0, isolation_level=None)) as db:
+        db.execute("PRAGMA writable_schema=ON")  # or a file that is shorter than it says is not looked into
         names = {
             name: bit for bit, name in _rows(db, "SELECT bit, name FROM sinks") if _is(int, bit) and _is(str, name)
         }
@@ -149,7 +150,7 @@ def _rescue(aside: Path, store: Store, sinks: Sequence[str]) -> int:
                     break
                 rescued.add(row[0])
                 owed = everybody if everybody and row[4] else row[4]
-                entries.append(Entry(row[0], row[1], row[2], row[3], owed, bool(row[5]), row[6]))
+                entries.append(Entry(row[0], row[1], row[2], row[3], owed, row[5], row[6]))
                 if len(entries) == _ROWS:
                     store.write(Batch(put=entries))
                     entries = []

@@ -388,7 +388,7 @@ class Link:
             **clean,
         )
         client.connect_timeout = CONNECT_S
-        if version == V5 and self._endpoint.largest_in is not None:
+        if version == V5 and self._endpoint.largest_in is not None and not bare:
             client.wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             client.wishes.MaximumPacketSize = self._endpoint.largest_in
         client.enable_logger(trouble.logger)

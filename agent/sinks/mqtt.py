@@ -657,7 +657,7 @@ class MqttSink(Sink):
             if size is None or self._awaited.knows(mid):
                 finished = self._awaited.answer(mid, code if self._terms.max_qos else None)
             if finished is not None and size is None:
-                self._window.answered(finished.begun_ns, now_ns, self._gate.limit_ns() // 2)
+                self._window.answered(finished.begun_ns, now_ns, self._gate.limit_ns())
             if size is None:
                 self._note_refusal(self._state.acknowledged(mid, code), code)
             self._changed.notify_all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from paho.mqtt.client import MQTTMessage
 from pydantic import BaseModel
 
+from agent.camera import Camera
 from agent.errors import Transient
+from agent.flow import Mailbox
+from agent.frame import Frame
+from agent.publishing import Outlets, Sender
 from agent.remote.acts import Acts, Standing
 from agent.remote.answers import Answers, what, who
 from agent.remote.payloads import MOST_BYTES, ReplyPayload, read
@@ -21,6 +25,8 @@ from agent.remote.remote import MOST_WAITING, Remote
 from agent.remote.settings import CommandsSection
 from agent.sinks import Request
 from agent.sinks._inbox import LONGEST_CORRELATION, LONGEST_TOPIC, Inbox
+from agent.sinks.memory import MemorySink
+from agent.uses import Use
 
 BASE = "sightwire/gate"
 
@@ -227,3 +233,52 @@ def test_a_command_that_meets_a_fault_of_ours_is_answered_and_the_next_one_is_he
     assert answered.wait(5)
     remote.close(5)
     assert [r.error.code for r in replies] == ["failed", "busy"]
+
+
+# -- a camera that is switched off
+
+
+class Noted:
+    """Stands where a watch is."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def lost(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+
+def test_what_is_open_ends_when_a_camera_is_disabled_and_its_state_is_kept_for_later() -> None:
+    """What its connection does meanwhile is not published, but is what status says once it is enabled again."""
+    sink = MemorySink()
+    sender = Sender(sink)
+    watch = Noted()
+    use = Use(name="people", labels=("person",), mailbox=Mailbox())
+    camera = Camera("test", "dock", "a source", [use], Outlets([sender]), watch=cast(Any, watch))
+    camera.say("streaming")
+    assert camera.switch(on=False)
+    assert not camera.switch(on=False)
+    assert watch.reasons == ["camera_disabled"]
+    assert camera.state == "disabled"
+    camera.say("lost", "no answer")
+    assert camera.state == "disabled"
+    assert camera.switch(on=True)
+    assert camera.state == "lost"
+    assert watch.reasons == ["camera_disabled", "camera_lost"]
+    sender.close()
+    sender.run(threading.Event())
+    assert [(m.data["state"], m.data["reason"]) for m in sink.messages] == [("lost", "no answer")]
+
+
+def test_frames_of_a_disabled_camera_are_counted(one_frame: Frame) -> None:
+    use = Use(name="people", labels=("person",), mailbox=Mailbox())
+    camera = Camera("test", "dock", "a source", [use], Outlets([]))
+    camera.switch(on=False)
+    camera.offer(one_frame)
+    counts = use.account.counts()
+    assert (counts["offered"], counts["disabled"], counts["waiting"]) == (1, 1, 0)
+
+
+@pytest.fixture
+def one_frame() -> Frame:
+    return Frame("dock", 0, cast(Any, None), cast(Any, None))
