@@ -24,15 +24,16 @@ from agent.messages import CameraStatus, rfc3339
 from agent.publishing import Outlets
 from agent.results import Content, attributes_of, message_for
 from agent.sinks import Message
+from agent.snapshots import Album
 from agent.uses import Cascade, Use
 from agent.view import View
 from agent.watching import Watch
 from engines.pixels import Box
 from engines.results import Detections, Result
 
-State = Literal["streaming", "connecting", "lost", "ended"]
+State = Literal["streaming", "connecting", "lost", "ended", "disabled"]
 
-BROKEN_OFF: dict[State, str] = {"lost": "camera_lost", "ended": "over"}
+BROKEN_OFF: dict[State, str] = {"lost": "camera_lost", "ended": "over", "disabled": "camera_disabled"}
 """State after which no frame comes for now -> reason why incidents end."""
 LOSSLESS_DEPTH = 6
 """Frames, requests and messages of a recording that may be under way: enough to keep two engines busy."""
@@ -71,6 +72,7 @@ class Camera:
         watch: Watch | None = None,
         view: View | None = None,
         candidates: Candidates | None = None,
+        album: Album | None = None,
         lossless: bool = False,
         on_state: Callable[[], None] = lambda: None,
     ) -> None:
@@ -80,6 +82,7 @@ class Camera:
         self.connects = 0
         self._agent, self._source, self._outlets, self._on_state = agent, source, outlets, on_state
         self._watch, self._view, self._candidates = watch, view or View(), candidates
+        self._album = album
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
         self._under_way = 0
@@ -88,12 +91,19 @@ class Camera:
         self._lines = {use.name: one_line if lossless else deque[_Answer | _Break]() for use in uses}
         self._each_line = [one_line] if lossless else list(self._lines.values())
         self._flushing = False
-        self.state: State = "connecting"
-        self._facts: dict[str, str] = {}
+        self.enabled = True
+        """While not, its frames are counted and nothing looks at them."""
+        self._connection: tuple[State, str | None, dict[str, str], str] = ("connecting", None, {}, rfc3339(0))
+        """What its capture says: state, reason, facts and since when; told while it is enabled."""
 
     def offer(self, frame: Frame) -> None:
         """Offer a frame to every use that wants it. Waits while too much of a recording is under way."""
         self.frames += 1
+        if not self.enabled:
+            for use in self.uses:
+                use.account.offered()
+                use.account.ended("disabled")
+            return
         wanted = []
         for use in self.uses:
             use.account.offered()
@@ -107,14 +117,24 @@ class Camera:
         frame = replace(frame, image=self._view.of(frame.image))
         if candidate:
             candidate.offer(frame)
+        if self._album:
+            self._album.saw(frame)
         for use in wanted:
             answer = _Answer(self._request(frame, use, use.regions(frame.image.size), self._ended), use)
-            with self._lock:
-                if self.lossless:
-                    self._idle.wait_for(lambda: self._under_way < LOSSLESS_DEPTH or self._stopped)
+            if self._begin(answer):
+                use.mailbox.offer(answer.request)
+            else:
+                use.account.ended("disabled")
+
+    def _begin(self, answer: _Answer) -> bool:
+        """Let an answer stand in its line, once there is room; False if the camera was disabled meanwhile."""
+        with self._lock:
+            if self.lossless:
+                self._idle.wait_for(lambda: self._under_way < LOSSLESS_DEPTH or self._stopped)
+            if self.enabled:
                 self._under_way += 1
-                self._lines[use.name].append(answer)
-            use.mailbox.offer(answer.request)
+                self._lines[answer.use.name].append(answer)
+            return self.enabled
 
     def release(self) -> None:
         """Let a capture thread go that waits in `offer`: the agent stops."""
@@ -127,25 +147,53 @@ class Camera:
         with self._lock:
             return self._idle.wait_for(lambda: not self._under_way, max(0.0, timeout_s))
 
+    @property
+    def state(self) -> State:
+        """What its status says."""
+        return self._connection[0] if self.enabled else "disabled"
+
+    @property
+    def uses_by_name(self) -> dict[str, Use]:
+        """All of them, cascades included."""
+        return {use.name: use for use in (*self.uses, *(c.use for use in self.uses for c in use.cascades))}
+
     def say(self, state: State, reason: str | None = None, facts: dict[str, str] | None = None) -> None:
         """Publish the camera's state."""
         with self._lock:
             self.connects += state == "streaming"
-            self.state = state
-            self._facts = facts or {}
-            payload = CameraStatus.model_construct(
-                schema_="sightwire.camera/1",
-                agent=self._agent,
-                camera=self.name,
-                state=state,
-                reason=reason,
-                since=rfc3339(time.time_ns()),
-                source=self._source,
-                facts=self._facts,
-            )
-        self._outlets.publish(Message(f"{self.name}/status", payload, retain=True, qos=1))
+            self._connection = (state, reason, facts or {}, rfc3339(time.time_ns()))
+            if self.enabled:
+                self._publish_state(*self._connection)
         if state in BROKEN_OFF:
             self.break_off(BROKEN_OFF[state])
+
+    def switch(self, *, on: bool) -> bool:
+        """Enable the camera, or disable it; False if it is so already."""
+        with self._lock:
+            if on == self.enabled:
+                return False
+            self.enabled = on
+            if on:
+                self._publish_state(*self._connection)
+            else:
+                self._publish_state("disabled", "by a command", {}, rfc3339(time.time_ns()))
+        if not on:
+            self.break_off(BROKEN_OFF["disabled"])
+        return True
+
+    def _publish_state(self, state: State, reason: str | None, facts: dict[str, str], since: str) -> None:
+        """With the lock: the last word said is the last one published."""
+        payload = CameraStatus.model_construct(
+            schema_="sightwire.camera/1",
+            agent=self._agent,
+            camera=self.name,
+            state=state,
+            reason=reason,
+            since=since,
+            source=self._source,
+            facts=facts,
+        )
+        self._outlets.publish(Message(f"{self.name}/status", payload, retain=True, qos=1))
         self._on_state()
 
     def break_off(self, reason: str) -> None:
@@ -166,13 +214,12 @@ class Camera:
 
     def counts(self) -> dict[str, Any]:
         """Frames, and the account of each use (law 7), cascades included."""
-        uses = [*self.uses, *(c.use for use in self.uses for c in use.cascades)]
         return {
             "frames": self.frames,
             "unreadable": self.unreadable_frames,
             "reconnects": max(0, self.connects - 1),
             "state": self.state,
-            "uses": {use.name: use.account.counts() for use in uses},
+            "uses": {name: use.account.counts() for name, use in self.uses_by_name.items()},
         }
 
     def _request(

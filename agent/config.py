@@ -6,15 +6,17 @@ site.yaml:6: cameras.dock.sorce: unknown key, did you mean 'source'?
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_origin
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     Discriminator,
     Field,
+    PrivateAttr,
     Tag,
     ValidationError,
     model_validator,
@@ -24,6 +26,7 @@ from agent.clips.settings import ClipSection
 from agent.durations import Seconds
 from agent.errors import ConfigError
 from agent.outbox.settings import EventsSection
+from agent.remote.settings import CommandsSection
 from agent.rules import RuleConfig, line, zone
 from agent.sinks import SinkConfig
 from agent.sinks.mqtt import Config as Mqtt
@@ -31,18 +34,14 @@ from agent.snapshots.settings import SnapshotSection
 from agent.sources import SourceConfig
 from agent.sources._shorthand import from_text
 from agent.tracking.settings import TrackSection
-from agent.values import Count, Name, Polygon, Region, Score, Section
+from agent.values import Count, Name, Polygon, Region, Score, Section, union_of_parts
 from agent.yaml_lines import Located, parse
 from engines.backends import BackendConfig
 from engines.card import Precision
-from engines.parts import find_parts
 from engines.tiles import Tiles
 
-
-def _union(package: str, group: str) -> Any:
-    """Every part of that kind, told apart by its `type`."""
-    kinds = tuple(dict.fromkeys(find_parts(package, group).values()))
-    return Annotated[Union[kinds], Field(discriminator="type")] if len(kinds) > 1 else kinds[0]  # noqa: UP007  # dynamic
+At = tuple[str | int, ...]
+"""Keys and indices that lead to a place in the file."""
 
 
 def _or_by_label(kind: Any) -> Any:
@@ -76,10 +75,10 @@ if TYPE_CHECKING:  # the unions are made of whatever parts are installed
     AnyBackend = BackendConfig
     AnyRule = RuleConfig
 else:
-    AnySource = Annotated[_union("agent.sources", "sightwire.sources"), BeforeValidator(_source)]
-    AnySink = _union("agent.sinks", "sightwire.sinks")
-    AnyBackend = Annotated[_union("engines.backends", "sightwire.backends"), BeforeValidator(_backend)]
-    AnyRule = _union("agent.rules", "sightwire.rules")
+    AnySource = Annotated[union_of_parts("agent.sources", "sightwire.sources"), BeforeValidator(_source)]
+    AnySink = union_of_parts("agent.sinks", "sightwire.sinks")
+    AnyBackend = Annotated[union_of_parts("engines.backends", "sightwire.backends"), BeforeValidator(_backend)]
+    AnyRule = union_of_parts("agent.rules", "sightwire.rules")
 
 
 class AgentSection(Section):
@@ -165,6 +164,12 @@ class CameraSection(Section):
     clips: ClipSection | None = None
     """Clips around incidents, of the stream's own packets."""
 
+    def all_rules(self) -> Iterator[tuple[str, str, RuleConfig]]:
+        """Key of the section, name and config of each zone, line and rule, in the order of the file."""
+        for section, entries in (("zones", self.zones), ("lines", self.lines), ("rules", self.rules)):
+            for name, rule in entries.items():
+                yield section, name, rule
+
 
 class CollectSection(Section):
     """`collect:` of `calibration:`: a sample of what each camera sees is kept."""
@@ -184,6 +189,14 @@ class CalibrationSection(Section):
     collect: CollectSection | None = None
 
 
+@dataclass(frozen=True)
+class _Origin:
+    """Where settings were read; of no matter for whether two of them are the same."""
+
+    name: str = field(default="", compare=False)
+    document: Located | None = field(default=None, compare=False, repr=False)
+
+
 class Settings(Section):
     """The whole file."""
 
@@ -194,7 +207,17 @@ class Settings(Section):
     cameras: dict[Name, CameraSection] = Field(min_length=1)
     calibration: CalibrationSection = Field(default_factory=CalibrationSection)
     events: EventsSection = Field(default_factory=EventsSection)
+    commands: CommandsSection = Field(default_factory=CommandsSection)
+    """What may be asked over MQTT."""
     log: Literal["debug", "info", "warning", "error"] = "info"
+
+    _origin: _Origin = PrivateAttr(default_factory=lambda: _Origin())
+
+    def told(self, mistakes: Iterable[tuple[At, str]]) -> str:
+        """A line for each mistake, in their order in the file; without line numbers if this was not read from one."""
+        document = self._origin.document
+        said = [(document.line(at) if document else 0, f"{_dotted(at)}: {what}") for at, what in mistakes]
+        return _sorted(said, self._origin.name) if document else "\n".join(line for _, line in said)
 
     def connections(self) -> list[list[str]]:
         """Names of the cameras, those with equal sources together: each source is opened once."""
@@ -231,8 +254,9 @@ def loads(text: str, name: str) -> Settings:
     except ValidationError as error:
         lines = [_explain(document, problem) for problem in error.errors(include_url=False, include_input=False)]
         raise ConfigError(_sorted(lines, name)) from None
+    settings._origin = _Origin(name, document)
     if mistakes := list(_cross_check(settings)):
-        raise ConfigError(_sorted([(document.line(at), f"{_dotted(at)}: {what}") for at, what in mistakes], name))
+        raise ConfigError(settings.told(mistakes))
     return settings
 
 
@@ -278,13 +302,20 @@ def _unknown(what: str, given: str, known: list[str]) -> str:
 def _keys_at(location: tuple[Any, ...]) -> list[str]:
     """Keys of the mapping at a pydantic location, found by walking the sections' types."""
     kinds: list[Any] = [Settings]
+    named = False
     for part in location:
+        if named:  # the name of an entry, which may be a type's as well
+            named = False
+            continue
+        named = any(
+            get_origin(kind.model_fields[part].annotation) is dict for kind in kinds if part in kind.model_fields
+        )
         kinds = [after for kind in kinds for after in _step(kind, part)]
     return sorted({field.alias or name for kind in kinds for name, field in kind.model_fields.items()})
 
 
 def _step(kind: type[BaseModel], part: object) -> Iterator[type[BaseModel]]:
-    """The sections that lie under a key of a section; indices, names of entries and tags of unions lead nowhere new."""
+    """The sections that lie under a key of a section; indices and tags of unions lead nowhere new."""
     field = kind.model_fields.get(part) if isinstance(part, str) else None
     if field is None:
         tag = kind.model_fields.get("type")
@@ -301,13 +332,15 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _sections(inner)
 
 
-def _cross_check(settings: Settings) -> Iterator[tuple[tuple[Any, ...], str]]:
+def _cross_check(settings: Settings) -> Iterator[tuple[At, str]]:
     """Mistakes that no single section can see: where, and what."""
     for camera, section in settings.cameras.items():
+        if section.clips is not None and (reason := _without_clips(section)):
+            yield ("cameras", camera, "clips"), reason
         parents = {use.use for use in section.models if use.on is None}
         seen: set[str] = set()
         for index, use in enumerate(section.models):
-            at = ("cameras", camera, "models", index)
+            at: At = ("cameras", camera, "models", index)
             if use.use not in settings.models:
                 yield (*at, "use"), _unknown("model", use.use, list(settings.models))
             if use.use in seen:
@@ -322,3 +355,54 @@ def _cross_check(settings: Settings) -> Iterator[tuple[tuple[Any, ...], str]]:
                     (*at, "on"),
                     _unknown("use", use.on, sorted(parents)) + " (a cascade stands on a use without 'on')",
                 )
+        for where, what in _wrong_rules(section):
+            yield ("cameras", camera, *where), what
+
+
+def _wrong_rules(camera: CameraSection) -> Iterator[tuple[At, str]]:
+    """Mistakes of tracking, zones, lines and rules of one camera."""
+    uses = {use.use: use.on for use in camera.models}
+    tracked = camera.track.use if camera.track else None
+    followed = camera.track.labels if camera.track else None
+    if tracked is not None and (wrong := _no_use(uses, tracked, "its objects cannot be followed")):
+        yield ("track", "use"), wrong
+    named: dict[str, str] = {}
+    for section, name, rule in camera.all_rules():
+        if name in named:
+            yield (
+                (section, name),
+                f"there is {named[name]}.{name} already: zones, lines and rules of a camera need different names",
+            )
+        named.setdefault(name, section)
+        use = rule.looks_at
+        if use is not None and (wrong := _no_use(uses, use, "a rule cannot look at it")):
+            yield (section, name, "use"), wrong
+        if tracked is None and rule.needs_tracks:
+            yield (section, name), f"needs to know who is who: add 'track: {{use: {next(iter(uses))}}}' to this camera"
+        elif tracked is None and use is None:
+            yield (section, name), "which use does it look at? Give it 'use:'"
+        if followed is not None and use in (None, tracked):
+            for label in rule.labels or ():
+                if label not in followed:
+                    yield (
+                        (section, name, "labels"),
+                        f"{label!r} is not followed: track.labels are {', '.join(followed)}",
+                    )
+
+
+def _no_use(uses: dict[str, str | None], use: str, therefore: str) -> str | None:
+    """Why a camera with these uses (and what they stand on) has none of that name to look at."""
+    if use not in uses:
+        return _unknown("use", use, list(uses)) + " (a use is one of this camera's models)"
+    return f"{use!r} is a cascade: {therefore}" if uses[use] is not None else None
+
+
+def _without_clips(section: CameraSection) -> str | None:
+    """Why a camera cannot have clips."""
+    for key, hidden in (("masks", section.masks), ("crop", section.crop)):
+        if hidden:
+            return f"not with '{key}': a clip is made of the stream's own packets, which show all of the picture"
+    if not section.source.has_packets:
+        kind = getattr(section.source, "type", "this")
+        return f"a source of type {kind!r} hands on pictures, not a stream's packets; 'rtsp' and 'file' have them"
+    return None

@@ -155,7 +155,7 @@ class EventPayload(Payload):
     """Name of the incident's best picture, where snapshots are kept."""
     clip: str | None = None
     reason: str | None = None
-    """Of an end: `left`, `gone`, `over`, `camera_lost`, `agent_stopped`, `agent_vanished`."""
+    """Of an end: `left`, `gone`, `over`, `camera_lost`, `camera_disabled`, `agent_stopped`, `agent_vanished`."""
     data: dict[str, Any] = {}
     """What this kind of event has to say."""
 
@@ -218,7 +218,7 @@ class CameraStatus(Payload):
     schema_: Literal["sightwire.camera/1"] = Field(default="sightwire.camera/1", alias="schema")
     agent: str
     camera: str
-    state: Literal["streaming", "connecting", "lost", "ended"]
+    state: Literal["streaming", "connecting", "lost", "ended", "disabled"]
     reason: str | None
     since: str
     source: str
@@ -241,8 +241,16 @@ class AgentStatus(Payload):
     """Sink -> how it is connected, and why not."""
     collect: dict[str, Any] = {}
     """Where pictures for calibration are kept: folder, state and reason; empty where none are."""
+    snapshots: dict[str, dict[str, Any]] = {}
+    """Camera -> where pictures of incidents are kept: folder, state and reason, and whether they are published."""
+    clips: dict[str, dict[str, Any]] = {}
+    """Camera -> where clips of incidents are kept: folder, state and reason."""
     events: dict[str, Any] = {}
     """Where events wait until they are acknowledged: path, state, reason, how many and since when."""
+    commands: dict[str, Any] = {}
+    """`allowed`: what may be asked over MQTT; with `reason` where nothing is."""
+    reload: dict[str, Any] = {}
+    """What the last reload of the configuration came to: `state` (`done`, `refused`, `failed`), `at` and `reason`."""
 
 
 class Metrics(Payload):
@@ -259,5 +267,11 @@ class Metrics(Payload):
     sinks: dict[str, dict[str, Any]]
     collect: dict[str, dict[str, int]] = {}
     """Camera -> pictures for calibration that are kept, of how many candidates."""
+    snapshots: dict[str, dict[str, int]] = {}
+    """Camera -> taken == made + replaced + dropped + failed + waiting; what is kept."""
+    clips: dict[str, dict[str, int]] = {}
+    """Camera -> begun == made + failed + waiting; what is kept."""
     events: dict[str, Any] = {}
-    """Events made, and what became of them (law 7), in all and per sink."""
+    """Sink -> the account of its events (law 7): made == acknowledged + expired + dropped + waiting."""
+    commands: dict[str, int] = {}
+    """What was asked over MQTT, and what became of it; empty where nothing may be asked."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.config import CameraSection, ModelSection, Settings, UseSection
+from agent.config import At, CameraSection, ModelSection, Settings, UseSection
 from agent.errors import ConfigError
 from engines.card import Card
 from engines.errors import EngineError
 from engines.model import Model, open_model, task_config
+from engines.results import Classification, Detections
 from engines.store import ModelStore
 from engines.tasks import Options
 from engines.tasks.limits import thresholds
@@ -25,7 +27,7 @@ def find_cards(settings: Settings, store: ModelStore) -> dict[str, tuple[Card, P
 
     Raises ConfigError with every model that is absent, unreadable or unfit for its uses.
     """
-    mistakes: list[str] = []
+    mistakes: list[tuple[At, str]] = []
     cards: dict[str, tuple[Card, Path]] = {}
     for name, section in settings.models.items():
         try:
@@ -34,35 +36,63 @@ def find_cards(settings: Settings, store: ModelStore) -> dict[str, tuple[Card, P
             task_config(card).open(card.labels, _options(section, card))
             if section.precision not in card.files:
                 have = ", ".join(card.files)
-                mistakes.append(f"models.{name}: {section.model} has no {section.precision} file, only {have}")
+                mistakes.append((("models", name), f"{section.model} has no {section.precision} file, only {have}"))
         except EngineError as error:
-            mistakes.append(f"models.{name}: {error}")
+            mistakes.append((("models", name), str(error)))
     if not mistakes:
         mistakes = [m for camera in settings.cameras for m in _misused(settings, camera, cards)]
     if mistakes:
-        raise ConfigError("\n".join(mistakes))
+        raise ConfigError(settings.told(mistakes))
     return cards
 
 
-def _misused(settings: Settings, camera: str, cards: dict[str, tuple[Card, Path]]) -> list[str]:
-    """Cascades and tiles of models that find no boxes, and labels that they do not have."""
-    mistakes = []
-    for index, use in enumerate(settings.cameras[camera].models):
-        at, card = f"cameras.{camera}.models[{index}]", cards[use.use][0]
+def _misused(settings: Settings, camera: str, cards: dict[str, tuple[Card, Path]]) -> Iterator[tuple[At, str]]:
+    """Cascades, tiles and rules of models that find something else, and labels that they do not have."""
+    section = settings.cameras[camera]
+    for index, use in enumerate(section.models):
+        at: At = ("cameras", camera, "models", index)
+        card = cards[use.use][0]
         try:
             thresholds_of(settings.models[use.use], card, use)
         except EngineError as error:
-            mistakes.append(f"{at}: {error}")
+            yield at, str(error)
         if use.tiles is not None and not task_config(card).finds_boxes:
-            mistakes.append(f"{at}.tiles: {card.name} finds no boxes to put together")
+            yield (*at, "tiles"), f"{card.name} finds no boxes to put together"
         if use.on is None:
             continue
         parent = cards[use.on][0]
         if not task_config(parent).finds_boxes:
-            mistakes.append(f"{at}.on: {parent.name} finds no boxes to look at")
-        unknown = [label for label in use.labels or () if label not in parent.labels]
-        mistakes += [f"{at}.labels: {parent.name} has no label {label!r}" for label in unknown]
-    return mistakes
+            yield (*at, "on"), f"{parent.name} finds no boxes to look at"
+        for mistake in _no_labels(parent, use.labels):
+            yield (*at, "labels"), mistake
+    if section.track:
+        at, card = ("cameras", camera, "track"), cards[section.track.use][0]
+        if not task_config(card).finds_boxes:
+            yield (*at, "use"), f"{card.name} finds no boxes to follow"
+        for mistake in _no_labels(card, section.track.labels):
+            yield (*at, "labels"), mistake
+    for kind, name, rule in section.all_rules():
+        looks_at = rule.looks_at or (section.track.use if section.track else None)
+        if looks_at is None:
+            continue
+        at, card = ("cameras", camera, kind, name), cards[looks_at][0]
+        found = Detections if task_config(card).finds_boxes else Classification
+        if found not in rule.understands and rule.looks_at is not None:
+            wanted = " or ".join(_SAID[kind] for kind in rule.understands)
+            yield (*at, "use"), f"{card.name} finds {_SAID[found]}; this rule is for {wanted}"
+        for mistake in _no_labels(card, rule.labels):
+            yield (*at, "labels"), mistake
+
+
+_SAID = {Detections: "objects", Classification: "classes of the whole picture"}
+
+
+def _no_labels(card: Card, labels: Iterable[str] | None) -> Iterator[str]:
+    """Which of these the card has not, and what may have been meant."""
+    for label in labels or ():
+        if label not in card.labels:
+            near = difflib.get_close_matches(label, card.labels, n=1)
+            yield f"{card.name} has no label {label!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def open_models(settings: Settings, store: ModelStore, *, serve: bool = False) -> dict[str, Model]:
@@ -73,7 +103,7 @@ def open_models(settings: Settings, store: ModelStore, *, serve: bool = False) -
     """
     cards = find_cards(settings, store)
     opened: dict[str, Model] = {}
-    failed: list[str] = []
+    failed: list[tuple[At, str]] = []
     unexpected: list[Exception] = []
     share = max(1, len(os.sched_getaffinity(0)) // len(settings.models))
     askers = _askers(settings)
@@ -90,7 +120,7 @@ def open_models(settings: Settings, store: ModelStore, *, serve: bool = False) -
                 serve=serve,
             )
         except EngineError as error:
-            failed.append(f"models.{name}: {error}")
+            failed.append((("models", name), str(error)))
         except Exception as error:  # noqa: BLE001  # of a thread, it would be lost
             unexpected.append(error)
 
@@ -104,7 +134,7 @@ def open_models(settings: Settings, store: ModelStore, *, serve: bool = False) -
             model.close()
         if unexpected:
             raise unexpected[0]
-        raise ConfigError("\n".join(sorted(failed)))
+        raise ConfigError(settings.told(failed))
     return {name: opened[name] for name in settings.models}
 
 
@@ -130,9 +160,24 @@ def _wanted(settings: Settings, name: str, card: Card) -> list[NDArray[np.float3
     ]
 
 
-def _options(section: ModelSection, card: Card, wanted: Sequence[NDArray[np.float32]] = ()) -> Options:
+def reported_from(settings: Settings, name: str, card: Card) -> NDArray[np.float32]:
+    """Least score of each label that the model reports to anybody, (C,); infinite for those that it does not report."""
+    section = settings.models[name]
+    least = _least(section, card, _wanted(settings, name, card))
+    if section.only is not None:
+        least[[label not in section.only for label in card.labels]] = np.inf
+    return least
+
+
+def _least(section: ModelSection, card: Card, wanted: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """The least threshold that any use asks for, label by label: uses with higher ones filter. Raises CardError."""
-    least = np.min([thresholds_of(section, card), *wanted], axis=0).tolist()
+    least: NDArray[np.float32] = np.min([thresholds_of(section, card), *wanted], axis=0)
+    return least
+
+
+def _options(section: ModelSection, card: Card, wanted: Sequence[NDArray[np.float32]] = ()) -> Options:
+    """What the model's task is asked for. Raises CardError."""
+    least = _least(section, card, wanted).tolist()
     return Options(
         threshold=least[0] if len(set(least)) == 1 else dict(zip(card.labels, least, strict=True)),
         top=section.top,

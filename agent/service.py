@@ -10,9 +10,9 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import cv2
 import psutil
@@ -23,22 +23,21 @@ from agent.camera import Camera
 from agent.capture import Capture
 from agent.collecting import Collector
 from agent.config import CameraSection, Settings, UseSection
-from agent.counts import Counts
 from agent.errors import ConfigError
+from agent.events import Events
 from agent.every import Every
 from agent.flow import Mailbox
-from agent.incidents import Incidents
 from agent.inference import Inference
-from agent.messages import AgentStatus, CountsPayload, Metrics, rfc3339
-from agent.models import open_models, thresholds_of, weak_of
-from agent.outbox.courier import Courier
+from agent.messages import AgentStatus, Metrics, rfc3339
+from agent.models import open_models, reported_from, thresholds_of, weak_of
 from agent.outbox.outbox import Outbox
 from agent.publishing import Outlets, Sender
+from agent.remote.acts import Acts, Standing
+from agent.remote.remote import Remote
+from agent.remote.settings import allowed
 from agent.sinks import Message, Sink
-from agent.tracking import Tracker
 from agent.uses import Cascade, Use
 from agent.view import View
-from agent.watching import Watch
 from agent.workers import Worker
 from engines.model import Model
 from engines.store import ModelStore, default_root
@@ -46,10 +45,9 @@ from engines.store import ModelStore, default_root
 log = logging.getLogger(__name__)
 
 METRICS_EVERY_S = 10.0
-CONNECTION = ("type", "state", "connected", "reason", "transport", "protocol", "limits")
+CONNECTION = ("type", "state", "connected", "reason", "transport", "protocol", "limits", "commands")
 METRICS_MAX_AGE_NS = 1_000_000_000
 STOP_DEADLINE_S = 5.0
-COURIER_DEADLINE_S = 2.0
 
 
 @dataclass(eq=False)
@@ -71,10 +69,16 @@ class Service:
         sinks: list[Sink] | None = None,
         *,
         outbox: Callable[[Sequence[str]], Outbox] | None = None,
+        reload: Callable[[], None] | None = None,
+        standing: Standing | None = None,
+        serve: bool = True,
     ) -> None:
         """`sinks`: more than the configuration names, for tests and measurements.
 
-        `outbox`: builds the outbox for sinks of those names; default: as the configuration says.
+        `serve`: an agent wants engines that answer at once, a comparison those that were asked for (`open_models`).
+
+        `outbox`: builds the outbox for sinks of those names; default: as the configuration says. `reload`: what that
+        command does. `standing`: what commands left behind that were sent to the service before this one.
         """
         self._settings = settings
         self._store = store or ModelStore(default_root())
@@ -84,9 +88,8 @@ class Service:
         self._more_sinks = sinks or []
         self._senders: dict[str, Sender] = {}
         self._outlets = Outlets([])
-        self._new_outbox = outbox or self._configured_outbox
-        self._outbox: Outbox | None = None
-        self._couriers: list[Worker] = []
+        self._new_outbox, self._serve = outbox, serve
+        self._events: Events | None = None
         self._workers: list[Worker] = []
         self.captures: list[Worker] = []
         self._status_wanted = threading.Event()
@@ -96,6 +99,9 @@ class Service:
         self.cameras: dict[str, Camera] = {}
         self._collector = self._collecting()
         self._collecting_worker: Worker | None = None
+        self._standing = standing or Standing()
+        self._reload = reload
+        self._remote: Remote | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Start, serve until `stop` or every recording has ended, stop. Raises ConfigError before anything runs."""
@@ -112,11 +118,14 @@ class Service:
         # A reader waits at most half a millisecond for a busy Python thread to let go (default: 5).
         sys.setswitchinterval(0.0005)
         self._start_sinks()
-        self._start_outbox()
+        sinks = {name: sender.sink for name, sender in self._senders.items()}
+        say = self._status_wanted.set
+        self._events = Events(self._settings, sinks, self._outlets, on_state=say, new_outbox=self._new_outbox)
+        self._events.start()
         try:
-            models = open_models(self._settings, self._store, serve=True)
+            models = open_models(self._settings, self._store, serve=self._serve)
         except ConfigError:
-            self._close_outbox()
+            self._events.close()
             self._close_sinks()
             raise
         for name, model in models.items():
@@ -132,13 +141,16 @@ class Service:
         cards = {name: engine.model.card for name, engine in self.engines.items()}
         self._outlets.publish(Message("about", about(self._settings, cards), retain=True, qos=1))
         for name in self._settings.cameras:
-            self._add_camera(name)
+            self._add_camera(name, self._events)
+        self._events.start_pictures()
         for names in self._settings.connections():
             source = self._settings.cameras[names[0]].source
-            work = Capture(source, [self.cameras[name] for name in names]).run
+            work = Capture(source, [self.cameras[name] for name in names], self._events.clips.tap(names)).run
             self.captures.append(Worker("camera-" + "+".join(names), work))
         for worker in self.captures:
             worker.start()
+        if self._settings.commands.allow:
+            self._remote = self._listening(self._events)
         self._publish_status("online")
 
     def wait(self, stop: threading.Event) -> None:
@@ -157,6 +169,8 @@ class Service:
     def stop(self) -> None:
         """Stop in reverse order. Everything offered has an outcome afterwards, unless something hangs past its time."""
         deadline = time.monotonic() + STOP_DEADLINE_S
+        if self._remote:
+            self._remote.close(STOP_DEADLINE_S / 2)
         for worker in self.captures:
             worker.stop.set()
         for camera in self.cameras.values():
@@ -178,14 +192,20 @@ class Service:
             camera.close()
         if self._collecting_worker:
             self._join([self._collecting_worker], deadline)
-        self._close_outbox()
+        if self._events:
+            self._events.close()
         if self.engines:
             self._publish_last_metrics()
             self._publish_status("offline")
         self._close_sinks()
 
+    def say_status(self) -> None:
+        """Something that status tells has changed. Any thread."""
+        self._status_wanted.set()
+
     def metrics(self) -> Metrics:
         """Counters since the start."""
+        more: dict[str, Any] = self._events.counts() if self._events else {}
         process = psutil.Process()
         times = process.cpu_times()
         return Metrics.model_construct(
@@ -199,7 +219,8 @@ class Service:
             # Both count what was sent; a sink also what it says again at each connect, so the sender's word stands.
             sinks={name: {**sender.sink.state(), **sender.counts()} for name, sender in self._senders.items()},
             collect=self._collector.counts() if self._collector else {},
-            events=self._outbox.counts() if self._outbox else {},
+            commands=self._remote.counts() if self._remote else {},
+            **more,
         )
 
     def _start_sinks(self) -> None:
@@ -214,37 +235,6 @@ class Service:
             self._workers.append(worker)
             worker.start()
 
-    def _configured_outbox(self, sinks: Sequence[str]) -> Outbox:
-        """On disk, if there are events to be expected, or to be delivered that an earlier configuration left."""
-        wanted = self._settings.events
-        has_rules = any(camera.zones or camera.lines or camera.rules for camera in self._settings.cameras.values())
-        if has_rules or wanted.path or wanted.file(self._name).exists():
-            return Outbox(wanted, self._name, sinks)
-        return Outbox.in_memory(self._name, sinks)
-
-    def _start_outbox(self) -> None:
-        self._outbox = self._new_outbox(list(self._senders))
-        self._outbox.start()
-        for name, sender in self._senders.items():
-            worker = Worker(f"courier-{name}", Courier(self._outbox, name, sender.sink).run)
-            self._couriers.append(worker)
-            worker.start()
-
-    def _close_outbox(self) -> None:
-        """Give the couriers a moment for the last events, where somebody takes them; the rest is for the next start."""
-        if not self._outbox:
-            return
-        deadline = time.monotonic() + COURIER_DEADLINE_S
-        while self._outbox.counts()["waiting"] and time.monotonic() < deadline and self._anyone_connected():
-            time.sleep(0.01)
-        for worker in self._couriers:
-            worker.stop.set()
-        self._join(self._couriers, deadline + 1)
-        self._outbox.close(STOP_DEADLINE_S)
-
-    def _anyone_connected(self) -> bool:
-        return any(sender.sink.state().get("connected", True) for sender in self._senders.values())
-
     def _close_sinks(self) -> None:
         deadline = time.monotonic() + STOP_DEADLINE_S
         for sender in self._senders.values():
@@ -258,7 +248,7 @@ class Service:
             if not worker.join(max(0.0, deadline - time.monotonic())):
                 log.warning("%s: does not end; left behind", worker.name)
 
-    def _add_camera(self, name: str) -> None:
+    def _add_camera(self, name: str, events: Events) -> None:
         section = self._settings.cameras[name]
         uses = {entry.use: self._use(section, entry) for entry in section.models}
         for entry in section.models:
@@ -268,46 +258,39 @@ class Service:
                 child.max_age_ns = parent.max_age_ns
                 parent.cascades.append(Cascade(child, wanted, entry.pad, entry.max))
         model_uses = [uses[entry.use] for entry in section.models if entry.on is None]
+        album = events.snapshots.album(name, section.snapshots) if section.snapshots else None
         camera = Camera(
             self._name,
             name,
             section.source.label,
             model_uses,
             self._outlets,
-            watch=self._watch(name, uses),
+            watch=events.watch(name, uses, album),
             view=View(section.crop, section.masks),
             candidates=self._collector.cameras[name] if self._collector else None,
+            album=album,
             lossless=section.source.lossless,
             on_state=self._status_wanted.set,
         )
         self.cameras[name] = camera
+        if name in self._standing.disabled:
+            camera.switch(on=False)
 
-    def _watch(self, name: str, uses: Mapping[str, Use]) -> Watch | None:
-        """What looks after a camera's results; None for a camera without tracks and rules."""
-        section = self._settings.cameras[name]
-        track = section.track
-        configs = {**section.zones, **section.lines, **section.rules}
-        if not (track or configs) or self._outbox is None:
-            return None
-        tracker: Tracker | None = None
-        if track:
-            tracked = uses[track.use]
-            tracker = track.build(tracked.labels, cast(Any, tracked.thresholds))
-        rules = [config.build(rule, track.use if track else None) for rule, config in configs.items()]
-        incidents = Incidents(self._name, name, self._outbox.boot_id, self._outbox.put)
-
-        def publish(counts: CountsPayload) -> None:
-            self._outlets.publish(Message(f"{name}/counts", counts, retain=True, qos=1))
-
-        return Watch(
-            name,
-            incidents,
-            Counts(self._name, name, rules, incidents, labels=(track.labels or ()) if track else ()),
-            rules,
-            tracked=track.use if track else None,
-            tracker=tracker,
-            on_counts=publish,
+    def _listening(self, events: Events) -> Remote:
+        """What obeys commands, from whatever sink hears them."""
+        cameras = self._settings.cameras
+        acts = Acts(
+            self.cameras,
+            self._standing,
+            snapshot=events.snapshots.now,
+            publishing=[name for name, section in cameras.items() if section.snapshots and section.snapshots.publish],
+            reload=self._reload,
         )
+        remote = Remote(self._name, self._settings.commands, acts, self._standing.answers)
+        remote.start()
+        for sender in self._senders.values():
+            sender.sink.listen(remote.on_request)
+        return remote
 
     def _collecting(self) -> Collector | None:
         wanted = self._settings.calibration.collect
@@ -336,6 +319,7 @@ class Service:
             weak=weak_of(section, card, camera, entry),
             max_age_ns=round(entry.max_age * 1e9),
             retain=entry.retain,
+            floor=reported_from(self._settings, entry.use, engine.model.card),
             predict=camera.track is not None and camera.track.use == entry.use and camera.track.predict,
         )
 
@@ -357,6 +341,7 @@ class Service:
         self._outlets.publish(Message("status", status, retain=True, qos=1))
 
     def _status(self, state: Literal["online", "offline"]) -> AgentStatus:
+        more: dict[str, Any] = self._events.state() if self._events else {}
         return AgentStatus.model_construct(
             schema_="sightwire.status/1",
             agent=self._name,
@@ -367,7 +352,9 @@ class Service:
             engines=self._descriptions(),
             sinks=self._connections(),
             collect=self._collector.state() if self._collector else {},
-            events=self._outbox.state() if self._outbox else {},
+            commands=allowed(self._settings.commands),
+            reload=self._standing.reload,
+            **more,
         )
 
     def _descriptions(self) -> dict[str, dict[str, Any]]:

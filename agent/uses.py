@@ -29,6 +29,8 @@ class Use:
     tiles: Tiles | None = None
     thresholds: NDArray[np.float32] | None = None
     """(C,) least score of each label that is reported; None: whatever the model reports."""
+    floor: NDArray[np.float32] | None = None
+    """(C,) what the model reports at all; infinite for labels that it does not report."""
     weak: NDArray[np.float32] | None = None
     """(C,) least score of each label that the camera's tracker wants to see; None: this use is not tracked."""
     max_age_ns: int = 1_000_000_000
@@ -53,6 +55,13 @@ class Use:
             return self.over(results[0])
         found = [(part, tile) for part, tile in zip(results, regions, strict=True) if isinstance(part, Detections)]
         return self.over(merge([part for part, _ in found], [tile for _, tile in found if tile is not None]))
+
+    def report_from(self, label: str | None, score: float) -> NDArray[np.float32]:
+        """From now on report one label, or all, from that score on; (C,) what holds: never less than `floor`."""
+        wanted = np.zeros(len(self.labels), np.float32) if self.thresholds is None else self.thresholds.copy()
+        wanted[slice(None) if label is None else self.labels.index(label)] = score
+        self.thresholds = wanted if self.floor is None else np.maximum(wanted, self.floor)
+        return self.thresholds
 
     def over(self, result: Result | None) -> Result | None:
         """The rows that are over their label's threshold, and of a tracked use weaker ones for its tracker."""

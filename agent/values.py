@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any, Union
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from engines.parts import find_parts
 
 RESERVED = frozenset({"status", "metrics", "events", "command", "reply", "snapshot", "counts", "about"})
 
@@ -40,3 +42,9 @@ class Section(BaseModel):
     """Base of the configuration's sections: unknown keys are mistakes, and no value shows up in an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
+
+
+def union_of_parts(package: str, group: str) -> Any:
+    """Every part of that kind, told apart by its `type`."""
+    kinds = tuple(dict.fromkeys(find_parts(package, group).values()))
+    return Annotated[Union[kinds], Field(discriminator="type")] if len(kinds) > 1 else kinds[0]  # noqa: UP007  # dynamic

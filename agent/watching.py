@@ -97,6 +97,7 @@ class Watch:
                 self._incidents.entered(rule.name, track)
             for finding in findings:
                 self._incidents.found(rule, finding, shown)
+        self._incidents.let_go(shown.seen)
 
     def _findings(self, rule: Rule, seen: Seen) -> Iterable[Finding]:
         """A rule with a fault of ours (or of somebody's) must not take the engine's thread along."""

@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import threading
+import sys
 from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import typer
 
 from agent.commands import fail
 from agent.exits import EX_CONFIG
 
+if TYPE_CHECKING:
+    from agent.running import Wish
+
 
 def run(config: Path = typer.Argument(..., help="The configuration, a YAML file.")) -> None:
     """Capture, infer and publish until stopped (Ctrl-C, SIGTERM) or until every recording has ended.
 
-    A configuration that is wrong ends it at once, with exit status 78 and a line for each mistake.
+    A configuration that is wrong ends it at once, with exit status 78 and a line for each mistake. SIGHUP has it read
+    again: if it is right the agent begins anew with it, in the same process.
 
     Example: sightwire run site.yaml
     """
     # Before the heavy imports, so that a Ctrl-C during start-up ends it quietly too.
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    asked: SimpleQueue[Wish] = SimpleQueue()
+    on_terminal = sys.stdin is not None and sys.stdin.isatty()
 
-    from agent.config import load
+    def hang_up(*_: object) -> None:
+        asked.put("end" if on_terminal and not _has_terminal() else "reload")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.put("end"))
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup wants it
+        signal.signal(signal.SIGHUP, hang_up)
+
     from agent.errors import ConfigError
-    from agent.log import configure
-    from agent.service import Service
+    from agent.running import Running
 
     try:
-        settings = load(config)
-        configure(settings.log)
-        Service(settings).run(stop)
+        Running(config, asked).run()
     except ConfigError as error:
         fail(error, EX_CONFIG)
+
+
+def _has_terminal() -> bool:
+    """Whether there is still somebody to press Ctrl-C: a window that is closed sends SIGHUP too."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -86,7 +86,8 @@ def configured(settings: Settings, store: ModelStore) -> Iterator[Finding]:
         find_cards(settings, store)
     except ConfigError as error:
         for line in str(error).splitlines():
-            yield problem(MODELS, line, f"correct {line.partition(':')[0]} in the configuration")
+            config, number, _ = line.split(":", 2)
+            yield problem(MODELS, line, f"${{EDITOR:-vi}} +{number} {config}")
     else:
         yield ok(MODELS, f"of the configuration: {', '.join(sorted({card.name for card in cards.values()}))}")
 

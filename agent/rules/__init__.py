@@ -83,6 +83,9 @@ class Rule(ABC):
         return ()
 
 
+Kinds = tuple[type[Result], ...]
+
+
 class RuleConfig(Section):
     """Base of every rule's config: the config is the factory."""
 
@@ -104,6 +107,6 @@ class RuleConfig(Section):
         return None
 
     @property
-    def understands(self) -> tuple[type[Result], ...]:
+    def understands(self) -> Kinds:
         """The kinds of results it can look at."""
         return (Detections,)

@@ -86,7 +86,7 @@ def depth(polygon: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[
 
 def _area(polygon: list[Point]) -> list[Point]:
     """A polygon that encloses something, once; a last point that repeats the first is left out."""
-    points = [point for point, before in zip(polygon, [polygon[-1], *polygon], strict=False) if point != before]
+    points = [point for point, after in zip(polygon, polygon[1:] + polygon[:1], strict=True) if point != after]
     edges = list(zip(points, points[1:] + points[:1], strict=True))
     twice_the_area = sum(a[0] * b[1] - a[1] * b[0] for a, b in edges)
     for one, first in enumerate(edges):

@@ -46,16 +46,19 @@ class Message:
         """Of what `encode` returns."""
         return self.payload.content_type if isinstance(self.payload, Blob) else "application/json"
 
-    def encode(self, now_ns: int) -> bytes:
-        """UTF-8 JSON; live results get their `age_ms` here, as it is when they are sent. A blob is its bytes."""
-        payload: Any = self.payload
-        if isinstance(payload, Blob):
-            return payload.data
+    def current(self, now_ns: int) -> BaseModel:
+        """The payload as it is when it is sent: live results get their `age_ms`."""
+        payload = self.payload
         if getattr(payload, "age_ms", None) is not None:
             age_ms = round((now_ns - self.born_ns) / 1e6, 1)
             payload = payload.model_copy(update={"age_ms": age_ms, **(self.later(age_ms) if self.later else {})})
-        encoded: bytes = payload.model_dump_json(by_alias=True, exclude_unset=True).encode()
-        return encoded
+        return payload
+
+    def encode(self, now_ns: int) -> bytes:
+        """The payload as UTF-8 JSON, as it is when it is sent. A blob is its bytes."""
+        if isinstance(self.payload, Blob):
+            return self.payload.data
+        return self.current(now_ns).model_dump_json(by_alias=True, exclude_unset=True).encode()
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +70,13 @@ class Request:
     payload: bytes
     reply: Callable[[BaseModel], None]
     """Answers whoever asked; may be called from any thread, once. An answer that cannot be sent is dropped."""
+    reply_to: str = ""
+    """The whole topic that the answer goes to: with `correlation` (or the payload's `id`) it tells requests apart."""
+    correlation: bytes | None = None
+    expires_ns: int | None = None
+    """`time.monotonic_ns` after which it is not to be obeyed."""
+    fault: str | None = None
+    """Why it cannot be obeyed, whatever it asks for."""
 
 
 class Sink(ABC):
@@ -83,10 +93,11 @@ class Sink(ABC):
         """Hand one message over. Raises Transient if it cannot be: the message is then counted as failed."""
 
     def deliver(self, event: Message, answered: Callable[[Answer, str | None], None]) -> None:
-        """Hand an event over. Raises Transient if it cannot be taken now, and has not been.
+        """Hand an event over; may wait a moment for room. Raises Transient if it cannot be taken now, and has not been.
 
-        `answered` is called once, from any thread, perhaps before this returns, with a reason where it was refused.
-        A sink that knows no answers answers itself.
+        `answered` is called once, from any thread, perhaps before this returns, with a reason where it was refused; it
+        must return soon. After events were lost Transient is raised once more, behind their answers: who delivers
+        again in order looks at them first. A sink that knows no answers answers itself.
         """
         self.send(event)
         answered("acknowledged", None)

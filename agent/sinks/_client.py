@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from paho.mqtt.client import Client
 from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.properties import Properties
 
 from agent.sinks._proxy import Proxy
 
@@ -23,6 +24,8 @@ class BrokerClient(Client):
     proxy: Proxy | None = None
     tls: ssl.SSLContext | None = None
     """What `tls_set_context` was given."""
+    wishes: Properties | None = None
+    """Properties of CONNECT, in MQTT 5."""
     on_pong: Callable[[BrokerClient], None] | None = None
     """Called by the thread that serves the connection when the answer to a ping is here."""
     _wire: socket.socket | None = None

@@ -11,6 +11,7 @@ import random
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -23,6 +24,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from agent.errors import ConfigError
 from agent.sinks._address import Address
 from agent.sinks._client import BrokerClient
+from agent.sinks._packets import JSON, properties_of
 from agent.sinks._proxy import Proxy
 from agent.sinks._reasons import Trouble, explain
 
@@ -36,8 +38,10 @@ IMPATIENT_S = 1.0
 AGAIN = "does another client use our client_id, or is something not allowed that we send?"
 STEADY_S = 10.0
 """A connection that lived this long was a good one: the next pause is the shortest again."""
+OFTEN_S = 600.0
+"""Three connections lost without a word in this time are no chance."""
 TICK_S = 0.5
-MOST_IN_FLIGHT = 20
+MOST_IN_FLIGHT = 100
 """Messages of QoS 1 without an acknowledgement, where the broker does not want fewer."""
 DROPPED = "broker closed the connection before it answered (client_id, will or retain may not suit it)"
 
@@ -67,6 +71,8 @@ class Endpoint:
     """Asked at each connect, so that a changed password file is seen."""
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     keepalive_s: int = 10
+    largest_in: int | None = None
+    """Bytes of a packet that an MQTT 5 broker may send us."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class Will:
     payload: bytes
     qos: int = 1
     retain: bool = True
+    content_type: str = JSON
 
     def without(self, code: int | None) -> Will | None:
         """The same for a broker that refused us with this code; None if that does not help."""
@@ -113,9 +120,15 @@ class Owner(Protocol):
         """The client is gone, with all it held, or the state changed."""
 
 
-def pause_s(failures: int, refused: bool) -> float:
-    """Jittered pause before the next try, s: 0.5 doubling to 30, or 2 doubling to 60 where we were refused."""
-    first_s, most_s = (2.0, 60.0) if refused else (0.5, 30.0)
+def pause_s(failures: int, code: int | None = None) -> float:
+    """Jittered pause before the next try, s: 0.5 doubling to 30, or 2 doubling to 60 where we were refused.
+
+    At once 60 where another client took our name: the two of us would throw each other out for ever.
+    """
+    if code == TAKEN_OVER:
+        first_s, most_s = 60.0, 60.0
+    else:
+        first_s, most_s = (2.0, 60.0) if code in REFUSED else (0.5, 30.0)
     return min(most_s, first_s * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0)
 
 
@@ -149,6 +162,8 @@ class Link:
         self._will = will
         self._spoken: MQTTProtocolVersion | None = None
         self._ups = 0
+        self._losses: deque[float] = deque(maxlen=3)
+        """When connections ended without a word, monotonic."""
         self._closing = threading.Event()
         self._close_by = 0.0
         self._client: BrokerClient | None = None
@@ -164,6 +179,14 @@ class Link:
     def closed(self) -> bool:
         """`close` was called."""
         return self._closing.is_set()
+
+    @property
+    def doubt(self) -> str | None:
+        """What a person should look at though we are connected."""
+        losses = tuple(self._losses)
+        if len(losses) < 3 or time.monotonic() - losses[0] > OFTEN_S:
+            return None
+        return f"connection lost {len(losses)} times within {OFTEN_S / 60:.0f} minutes: {AGAIN}"
 
     def close(self, deadline_s: float) -> None:
         """Say goodbye (so the broker keeps the will to itself) and end the thread, within the deadline."""
@@ -189,15 +212,18 @@ class Link:
                 break
             if end.was_up_s is not None and end.was_up_s >= STEADY_S:
                 failures = 0
-            refused = end.code in REFUSED
-            if failures >= 2 and end.was_up_s is not None and end.reason == "connection lost":
-                end.reason = f"{end.reason} again and again: {AGAIN}"
-            self._say("refused" if refused else "connecting", end.reason)
+            wordless = end.was_up_s is not None and end.reason == "connection lost"
+            if wordless:
+                self._losses.append(time.monotonic())
+                if failures >= 2:
+                    end.reason = f"{end.reason} again and again: {AGAIN}"
+            self._say("refused" if end.code in REFUSED else "connecting", end.reason)
             self.pausing = True
             self._owner.down()
-            self._closing.wait(pause_s(failures, refused))
+            self._closing.wait(pause_s(failures, end.code))
             self.pausing = False
-            failures += 1
+            # mosquitto 2.0.11 takes our name away without a word: who was here last yields soon.
+            failures += 3 if wordless and end.was_up_s is not None and end.was_up_s < STEADY_S else 1
 
     def _connect(self) -> _End:
         """One connection from beginning to end; at once again without what the broker said it cannot do."""
@@ -291,7 +317,7 @@ class Link:
                 client.password = self._endpoint.password()
             if address.websocket:
                 client.ws_set_options(address.path, dict(self._endpoint.headers()))
-            client.connect(address.host, address.port, self._endpoint.keepalive_s)
+            client.connect(address.host, address.port, self._endpoint.keepalive_s, properties=client.wishes)
         finally:
             self._opening = None
 
@@ -362,6 +388,9 @@ class Link:
             **clean,
         )
         client.connect_timeout = CONNECT_S
+        if version == V5 and self._endpoint.largest_in is not None and not bare:
+            client.wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            client.wishes.MaximumPacketSize = self._endpoint.largest_in
         client.enable_logger(trouble.logger)
         if self._endpoint.tls is not None:
             client.tls_set_context(self._endpoint.tls)
@@ -374,7 +403,7 @@ class Link:
         if self._will is not None:
             about = None
             if version == V5:
-                about = json_properties(PacketTypes.WILLMESSAGE)
+                about = properties_of(self._will.content_type)
             will = self._will
             client.will_set(will.topic, will.payload, will.qos, will.retain, about)
         # With this set, other threads only queue and wake our loop: one thread alone writes to the socket.
@@ -399,13 +428,3 @@ def _farewell(end: _End, from_broker: bool, code: ReasonCode) -> None:
         end.reason, end.code = f"broker ended the connection: {code}", code.value
     elif code.value == 141:
         end.reason = "broker does not answer"
-
-
-def json_properties(packet: int, expiry_s: int | None = None) -> Properties:
-    """MQTT 5 properties of a JSON message (`PacketTypes.PUBLISH` or `.WILLMESSAGE`)."""
-    properties = Properties(packet)  # type: ignore[no-untyped-call]
-    properties.ContentType = "application/json"
-    properties.PayloadFormatIndicator = 1
-    if expiry_s is not None:
-        properties.MessageExpiryInterval = expiry_s
-    return properties

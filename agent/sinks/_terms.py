@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from paho.mqtt.properties import Properties
+
+from agent.sinks.dialects import Said
 
 REPEAT_S = 10
 """State that is not retained, or that no will would correct, is said again this often."""
 EXPIRY_S = 3 * REPEAT_S
 """State that no will would correct is good for this long."""
-_PROPERTIES_BYTES = 32
-"""Ours never take more: content type, format and expiry are 27, with their length."""
+_PROPERTIES_BYTES = 16
+"""What surrounds the content type: its length, format and expiry are 10, and the length of all."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,13 @@ class Terms:
         """How long state is good for; None: until something else is said."""
         return EXPIRY_S if self.expires and not self.will else None
 
-    def fits(self, topic: str, payload: bytes) -> bool:
-        """A message of this size may be sent. Counts what surrounds it at its largest."""
+    def fits(self, said: Said, user: Iterable[tuple[str, str]] = ()) -> bool:
+        """A message of this size may be sent. Counts what surrounds it at its largest; `user`: its user properties."""
         if self.max_packet_bytes is None:
             return True
-        header = 5 + 2 + len(topic.encode()) + 2 + _PROPERTIES_BYTES
-        return header + len(payload) <= self.max_packet_bytes
+        header = 5 + 2 + len(said.topic.encode()) + 2 + _PROPERTIES_BYTES + len(said.content_type)
+        header += sum(5 + len(name.encode()) + len(value.encode()) for name, value in user)
+        return header + len(said.payload) <= self.max_packet_bytes
 
     def limits(self, wanted: Terms) -> list[str]:
         """What cannot be done, a sentence each, for status. `wanted`: the settings, without what they rule out."""
@@ -70,13 +74,15 @@ class Terms:
         if not self.retain:
             found.append(f"no retain: state is repeated each {REPEAT_S} s, for those who come late")
         if self.max_qos < 1:
-            found.append("no QoS 1: the broker acknowledges nothing, so what is lost on the way is not noticed")
+            found.append("no QoS 1: the broker acknowledges nothing, so an event counts as delivered when it is sent")
         if self.max_packet_bytes is not None:
             found.append(f"no message above {self.max_packet_bytes} bytes: larger ones are refused here and counted")
         if self.keepalive_s != wanted.keepalive_s:
             found.append(f"keepalive {self.keepalive_s} s by the broker's wish, instead of {wanted.keepalive_s}")
         if not self.expires:
-            found.append("MQTT 3.1.1: results carry no expiry, and refusals give no reason")
+            found.append(
+                "MQTT 3.1.1: nothing expires, refusals give no reason, and whether anybody hears events is not told"
+            )
         if self.pings and not wanted.pings:
             found.append("UNSUBSCRIBE is not answered: the broker is asked by PINGREQ instead")
         return found

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from paho.mqtt.reasoncodes import ReasonCode
+
+from agent.sinks.dialects import Said
+
 
 class Told:
-    """Newest payload per topic, and which of them the broker has acknowledged. Guarded by its owner."""
+    """Newest message per topic, and which of them the broker has acknowledged. Guarded by its owner."""
 
     def __init__(self) -> None:
-        self._wanted: dict[str, bytes] = {}
+        self._wanted: dict[str, Said] = {}
         self._untold: dict[str, None] = {}
         """Topics in the order they changed."""
         self._busy: dict[str, int | None] = {}
         """Topic -> message id on its way; None while it is handed to paho."""
-        self._early: set[int] = set()
+        self._early: dict[int, ReasonCode] = {}
 
     @property
     def settled(self) -> bool:
@@ -24,9 +28,9 @@ class Told:
         """There is something that `claim` would return."""
         return any(topic not in self._busy for topic in self._untold)
 
-    def wants(self, topic: str, payload: bytes) -> None:
-        self._wanted[topic] = payload
-        self._untold[topic] = None
+    def wants(self, said: Said) -> None:
+        self._wanted[said.topic] = said
+        self._untold[said.topic] = None
 
     def forget_sent(self) -> None:
         """A new connection: everything is to be said again."""
@@ -38,34 +42,36 @@ class Told:
         """Everything is to be said again, what is on its way after it has arrived."""
         self._untold = dict.fromkeys(self._wanted)
 
-    def claim(self) -> tuple[str, bytes] | None:
+    def claim(self) -> Said | None:
         """The next message to send; one per topic is on its way at a time, so a silent broker gets no pile."""
         for topic in self._untold:
             if topic not in self._busy:
                 del self._untold[topic]
                 self._busy[topic] = None
-                return topic, self._wanted[topic]
+                return self._wanted[topic]
         return None
 
-    def on_the_way(self, topic: str, mid: int) -> None:
-        """`publish` returned, which may be after the acknowledgement came."""
-        if mid in self._early:
+    def on_the_way(self, topic: str, mid: int) -> ReasonCode | None:
+        """`publish` returned, which may be after the acknowledgement came: then that is returned."""
+        code = self._early.get(mid)
+        if code is not None:
             del self._busy[topic]
         else:
             self._busy[topic] = mid
         if None not in self._busy.values():
             self._early.clear()
+        return code
 
     def give_up(self, topic: str) -> None:
         """What was claimed cannot be sent at all: that is the end of it, until it is wanted again."""
         del self._busy[topic]
 
-    def acknowledged(self, mid: int) -> str | None:
-        """The topic, where it is known yet."""
+    def acknowledged(self, mid: int, code: ReasonCode) -> str | None:
+        """The topic, where it is known yet; else `on_the_way` returns the code."""
         for topic, busy in self._busy.items():
             if busy == mid:
                 del self._busy[topic]
                 return topic
         if None in self._busy.values():
-            self._early.add(mid)
+            self._early[mid] = code
         return None

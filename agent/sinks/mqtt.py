@@ -1,40 +1,47 @@
-"""MQTT: results, state and (later) events to a broker, over TCP or TLS, protocol 5 or 3.1.1.
+"""MQTT: results, state and events to a broker, over TCP or TLS, protocol 5 or 3.1.1.
 
 State (retained, without an age limit) is kept here, newest per topic, and said again at every connect: it needs no
 connection to be taken. Everything else dies with the connection. Live results (QoS 0) pass `_gate.Gate`: they leave
-only for a broker that answered a moment ago, so that a frozen or slow one never delivers old results.
+only for a broker that answered a moment ago, so that a frozen or slow one never delivers old results. Events (QoS 1)
+pass it too, and are few at a time (`_window.Window`), so that no result waits behind them for long.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from paho.mqtt.client import Client
+from paho.mqtt.client import Client, MQTTMessage, topic_matches_sub
 from paho.mqtt.enums import MQTTErrorCode
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from typing_extensions import Self
 
 from agent.errors import ConfigError, Transient
 from agent.secrets import Credentials, Password
-from agent.sinks import Message, Sink, SinkConfig
+from agent.sinks import Answer, Message, Request, Sink, SinkConfig
 from agent.sinks._address import parse_url
+from agent.sinks._awaited import Awaited, Delivery
 from agent.sinks._client import BrokerClient
 from agent.sinks._gate import Gate
-from agent.sinks._link import Accepted, Endpoint, Link, Will, json_properties
+from agent.sinks._inbox import LARGEST, Inbox
+from agent.sinks._link import MOST_IN_FLIGHT, Accepted, Endpoint, Link, Will
+from agent.sinks._packets import event_properties, expiry_s_of, kept_properties, properties_of
 from agent.sinks._proxy import Proxy
 from agent.sinks._terms import REPEAT_S, Terms
 from agent.sinks._tls import tls_context
 from agent.sinks._told import Told
+from agent.sinks._voice import Voice
+from agent.sinks._window import Window
+from agent.sinks.dialects import DialectConfig, Said
+from agent.values import union_of_parts
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +50,19 @@ UNSENT_BYTES = 16 * 1024
 included, while it has something to write.)"""
 GRANT_NS = 5_000_000
 """What `ready` promised holds this long, so that an answer that becomes overdue in between costs no result."""
-HEARTBEAT_NS = 4_000_000_000
+HEARTBEAT_NS = 3_000_000_000
 FROZEN_NS = 10_000_000_000
 """Without an answer for this long, the connection is given up."""
 SILENT_NS = 1_000_000_000
 """Without an answer for this long, status says so."""
 SILENT = "broker does not answer"
+ROOM_S = 0.25
+"""An event waits so long for others to be answered, before whoever hands it over is told to come again."""
+UNHEARD_NS = 30_000_000_000
+"""A broker that answers, but not to an event for so long, is left and asked again."""
 
 
+NOT_SUBSCRIBED = "not subscribed"
 PING = 0
 """The number of a question that is a PINGREQ: packet ids begin at 1."""
 
@@ -67,6 +79,23 @@ def _listed(value: Any) -> Any:
 def _worded(value: Any) -> Any:
     return str(value) if type(value) is int else value  # YAML reads `protocol: 5` as a number
 
+
+def _dialect(value: Any) -> Any:
+    """A dialect's name instead of a mapping with `type`."""
+    return {"type": value} if isinstance(value, str) else value
+
+
+def _for_home_assistant(value: Any) -> Any:
+    """Yes, no, or a mapping of that dialect's settings without its `type`."""
+    if isinstance(value, dict):
+        return {"type": "home_assistant", **value}
+    return {True: {"type": "home_assistant"}, False: None}.get(value, value) if isinstance(value, bool) else value
+
+
+if TYPE_CHECKING:  # made of whatever parts are installed
+    AnyDialect = DialectConfig
+else:
+    AnyDialect = union_of_parts("agent.sinks.dialects", "sightwire.dialects")
 
 Alpn = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
@@ -105,6 +134,13 @@ class Config(SinkConfig, Credentials):
     """Larger messages are not sent: for a broker of 3.1.1 that would close the connection."""
     probe: Literal["auto", "unsubscribe", "ping"] = "auto"
     """What asks the broker whether it still answers. auto: UNSUBSCRIBE, and PINGREQ where that is not answered."""
+
+    dialect: Annotated[AnyDialect, BeforeValidator(_dialect)] = Field(
+        default_factory=lambda: cast(Any, "sightwire"), validate_default=True
+    )
+    """What topics and payloads look like: a name, or a mapping with `type`."""
+    home_assistant: Annotated[AnyDialect | None, BeforeValidator(_for_home_assistant)] = None
+    """`true` or `{prefix: homeassistant}`: besides, cameras are announced to Home Assistant."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -161,14 +197,16 @@ class MqttSink(Sink):
         # Never subscribed to: asking the broker to unsubscribe changes nothing, and both protocols must answer it.
         self._alive_topic = f"{self._base}/alive"
         self._transport = parse_url(config.url).transport
+        spoken = [config.dialect, *([config.home_assistant] if config.home_assistant else [])]
+        self._voice = Voice([dialect.open(config.prefix, agent) for dialect in spoken], self._base)
         self._wanted = Terms(
             config.retain, config.will, config.max_qos, config.max_packet_bytes, config.keepalive_s,
             pings=config.probe == "ping",
         )  # fmt: skip
         self._may_ping = config.probe == "auto"
-        will = Will(self._topic(farewell), farewell.encode(time.monotonic_ns()), config.max_qos, config.retain)
+        will = _will(self._voice.say(farewell, time.monotonic_ns()), config)
         client_id = f"sightwire-{agent}" if config.client_id is None else config.client_id
-        self._link = Link(config.endpoint(), client_id, self, will if config.will else None)
+        self._link = Link(replace(config.endpoint(), largest_in=LARGEST), client_id, self, will)
         self._changed = threading.Condition()
         # What follows is guarded by _changed.
         self._client: BrokerClient | None = None
@@ -182,6 +220,19 @@ class MqttSink(Sink):
         self._state = Told()
         self._told_ns = 0
         """When all state was said, last."""
+        self._awaited = Awaited()
+        self._window = Window(1)
+        self._broke = False
+        """A connection ended and took events with it; whoever delivers has not been told yet."""
+        self._heard: dict[str, Callable[[MQTTMessage], None]] = dict.fromkeys(self._voice.births, self._on_birth)
+        self._inbox: Inbox | None = None
+        """Where commands come in, once somebody listens."""
+        self._commands = NOT_SUBSCRIBED
+        """Whether the broker lets us hear commands."""
+        self._subscribing: dict[int, str] = {}
+        """Packet id -> topic filter."""
+        self._unsubscribed: list[str] = []
+        """Topic filters the broker does not know yet."""
         self._unanswered = 0
         """Connections, one after the other, that ended without the answer to any question."""
         self._sent = self._bytes = self._refused = 0
@@ -203,15 +254,78 @@ class MqttSink(Sink):
     def send(self, message: Message) -> None:
         """Hand one message over.
 
-        State is taken always. Live results raise Transient without a connection, for a silent broker and when they
-        are too old; messages of QoS 1 without a connection only.
+        State is taken always. Everything else raises Transient without a connection, for a silent broker and when it
+        is too old.
         """
         if message.retain and message.max_age_ns is None:
             self._send_state(message)
-        elif message.qos > 0:
-            self._send_sure(message)
         else:
             self._send_live(message)
+
+    def deliver(self, event: Message, answered: Callable[[Answer, str | None], None]) -> None:
+        """See Sink. Waits up to ROOM_S for events before it to be answered.
+
+        Raises Transient also once after a connection was lost with events under way, so that whoever delivers sees
+        those answers before it hands over what is newer.
+        """
+        now_ns = time.monotonic_ns()
+        expiry_s = expiry_s_of(event, now_ns)
+        try:
+            parts = self._voice.say(event, now_ns)
+        except Transient as error:
+            answered("refused", str(error))
+            return
+        ours = event_properties(event)
+        with self._changed:
+            client, terms = self._client, self._terms
+            self._wait_for_room(client)
+            reason = next((_too_large(said) for said in parts if not terms.fits(said, (*said.user, *ours))), None)
+            if reason is None and client is not None and parts:
+                delivery = Delivery(answered, [said.topic for said in parts], sum(len(said.payload) for said in parts))
+                self._awaited.begin(delivery)
+            else:
+                self._refused += reason is not None
+                client = None
+        if client is None:  # nothing can be sent, or the dialect has no word for it
+            answered("refused" if reason else "acknowledged", reason)
+            return
+        for said in parts:
+            user = (*said.user, *ours)
+            about = properties_of(said.content_type, expiry_s, user) if terms.expires else None
+            self._hand_over(client, delivery, said, about)
+        with self._changed:
+            self._awaited.handed()
+
+    def subscribe(self, topic_filter: str, heard: Callable[[MQTTMessage], None]) -> None:
+        """From now on, over all connections, pass on what comes to this topic.
+
+        `heard` is called by the link's thread and must return soon. With MQTT 5 the broker says nothing retained.
+        """
+        with self._changed:
+            self._heard[topic_filter] = heard
+            self._unsubscribed.append(topic_filter)
+
+    def listen(self, on_request: Callable[[Request], None]) -> None:
+        """See Sink."""
+        inbox = Inbox(self._base, on_request, self.reply, self._voice.speaks_at)
+        with self._changed:
+            self._inbox = inbox
+        for topic_filter in inbox.filters:
+            self.subscribe(topic_filter, inbox.heard)
+
+    def reply(self, topic: str, payload: bytes, correlation: bytes | None = None) -> None:
+        """Publish an answer once, with QoS 1 where there is one. Raises Transient without a connection. Any thread."""
+        said = Said(topic, payload)
+        with self._changed:
+            client, terms = self._client, self._terms
+        if client is None:
+            raise Transient(self._link.reason or "not connected")
+        self._check_size(terms, said, (("", "." * len(correlation or b"")),))
+        about = properties_of(correlation=correlation) if terms.expires else None
+        # Not under our lock: paho holds its own for QoS 1 while it tells us of acknowledgements.
+        client.publish(topic, payload, terms.max_qos, False, about)
+        with self._changed:
+            self._count(payload)
 
     def close(self, deadline_s: float) -> None:
         """Wait for the state to be acknowledged and the rest to be sent, then say goodbye: no will is published.
@@ -221,10 +335,15 @@ class MqttSink(Sink):
         end_s = time.monotonic() + deadline_s
         with self._changed:
             self._changed.wait_for(
-                lambda: self._link.pausing or self._link.closed or (self._state.settled and not self._unsent),
+                lambda: (
+                    self._link.pausing
+                    or self._link.closed
+                    or (self._state.settled and not self._unsent and not self._awaited)
+                ),
                 deadline_s,
             )
         self._link.close(max(0.2, end_s - time.monotonic()))
+        self._lose_events()
 
     def state(self) -> dict[str, Any]:
         """`state` (connecting, connected, refused) and `reason`, how it speaks and what it cannot do, counters."""
@@ -235,7 +354,7 @@ class MqttSink(Sink):
                 "type": self.name,
                 "state": self._link.state,
                 "connected": self._link.state == "connected",
-                "reason": SILENT if silent else self._link.reason or self._denied,
+                "reason": SILENT if silent else self._link.reason or self._denied or self._link.doubt,
                 "transport": self._transport,
                 "protocol": self._link.protocol,
                 "limits": list(self._limits),
@@ -245,10 +364,10 @@ class MqttSink(Sink):
                 "refused": self._refused,
                 "round_trip_ms": None if round_trip_ns is None else round(round_trip_ns / 1e6, 1),
             }
+            if self._inbox:
+                facts["commands"] = self._commands
+                facts["ignored_commands"] = self._inbox.counts()
         return facts
-
-    def _topic(self, message: Message) -> str:
-        return f"{self._base}/{message.topic}"
 
     def _obstacle(self) -> str | None:
         """Why no live result may be handed over now. Opens again only with an event that notifies `_changed`."""
@@ -261,7 +380,6 @@ class MqttSink(Sink):
         return None
 
     def _send_live(self, message: Message) -> None:
-        topic = self._topic(message)
         with self._changed:
             client = self._client
             granted = time.monotonic_ns() < self._granted_ns
@@ -270,58 +388,89 @@ class MqttSink(Sink):
         if obstacle is not None or client is None:
             raise Transient(obstacle)
         now_ns = time.monotonic_ns()
-        expiry_s = _expiry_s(message, now_ns)
-        payload = message.encode(now_ns)
+        expiry_s = expiry_s_of(message, now_ns)
+        parts = self._voice.say(message, now_ns)
         terms = self._terms
-        self._check_size(terms, topic, payload)
-        retain = message.retain and terms.retain
-        with self._changed:
-            # QoS 0 takes no lock of paho's that its thread could hold while it waits for ours.
-            info = client.publish(topic, payload, 0, retain, _properties(expiry_s) if terms.expires else None)
-            if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS or client is not self._client:
-                raise Transient(self._link.reason or "connection lost")
-            self._unsent[info.mid] = len(payload)
-            self._unsent_bytes += len(payload)
-            self._full = self._full or self._unsent_bytes >= UNSENT_BYTES
-            self._count(payload)
-            self._gate.handed()
-            self._ask(client, time.monotonic_ns())
+        for said in parts:
+            self._check_size(terms, said, said.user)
+        for said in parts:
+            about = kept_properties(said.content_type, expiry_s, said.user) if terms.expires else None
+            with self._changed:
+                if client is not self._client or self._publish_unsure(client, said, about) is None:
+                    raise Transient(self._link.reason or "connection lost")
 
-    def _send_sure(self, message: Message) -> None:
-        now_ns = time.monotonic_ns()
-        expiry_s = _expiry_s(message, now_ns)
-        payload = message.encode(now_ns)
-        topic = self._topic(message)
-        with self._changed:
-            client, terms = self._client, self._terms
-        if client is None:
-            raise Transient(self._link.reason or "not connected")
-        self._check_size(terms, topic, payload)
-        # Not under our lock: paho holds its own for QoS 1 while it tells us of acknowledgements.
-        info = client.publish(
-            topic,
-            payload,
-            min(message.qos, terms.max_qos),
-            message.retain and terms.retain,
-            _properties(expiry_s) if terms.expires else None,
-        )
+    def _publish_unsure(self, client: BrokerClient, said: Said, about: Properties | None) -> int | None:
+        """With QoS 0; the message's id. Called with `_changed`."""
+        # QoS 0 takes no lock of paho's that its thread could hold while it waits for ours.
+        info = client.publish(said.topic, said.payload, 0, said.retain and self._terms.retain, about)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            raise Transient(self._link.reason or "connection lost")
-        with self._changed:
-            self._count(payload)
+            return None
+        self._unsent[info.mid] = len(said.payload)
+        self._unsent_bytes += len(said.payload)
+        self._full = self._full or self._unsent_bytes >= UNSENT_BYTES
+        self._count(said.payload)
+        self._gate.handed()
+        self._ask(client, time.monotonic_ns())
+        return info.mid
 
     def _send_state(self, message: Message) -> None:
-        payload = message.encode(time.monotonic_ns())
+        parts = self._voice.say(message, time.monotonic_ns())
         with self._changed:
-            self._state.wants(self._topic(message), payload)
+            for said in parts:
+                self._state.wants(said)
             client = self._client
         if client is not None:
             self._publish_state(client)
 
-    def _check_size(self, terms: Terms, topic: str, payload: bytes) -> None:
+    def _wait_for_room(self, client: BrokerClient | None) -> None:
+        """Until one more event may follow those under way. Called with `_changed`. Raises Transient."""
+
+        def settled() -> bool:
+            gone = client is None or client is not self._client
+            return gone or (self._obstacle() is None and self._window.has_room(len(self._awaited), self._awaited.size))
+
+        there = self._changed.wait_for(settled, ROOM_S)
+        if client is None or client is not self._client:
+            raise Transient(self._link.reason or "not connected")
+        if self._broke:
+            self._broke = False
+            raise Transient("connection lost")
+        if not there:
+            raise Transient(self._obstacle() or "events before it are not acknowledged yet")
+
+    def _hand_over(self, client: BrokerClient, delivery: Delivery, said: Said, about: Properties | None) -> None:
+        """One message of an event. What becomes of it is told by an answer, or by the end of the connection."""
+        finished = None
+        try:
+            if self._terms.max_qos:
+                # Not under our lock: paho holds its own for QoS 1 while it tells us of acknowledgements.
+                info = client.publish(said.topic, said.payload, 1, said.retain and self._terms.retain, about)
+                with self._changed:
+                    self._count(said.payload)
+                    finished = self._awaited.sent(delivery, said.topic, info.mid)
+            else:
+                with self._changed:
+                    mid = self._publish_unsure(client, said, about)
+                    finished = None if mid is None else self._awaited.sent(delivery, said.topic, mid)
+        except ValueError as error:  # paho's, of a topic or size that MQTT does not have
+            with self._changed:
+                finished = self._awaited.refuse(delivery, f"publishing {said.topic!r} refused: {error}")
+        if finished is not None:
+            self._settle(finished)
+
+    def _settle(self, delivery: Delivery) -> None:
+        """Tell its answer. Not called with `_changed`: whoever hears it may have a lock of its own."""
+        answer, reason = delivery.answer()
+        if answer == "refused":
+            with self._changed:
+                self._refused += 1
+                self._denied = reason
+        delivery.answered(answer, reason)
+
+    def _check_size(self, terms: Terms, said: Said, user: tuple[tuple[str, str], ...]) -> None:
         """Raises Transient for a message at which the broker would close the connection."""
-        if not terms.fits(topic, payload):
-            reason = f"publishing {topic} refused: {len(payload)} bytes are too much, see limits"
+        if not terms.fits(said, user):
+            reason = _too_large(said)
             with self._changed:
                 self._refused += 1
                 self._denied = reason
@@ -337,19 +486,25 @@ class MqttSink(Sink):
                 terms = self._terms
             if claimed is None:
                 return
-            topic, payload = claimed
             try:
-                self._check_size(terms, topic, payload)
+                self._check_size(terms, claimed, ())
             except Transient:
                 with self._changed:
-                    self._state.give_up(topic)
+                    self._state.give_up(claimed.topic)
                 continue
-            properties = _properties(terms.state_expiry_s) if terms.expires else None
-            info = client.publish(topic, payload, terms.max_qos, terms.retain, properties)
+            expiry_s, user = terms.state_expiry_s, claimed.user
+            about = kept_properties(claimed.content_type, expiry_s, user) if terms.expires else None
+            info = client.publish(claimed.topic, claimed.payload, terms.max_qos, claimed.retain and terms.retain, about)
             with self._changed:
                 if client is self._client:
-                    self._state.on_the_way(topic, info.mid)
-                    self._count(payload)
+                    self._note_refusal(claimed.topic, self._state.on_the_way(claimed.topic, info.mid))
+                    self._count(claimed.payload)
+
+    def _note_refusal(self, topic: str | None, code: ReasonCode | None) -> None:
+        """State of this topic was answered, if it was. Called with `_changed`."""
+        if topic is not None and code is not None and code.is_failure:
+            self._refused += 1
+            self._denied = f"publishing {topic} refused: {code}"
 
     def _count(self, payload: bytes) -> None:
         self._sent += 1
@@ -372,6 +527,8 @@ class MqttSink(Sink):
         client.on_publish = self._on_publish
         client.on_unsubscribe = lambda client, _userdata, mid, _codes, _properties: self._on_answer(client, mid)
         client.on_pong = lambda client: self._on_answer(client, PING)
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
 
     def up(self, client: BrokerClient, accepted: Accepted) -> None:
         """Connected: say all state again."""
@@ -385,8 +542,15 @@ class MqttSink(Sink):
             self._full = False
             self._denied = None
             self._state.forget_sent()
+            self._window = Window(min(MOST_IN_FLIGHT, self._terms.in_flight or MOST_IN_FLIGHT))
+            self._unsubscribed = list(self._heard)
+            self._subscribing.clear()
+            self._commands = NOT_SUBSCRIBED
+            if self._inbox:
+                self._inbox.connected()
             self._ask(client, time.monotonic_ns(), at_once=True)
             self._changed.notify_all()
+        self._subscribe(client)
         self._publish_state(client)
 
     def tick(self, client: BrokerClient) -> str | None:
@@ -395,6 +559,8 @@ class MqttSink(Sink):
         with self._changed:
             if self._gate.silent_ns(now_ns) > FROZEN_NS:
                 return SILENT
+            if self._awaited.oldest_ns(now_ns) > UNHEARD_NS:
+                return "broker does not acknowledge events"
             if self._may_ping and self._gate.is_ignored(now_ns):
                 self._ask_otherwise()
                 self._ask(client, now_ns, at_once=True)
@@ -404,6 +570,7 @@ class MqttSink(Sink):
             if not self._gate.waiting and self._gate.since_asked_ns(now_ns) > HEARTBEAT_NS:
                 self._ask(client, now_ns, at_once=True)
             pending = self._state.pending
+        self._subscribe(client)
         if pending:
             self._publish_state(client)
         return None
@@ -416,27 +583,86 @@ class MqttSink(Sink):
                 if self._unanswered == 2:  # once may be chance; after the change, twice again means the other
                     self._ask_otherwise()
             self._client = None
+            self._commands = NOT_SUBSCRIBED
             self._unsent.clear()
             self._unsent_bytes = 0
             self._changed.notify_all()
+        self._lose_events()
+
+    def _lose_events(self) -> None:
+        """What was handed over has arrived or not: it must come again."""
+        with self._changed:
+            lost = self._awaited.lose()
+            self._broke = self._broke or bool(lost)
+        for delivery in lost:
+            delivery.answered("lost", "connection lost")
+
+    def _subscribe(self, client: BrokerClient) -> None:
+        """Tell the broker what it does not know yet. Called by the link's thread."""
+        with self._changed:
+            topics, self._unsubscribed = self._unsubscribed, []
+            inbox = self._inbox
+        for topic in topics:
+            # A retained command is not obeyed, and to say so it must be seen, and that it is, also when it just came.
+            told = bool(inbox and topic in inbox.filters)
+            if self._terms.expires:  # MQTT 5
+                options = SubscribeOptions(1, noLocal=True, retainAsPublished=told, retainHandling=0 if told else 2)
+                _, mid = client.subscribe(topic, options=options)
+            else:
+                _, mid = client.subscribe(topic, 1)
+            if mid is not None:  # answered by the thread that is here
+                self._subscribing[mid] = topic
+
+    def _on_subscribe(
+        self, _client: Client, _userdata: object, mid: int, codes: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        topic = self._subscribing.pop(mid, "")
+        refused = next((f"refused: {code}" for code in codes if code.is_failure), None)
+        with self._changed:
+            if self._inbox and topic in self._inbox.filters and not self._commands.startswith("refused"):
+                self._commands = refused or "heard"
+            if refused:
+                self._denied = f"subscribing to {topic} {refused}"
+        if refused:
+            log.warning("broker: subscribing to %s %s", topic, refused)
+
+    def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # no broker should let it pass, and no topic of ours looks so
+            return
+        with self._changed:
+            heard = [heard for topics, heard in self._heard.items() if topic_matches_sub(topics, topic)]
+        for call in heard:
+            call(message)
+
+    def _on_birth(self, message: MQTTMessage) -> None:
+        if message.payload == b"online" and not message.retain:  # retained, it was said to whoever was there then
+            with self._changed:
+                self._state.repeat()
 
     def _on_publish(
         self, _client: Client, _userdata: object, mid: int, code: ReasonCode, _properties: Properties
     ) -> None:
         """Called when a QoS 0 message is in the kernel's hands, and when a QoS 1 message is acknowledged."""
+        now_ns = time.monotonic_ns()
         with self._changed:
             size = self._unsent.pop(mid, None)
             if size is not None:
                 self._unsent_bytes -= size
                 self._full = self._full and self._unsent_bytes > 0
-            else:
-                if self._terms.max_qos:
-                    self._gate.acknowledged(mid)
-                topic = self._state.acknowledged(mid)
-                if code.is_failure:
-                    self._refused += 1
-                    self._denied = f"publishing {topic or 'an event'} refused: {code}"
+            elif self._terms.max_qos:
+                self._gate.acknowledged(mid)
+            finished = None
+            if size is None or self._awaited.knows(mid):
+                finished = self._awaited.answer(mid, code if self._terms.max_qos else None)
+            if finished is not None and size is None:
+                self._window.answered(finished.begun_ns, now_ns, self._gate.limit_ns())
+            if size is None:
+                self._note_refusal(self._state.acknowledged(mid, code), code)
             self._changed.notify_all()
+        if finished is not None:
+            self._settle(finished)
 
     def _on_answer(self, client: BrokerClient, question: int) -> None:
         now_ns = time.monotonic_ns()
@@ -460,17 +686,13 @@ class MqttSink(Sink):
         self._agree(replace(self._terms, pings=not self._terms.pings))
 
 
-def _expiry_s(message: Message, now_ns: int) -> int | None:
-    """Whole seconds the message is still good for, rounded up. Raises Transient when it is none."""
-    if message.max_age_ns is None:
+def _will(farewell: list[Said], config: Config) -> Will | None:
+    """A broker keeps one message for us: the first."""
+    if not (config.will and farewell):
         return None
-    left_ns = message.max_age_ns - (now_ns - message.born_ns)
-    if left_ns <= 0:
-        raise Transient("older than its limit")
-    return math.ceil(left_ns / 1e9)
+    said = farewell[0]
+    return Will(said.topic, said.payload, config.max_qos, said.retain and config.retain, said.content_type)
 
 
-@lru_cache(maxsize=256)
-def _properties(expiry_s: int | None) -> Properties:
-    """Made once per value: paho's property objects take longer to make than a message to send."""
-    return json_properties(PacketTypes.PUBLISH, expiry_s)
+def _too_large(said: Said) -> str:
+    return f"publishing {said.topic} refused: {len(said.payload)} bytes are too much, see limits"

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from threading import Event
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,6 +24,16 @@ from agent.frame import Timestamp
 from engines.pixels import Image
 
 Pictures = Iterator[tuple[Timestamp, Image]]
+
+
+class Tap(Protocol):
+    """Whoever wants a stream's packets as they are. Both calls return at once, and keep nothing of what they get."""
+
+    def opened(self, stream: Any) -> None:
+        """A stream (av.VideoStream) is open; a file's is so again each time it is read from its beginning."""
+
+    def packet(self, packet: Any) -> None:
+        """Its next packet (av.Packet), before it is decoded."""
 
 
 @dataclass
@@ -35,6 +46,8 @@ class Intake:
     """What the decoder said of the last of them, without credentials."""
     facts: dict[str, str] = field(default_factory=dict)
     """What is known of the stream once it is open: codec, size, rate."""
+    tap: Tap | None = None
+    """Gets the packets of a source that `has_packets`; None: nobody wants them."""
     skipped: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
     """Called after each `skip`: a source of which nothing can be read yields nothing that would bring it up."""
 
@@ -60,6 +73,11 @@ class SourceConfig(BaseModel):
     @property
     def may_be_quiet(self) -> bool:
         """True: that no picture comes for long is nothing unusual."""
+        return False
+
+    @property
+    def has_packets(self) -> bool:
+        """True: what it reads is a stream of packets, which it hands to `Intake.tap`."""
         return False
 
     @property

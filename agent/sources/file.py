@@ -34,6 +34,11 @@ class Config(SourceConfig):
         return self.pace == "lossless"
 
     @property
+    def has_packets(self) -> bool:
+        """See SourceConfig."""
+        return True
+
+    @property
     def label(self) -> str:
         """The path."""
         return str(self.path)
@@ -111,7 +116,10 @@ class _Reader:
         try:
             if not container.streams.video:
                 raise SourceError(f"{label}: has no video in it")
-            return container, Decoder(container.streams.video[0], label, self._intake)
+            decoder = Decoder(container.streams.video[0], label, self._intake)
+            if self._intake.tap:
+                self._intake.tap.opened(container.streams.video[0])
+            return container, decoder
         except SourceError:
             container.close()
             raise
@@ -132,6 +140,8 @@ class _Reader:
                 return
             if packet is None:
                 return
+            if self._intake.tap and packet.size:
+                self._intake.tap.packet(packet)
             for frame in self._decoder.decode(packet):
                 if frame.pts is None:
                     position_ns += self._frame_ns

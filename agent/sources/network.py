@@ -41,6 +41,11 @@ class Config(SourceConfig, Credentials):
     """A camera that is silent for so long is lost."""
 
     @property
+    def has_packets(self) -> bool:
+        """See SourceConfig."""
+        return True
+
+    @property
     def label(self) -> str:
         """The URL without credentials."""
         return redact(self.url)
@@ -86,6 +91,9 @@ class _Stream:
         self._silence_ns = round(config.timeout_s * 1e9)
         self._stream = container.streams.video[0]
         self._decoder = Decoder(self._stream, config.label, intake)
+        self._tap = intake.tap
+        if self._tap:
+            self._tap.opened(self._stream)
         self._frame_ns = round(1e9 / self._decoder.rate)
         self._held = self._stream.codec_context.name in _HELD
         self._arrived: dict[int, tuple[int, int | None]] = {}
@@ -98,6 +106,8 @@ class _Stream:
         while not stop.is_set():
             packet = self._next(packets)
             self._note_arrival(packet)
+            if self._tap:
+                self._tap.packet(packet)
             for frame in self._decoder.decode(packet):
                 yield self._captured(frame), self._decoder.image(frame)
 

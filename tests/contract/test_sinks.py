@@ -13,8 +13,9 @@ import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from agent.errors import Transient
-from agent.messages import Payload
+from agent.messages import Blob, EventPayload, Payload
 from agent.sinks import Message, Sink, SinkConfig, jsonl, memory, mqtt
+from tests.support.answers import Answers
 from tests.support.broker import Mosquitto, Subscriber
 from tests.support.websocket_broker import WebsocketBroker
 
@@ -116,6 +117,18 @@ def test_unicode_and_quotes_survive(case: Case) -> None:
     assert data["label"] == label
 
 
+def test_a_blob_travels_as_it_is_or_not_at_all(case: Case) -> None:
+    """Where JSON is written there is no place for a picture's bytes, only for what there is to say of it."""
+    assert case.sink.ready(5)
+    picture = Blob(data=b'{"n": "\\u00ff"}', facts={"id": "0123abcd-dock-1"})
+    case.sink.send(Message("dock/snapshot", picture))
+    ((topic, data),) = case.read(1)
+    assert topic == "sightwire/gate/dock/snapshot"
+    told = {"id": "0123abcd-dock-1", "content_type": "image/jpeg", "bytes": len(picture.data)}
+    assert data in ({"n": "\u00ff"}, told)
+    assert (data == told) is (case.sink.name == "jsonl")
+
+
 def test_state_counts_what_was_sent(case: Case) -> None:
     """`state()` is JSON and has the counters that status shows."""
     assert case.sink.ready(5)
@@ -193,3 +206,75 @@ def test_a_closed_pipe_is_transient(tmp_path: Path) -> None:
         sink.send(result(2))
     assert sink.state()["failed"] == 1
     sink.close(1)
+
+
+def event(n: int, camera: str = "dock", left_ns: int = 60_000_000_000, **data: Any) -> Message:
+    """An event, good for a minute."""
+    said = {"schema": "sightwire.event/1", "agent": "gate", "boot_id": "b0", "event_seq": n, "id": f"i-{n}",
+            "kind": "line", "phase": "moment", "camera": camera, "captured_at": "2026-11-22T08:00:00Z",
+            "data": data}  # fmt: skip
+    payload = EventPayload.model_validate(said)
+    return Message(f"{camera}/events", payload, qos=1, born_ns=time.monotonic_ns(), max_age_ns=left_ns)
+
+
+def deliver(sink: Sink, message: Message, answers: Answers, n: int) -> None:
+    """Hand it over as a courier does, who comes again where there is no room yet."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return sink.deliver(message, answers.of(n))
+        except Transient:
+            assert time.monotonic() < deadline
+            assert n not in answers.words
+
+
+def test_events_are_delivered_in_order_and_each_is_answered_once(case: Case) -> None:
+    """Between live results, which still come out."""
+    assert case.sink.ready(5)
+    answers = Answers()
+    for n in range(50):
+        deliver(case.sink, event(n), answers, n)
+        if n % 10 == 0 and case.sink.ready(5):
+            case.sink.send(result(n))
+    answers.wait_for(lambda given: len(given) == 50)
+    assert answers.words == dict.fromkeys(range(50), "acknowledged")
+    out = case.read(55)
+    assert [data["event_seq"] for topic, data in out if topic == "sightwire/gate/dock/events"] == list(range(50))
+    assert [data["n"] for topic, data in out if topic == "sightwire/gate/dock/people/detections"] == [0, 10, 20, 30, 40]
+
+
+def test_an_event_s_content_comes_out_as_it_went_in(case: Case) -> None:
+    """Whatever people call their zones."""
+    answers = Answers()
+    deliver(case.sink, event(1, label='Café "Größe" ×3 🐕\n'), answers, 1)
+    ((topic, data),) = case.read(1)
+    assert topic == "sightwire/gate/dock/events"
+    assert data["data"]["label"] == 'Café "Größe" ×3 🐕\n'
+    assert data["schema"] == "sightwire.event/1"
+    answers.wait_for(lambda given: given == [(1, "acknowledged", None)])
+
+
+def test_after_close_no_event_is_taken(case: Case) -> None:
+    """So it stays where it is; and what had been taken was answered."""
+    answers = Answers()
+    deliver(case.sink, event(1), answers, 1)
+    case.sink.close(2)
+    assert answers.words == {1: "acknowledged"}
+    if case.sink.name == "mqtt":
+        with pytest.raises(Transient):
+            case.sink.deliver(event(2), answers.of(2))
+        assert answers.words == {1: "acknowledged"}
+
+
+@pytest.mark.parametrize("name", ["mqtt", "jsonl"])
+def test_an_absent_target_takes_no_event_and_gives_no_answer(name: str, tmp_path: Path) -> None:
+    """Transient says that the event is still whoever's it was."""
+    configs: dict[str, SinkConfig] = {
+        "mqtt": mqtt.Config(url="mqtt://127.0.0.1:1"),
+        "jsonl": jsonl.Config(path=tmp_path / "missing" / "out.jsonl"),
+    }
+    sink, answers = configs[name].open("gate", FAREWELL), Answers()
+    with pytest.raises(Transient):
+        sink.deliver(event(1), answers.of(1))
+    sink.close(1)
+    assert answers.given == []

@@ -82,7 +82,11 @@ def test_a_broker_without_qos_1_gets_qos_0(tmp_path: Path, opened: Open) -> None
         sink = opened(broker.url)
         sink.send(status(1))
         listener.wait_for_topic(STATUS)
-        sink.send(Message("dock/events", Payload.model_validate({"n": 2}), qos=1))
+        answers: list[str] = []
+        sink.deliver(
+            Message("dock/events", Payload.model_validate({"n": 2}), qos=1), lambda answer, _why: answers.append(answer)
+        )
+        reached(sink, lambda: answers == ["acknowledged"])
         assert sink.ready(5)
         assert "no QoS 1" in limits(sink)
         assert sink.state()["reconnects"] == 0

@@ -236,7 +236,7 @@ def test_models_that_do_not_fit_are_all_refused_by_name_before_anything_starts(
     lines = err.removeprefix("sightwire: ").splitlines()
     assert len(lines) == len(broken)
     for name, (_, expected) in broken.items():
-        (line,) = (line for line in lines if line.startswith(f"models.{name}: "))
+        (line,) = (line for line in lines if line.startswith(f"{path}:") and f": models.{name}: " in line)
         assert expected in line
 
 

@@ -25,6 +25,8 @@ from urllib.parse import urlsplit
 import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from tests.support.frozen import freeze
 from tests.support.needs import missing
@@ -183,18 +185,29 @@ class Received:
 class Subscriber:
     """Collects what a broker publishes under a topic filter. Subscribed when the constructor returns."""
 
-    def __init__(self, url: str, topic: str = "#", version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5) -> None:
+    def __init__(
+        self,
+        url: str,
+        topic: str = "#",
+        version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5,
+        session: str | None = None,
+    ) -> None:
+        """`session`: name of a session that the broker keeps while we are away (MQTT 5)."""
         self.messages: list[Received] = []
         self._changed = threading.Condition()
         self._subscribed = threading.Event()
         self._topic = topic
         parts = urlsplit(url)
-        self._client = Client(CallbackAPIVersion.VERSION2, protocol=version)
+        self._client = Client(CallbackAPIVersion.VERSION2, client_id=session or "", protocol=version)
         self._client.reconnect_delay_set(1, 1)
+        kept: dict[str, Any] = {}
+        if session is not None:
+            kept = {"clean_start": False, "properties": Properties(PacketTypes.CONNECT)}
+            kept["properties"].SessionExpiryInterval = 3600
         self._client.on_connect = lambda client, *_: client.subscribe(self._topic, qos=1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_message = self._on_message
-        self._client.connect(parts.hostname or "", parts.port or 1883)
+        self._client.connect(parts.hostname or "", parts.port or 1883, **kept)
         self._client.loop_start()
         if not self._subscribed.wait(5):
             raise TimeoutError("not subscribed after 5 s")

@@ -44,6 +44,13 @@ class Rules:
     connack: bool = True
     """False: CONNECT is never answered."""
     acknowledge: bool = True
+    """Messages of QoS 1."""
+    suback: int = 1
+    """Answer to each SUBSCRIBE of one topic: the QoS granted, or from 0x80 on a refusal."""
+    refuse: dict[str, int] = field(default_factory=dict)
+    """Topic -> reason code of its acknowledgements (MQTT 5), 0x10 and above."""
+    tells_takeover: bool = False
+    """Who is thrown out by another client of its name is told why (MQTT 5)."""
     tls: ssl.SSLContext | None = None
     quiet_tls: bool = False
     """Take connections and say nothing at all, not even a TLS handshake."""
@@ -92,7 +99,8 @@ class Publish:
 class _Peer:
     sock: Any
     version: int = 0
-    unacknowledged: list[int] = field(default_factory=list)
+    unacknowledged: list[tuple[int, int]] = field(default_factory=list)
+    """Packet ids and reason codes."""
 
 
 class Closed(Exception):
@@ -109,6 +117,7 @@ class FakeBroker:
         self.broken: list[str] = []
         self.questions: list[str] = []
         """`unsubscribe` and `ping`, in the order they came."""
+        self._peers: dict[str, _Peer] = {}
         self._changed = threading.Condition()
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
@@ -122,6 +131,12 @@ class FakeBroker:
         with self._changed:
             if not self._changed.wait_for(wanted, deadline_s):
                 raise TimeoutError(f"not seen: {self.connects[-3:]} {self.questions[-3:]} {self.published[-3:]}")
+
+    def hang_up(self) -> None:
+        """Close every connection without a word."""
+        for peer in list(self._peers.values()):
+            with contextlib.suppress(OSError):
+                peer.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """End all connections and threads."""
@@ -169,7 +184,11 @@ class FakeBroker:
     def _acknowledge(self, peer: _Peer) -> None:
         """When everything that was sent at once is here, for it may have been too much."""
         while self.rules.acknowledge and peer.unacknowledged and not select.select([peer.sock], [], [], 0.02)[0]:
-            peer.sock.sendall(b"\x40\x02" + struct.pack("!H", peer.unacknowledged.pop(0)))
+            packet, code = peer.unacknowledged.pop(0)
+            if code and peer.version == 5:
+                peer.sock.sendall(b"\x40\x03" + struct.pack("!HB", packet, code))
+            else:
+                peer.sock.sendall(b"\x40\x02" + struct.pack("!H", packet))
 
     def _packet(self, peer: _Peer) -> tuple[int, bytes]:
         first = self._bytes(peer, 1)[0]
@@ -212,6 +231,9 @@ class FakeBroker:
             self.questions.append("unsubscribe")
             codes = b"\x00\x00" if peer.version == 5 else b""
             self._answer(self.rules.unsubscribe, peer, b"\xb0" + bytes([2 + len(codes)]) + body[:2] + codes)
+        elif kind == 0x80:
+            none = b"\x00" if peer.version == 5 else b""
+            peer.sock.sendall(b"\x90" + bytes([3 + len(none)]) + body[:2] + none + bytes([self.rules.suback]))
         elif kind == 0xC0:
             self.questions.append("ping")
             self._answer(self.rules.ping, peer, b"\xd0\x00")
@@ -251,6 +273,11 @@ class FakeBroker:
         peer.sock.sendall(b"\x20" + bytes([2 + len(properties)]) + b"\x00" + bytes([code]) + properties)
         if code:
             raise Closed
+        if (older := self._peers.get(client_id)) is not None and self.rules.tells_takeover:
+            with contextlib.suppress(OSError):
+                older.sock.sendall(b"\xe0\x02\x8e\x00")
+                older.sock.shutdown(socket.SHUT_RDWR)
+        self._peers[client_id] = peer
 
     def _publish(self, peer: _Peer, first: int, body: bytes) -> None:
         qos, retain = first >> 1 & 3, bool(first & 1)
@@ -269,7 +296,7 @@ class FakeBroker:
             self._break(peer, f"QoS {qos}")
         self.published.append(Publish(topic, rest, qos, retain, expiry, time.monotonic()))
         if qos:
-            peer.unacknowledged.append(struct.unpack("!H", packet)[0])
+            peer.unacknowledged.append((struct.unpack("!H", packet)[0], self.rules.refuse.get(topic, 0)))
             if len(peer.unacknowledged) > (self.rules.receive_maximum or 65535):
                 self._break(peer, f"{len(peer.unacknowledged)} messages without an acknowledgement")
 

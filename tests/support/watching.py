@@ -73,17 +73,17 @@ class Scene:
         *,
         tracker: Tracker | None = None,
         labels: Sequence[str] = ("a", "b", "c"),
-        **more: Any,
+        labels_told: Sequence[str] = (),
+        album: Album | None = None,
     ) -> None:
         self.events: list[EventPayload] = []
         self.counts: list[CountsPayload] = []
         self.use = Use("things", tuple(labels), Mailbox())
-        album: Album | None = more.pop("album", None)
         incidents = Incidents("test", "dock", "0123456789abcdef", self.events.append, album=album)
         self.watch = Watch(
             "dock",
             incidents,
-            Counts("test", "dock", rules, incidents, **more),
+            Counts("test", "dock", rules, incidents, labels=labels_told),
             rules,
             tracked="things" if tracker else None,
             tracker=tracker,

@@ -626,7 +626,7 @@ def test_a_model_that_does_not_fit_its_use_is_a_problem(tmp_path: Path) -> None:
     wrong = settings_of(models=models, cameras={"dock": {"source": {"type": "synthetic"}, "models": uses}})
     (found,) = storage.configured(wrong, fake_store(tmp_path))
     assert "finds no boxes" in found.text
-    assert found.mend == "correct cameras.dock.models[1].on in the configuration"
+    assert (found.text.split(":")[2], found.mend) == (" cameras.dock.models[1].on", "${EDITOR:-vi} +7 test.yaml")
 
 
 # -- a configuration

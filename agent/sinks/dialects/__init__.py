@@ -22,17 +22,23 @@ class Said:
     retain: bool = False
     qos: int = 0
     content_type: str = "application/json"
+    user: tuple[tuple[str, str], ...] = ()
+    """User properties, where MQTT 5 is spoken; those of an event (`agent`, `boot_id`, `event_seq`) are added."""
 
 
 class Dialect(ABC):
     """Translates for one sink; called by its sender's threads, one at a time."""
+
+    birth: str | None = None
+    """Topic where somebody who begins to listen says `online`: then all state is said again."""
 
     @abstractmethod
     def say(self, message: Message, now_ns: int) -> list[Said]:
         """What a message of ours is in this dialect: nothing, one or several.
 
         `message.payload` tells what it is (`agent.messages`); `now_ns` as in `Message.encode`. Message kinds that the
-        dialect has no word for give nothing.
+        dialect has no word for give nothing. Of the farewell (the sink's will) only the first part can be kept.
+        State (`message.retain` without an age limit) is sent again at each connect, events with QoS 1, results with 0.
         """
 
 

@@ -1,0 +1,238 @@
+"""An agent that has nothing but events, and a subscriber that keeps account of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from agent.messages import EventPayload, rfc3339
+from agent.outbox.courier import Courier
+from agent.outbox.outbox import Outbox
+from agent.outbox.settings import EventsSection
+from agent.sinks import Message, Sink, mqtt
+from agent.workers import Worker
+from tests.support.broker import Received, Subscriber
+from tests.support.publishing import FAREWELL
+
+CAMERAS = ("dock", "gate", "yard")
+PERSISTENT = "persistence true\npersistence_location {folder}/\nautosave_on_changes true\nautosave_interval 1\n"
+"""Settings of a mosquitto whose sessions survive it."""
+
+
+def event(number: int, camera: str | None = None, kind: str = "line") -> EventPayload:
+    """One like those of a line; `number` is in its data, and chooses the camera."""
+    camera = camera or CAMERAS[number % len(CAMERAS)]
+    return EventPayload.model_construct(
+        schema_="sightwire.event/1",
+        agent="gate",
+        boot_id="",
+        event_seq=0,
+        id=f"00000000-{camera}-{number}",
+        kind=kind,
+        phase="moment",
+        camera=camera,
+        captured_at=rfc3339(time.time_ns()),
+        label="person",
+        score=0.91,
+        track=number,
+        box=[412.0, 88.5, 503.2, 371.0],
+        zones=["door", "yard"],
+        path=[(i / 2, 400.0 + i, 300.0 + i) for i in range(8)],
+        data={"n": number, "direction": "in"},
+    )
+
+
+class EventAgent:
+    """Outbox, courier and sink at work, until it is left."""
+
+    def __init__(self, url: str, path: Path | None, sink: Sink | None = None, **events: Any) -> None:
+        """`path`: of the outbox; None: in memory. `sink`: another one than MQTT to `url`."""
+        settings = EventsSection.model_validate({"path": path, **events})
+        self.sink = sink or mqtt.Config(url=url).open("gate", FAREWELL)
+        self.outbox = Outbox(settings, "gate", ["mqtt"], in_memory=path is None)
+        self.outbox.start()
+        self.courier = Courier(self.outbox, "mqtt", self.sink, settings.no_subscriber)
+        self._worker = Worker("courier", self.courier.run)
+        self._worker.start()
+        self.offered = 0
+
+    def put(self, count: int = 1, camera: str | None = None) -> None:
+        """Offer so many more events."""
+        for _ in range(count):
+            self.outbox.put(event(self.offered, camera))
+            self.offered += 1
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The outbox's account of the sink, which must balance."""
+        counts: dict[str, int] = self.outbox.counts()["mqtt"]
+        assert counts["made"] == sum(counts[name] for name in ("acknowledged", "expired", "dropped", "waiting")), counts
+        return counts
+
+    def wait_for(self, wanted: Callable[[dict[str, int]], Any], deadline_s: float = 20.0) -> dict[str, int]:
+        """The account, as soon as it is so. Raises TimeoutError."""
+        deadline = time.monotonic() + deadline_s
+        while not wanted(counts := self.counts):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not reached in {deadline_s} s: {counts}, {self.courier.state()}")
+            time.sleep(0.01)
+        return counts
+
+    def drained(self, deadline_s: float = 20.0) -> dict[str, int]:
+        """The account, as soon as nothing waits."""
+        return self.wait_for(lambda counts: counts["waiting"] == 0, deadline_s)
+
+    def close(self) -> None:
+        """As the service does it; the courier first."""
+        self._worker.stop.set()
+        if not self._worker.join(5):
+            raise TimeoutError("the courier does not end")
+        self.sink.close(2)
+        self.outbox.close(5)
+
+    def __enter__(self) -> EventAgent:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass
+class Account:
+    """What a subscriber got, in the order in which it came."""
+
+    arrived: int = 0
+    duplicates: int = 0
+    """Same boot_id and event_seq as one before, and the same in all else."""
+    faults: list[str] = field(default_factory=list)
+    """What must not be."""
+    numbers: dict[int, str] = field(default_factory=dict)
+    """event_seq -> boot_id."""
+    gaps: list[dict[str, Any]] = field(default_factory=list)
+    """The data of `gap` events."""
+
+    @classmethod
+    def of(cls, messages: Sequence[Received]) -> Account:
+        """Look at each event once."""
+        account = cls()
+        seen: dict[tuple[str, int], Any] = {}
+        newest: dict[str | None, int] = defaultdict(int)
+        for message in messages:
+            said = json.loads(message.payload)
+            if said.get("schema") != "sightwire.event/1":
+                continue
+            account.arrived += 1
+            key, seq, camera = (said["boot_id"], said["event_seq"]), said["event_seq"], said.get("camera")
+            if key in seen:
+                account.duplicates += 1
+                if seen[key] != said:
+                    account.faults.append(f"{key} came twice and is not the same")
+                continue
+            seen[key] = said
+            if seq in account.numbers:
+                account.faults.append(f"{seq} is of two starts of the agent")
+            account.numbers[seq] = said["boot_id"]
+            if said["kind"] == "gap":
+                account.gaps.append(said["data"])
+            elif seq < newest[camera]:
+                account.faults.append(f"{camera}: {seq} came after {newest[camera]}")
+            newest[camera] = max(newest[camera], seq)
+        return account
+
+    @property
+    def missing(self) -> int:
+        """Numbers up to the newest that did not come."""
+        return max(self.numbers, default=0) - len(self.numbers)
+
+    @property
+    def announced(self) -> int:
+        """Events that `gap` events say were dropped."""
+        return sum(gap["count"] or 0 for gap in self.gaps)
+
+
+class Hearer(Subscriber):
+    """Subscribed to all events, in a session that the broker keeps."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, "sightwire/gate/#", session="hearer")
+
+    @property
+    def account(self) -> Account:
+        """Of all that has come so far."""
+        with self._changed:
+            return Account.of(self.messages)
+
+    def wait_until(self, wanted: Callable[[Account], Any], deadline_s: float = 20.0) -> Account:
+        """The account, as soon as it is so, looked at when nothing comes for a moment. Raises TimeoutError."""
+        deadline = time.monotonic() + deadline_s
+        while not wanted(account := self.account):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not so in {deadline_s} s: {account.arrived} came, {account.missing} are missing")
+            with self._changed:
+                self._changed.wait(0.1)
+        return account
+
+
+class LiveResults:
+    """A camera of 30 results a second through the same sink, as a sender publishes it; `ages_ms` by `at_s`."""
+
+    def __init__(self, sink: mqtt.MqttSink, rate: float = 30.0) -> None:
+        from tests.support.publishing import result
+
+        self._result, self._sink, self._rate = result, sink, rate
+        self.offered = self.sent = 0
+        self._worker = Worker("live", self._run)
+        self._worker.start()
+
+    def _run(self, stop: threading.Event) -> None:
+        from agent.errors import Transient
+
+        due = time.monotonic()
+        while not stop.wait(max(0.0, due - time.monotonic())):
+            due += 1 / self._rate
+            message: Message = self._result(self.offered)
+            self.offered += 1
+            if self._sink.ready(0.03):
+                try:
+                    self._sink.send(message)
+                    self.sent += 1
+                except Transient:
+                    pass
+
+    def __enter__(self) -> LiveResults:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.stop.set()
+        self._worker.join(2)
+
+
+def main() -> None:
+    """`python -m tests.support.eventful URL FILE`: forks an agent for each line read, and prints its process id."""
+    import os
+
+    url, path = sys.argv[1], Path(sys.argv[2])
+    for line in sys.stdin:
+        rate = float(line)
+        child = os.fork()
+        if child == 0:
+            with EventAgent(url, path) as agent:
+                while True:
+                    agent.put()
+                    time.sleep(1 / rate)
+        print(child, flush=True)  # noqa: T201
+        os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main()
