@@ -59,6 +59,8 @@ class Watch:
             captured = frame.captured
             tracked = None
             if use.name == self._tracked and self._tracker and isinstance(result, Detections):
+                if use.thresholds is not None:
+                    self._tracker.report_from(use.thresholds)  # a command may have changed them
                 tracked = self._tracker.update(result, captured.monotonic_ns)
             seen = Seen(
                 use=use.name,
@@ -70,7 +72,7 @@ class Watch:
                 present=tracked.present if tracked else (),
             )
             if tracked:
-                attributes = attributes_of(tracked.found, result, attributes)
+                attributes = attributes_of(tracked, attributes)
             self._look(Shown(frame, request.model, seen, attributes))
             self._newest = captured
             self._say(self._counts.take(_objects(seen), captured))
