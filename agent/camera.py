@@ -24,6 +24,7 @@ from agent.messages import CameraStatus, rfc3339
 from agent.publishing import Outlets
 from agent.results import Content, attributes_of, message_for
 from agent.sinks import Message
+from agent.snapshots import Album
 from agent.uses import Cascade, Use
 from agent.view import View
 from agent.watching import Watch
@@ -71,6 +72,7 @@ class Camera:
         watch: Watch | None = None,
         view: View | None = None,
         candidates: Candidates | None = None,
+        album: Album | None = None,
         lossless: bool = False,
         on_state: Callable[[], None] = lambda: None,
     ) -> None:
@@ -80,6 +82,7 @@ class Camera:
         self.connects = 0
         self._agent, self._source, self._outlets, self._on_state = agent, source, outlets, on_state
         self._watch, self._view, self._candidates = watch, view or View(), candidates
+        self._album = album
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
         self._under_way = 0
@@ -114,6 +117,8 @@ class Camera:
         frame = replace(frame, image=self._view.of(frame.image))
         if candidate:
             candidate.offer(frame)
+        if self._album:
+            self._album.saw(frame)
         for use in wanted:
             answer = _Answer(self._request(frame, use, use.regions(frame.image.size), self._ended), use)
             if self._begin(answer):
@@ -248,7 +253,7 @@ class Camera:
             return offers
         answer.attributes = [{} for _ in range(len(answer.result))]
         for cascade in answer.use.cascades:
-            rows = _wanted(answer.result, cascade)
+            rows = _wanted(answer.result, answer.use, cascade)
             if not len(rows):
                 continue
             frame = answer.request.frame
@@ -321,9 +326,8 @@ class Camera:
             return
         tracked = self._watch.see(request, use, result, attributes) if self._watch else None
         if tracked:
-            result, attributes = tracked.found, attributes_of(tracked.found, result, attributes)
-        track = tracked.track if tracked else None
-        message = message_for(self._agent, use, request, result, attributes, track=track, lossless=self.lossless)
+            result, attributes = tracked.found, attributes_of(tracked, attributes)
+        message = message_for(self._agent, use, request, result, attributes, tracked=tracked, lossless=self.lossless)
         with self._lock:
             self._under_way += 1
         self._outlets.publish(message, self._done)
@@ -334,11 +338,11 @@ class Camera:
             self._idle.notify_all()
 
 
-def _wanted(found: Detections, cascade: Cascade) -> list[int]:
-    """Rows for a cascade, best first (as tasks return them)."""
-    rows = range(len(found))
+def _wanted(found: Detections, use: Use, cascade: Cascade) -> list[int]:
+    """Rows of a use for its cascade, best first (as tasks return them)."""
+    rows: list[int] = use.reported(found).tolist()
     wanted = rows if cascade.labels is None else [r for r in rows if int(found.label[r]) in cascade.labels]
-    return list(wanted)[: cascade.most]
+    return wanted[: cascade.most]
 
 
 def _crop(xyxy: Any, pad: float, size: tuple[int, int]) -> Box:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from agent.camera import Camera, State
 from agent.clips.packets import PacketTap
@@ -37,11 +38,7 @@ class Capture:
             self._say("connecting")
             before = self._seq
             try:
-                try:
-                    at_its_end = self._read(stop)
-                finally:
-                    if self._tap:
-                        self._tap.closed()
+                at_its_end = self._read(stop)
             except (SourceError, ConfigError) as error:  # a password file may be away for a moment, as a camera may
                 self._complain(error)
                 if stop.is_set():
@@ -73,7 +70,7 @@ class Capture:
         """Read until the source is at its end (True), `stop` is set, or no camera wants it any more (False)."""
         intake, self._noted = Intake(tap=self._tap), 0
         intake.skipped = lambda: self._note_unreadable(intake)
-        with self._source.open(stop, intake) as pictures:
+        with self._tapped(), self._source.open(stop, intake) as pictures:
             first = True
             for captured, image in pictures:
                 if first:
@@ -91,6 +88,14 @@ class Capture:
                     return False
         self._note_unreadable(intake)
         return not stop.is_set()
+
+    @contextmanager
+    def _tapped(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if self._tap:
+                self._tap.closed()
 
     def _note_unreadable(self, intake: Intake) -> None:
         """Count what could not be read since the last call, and say the first of a connection."""

@@ -19,6 +19,7 @@ from agent.outbox.courier import Courier
 from agent.outbox.outbox import Outbox
 from agent.publishing import Outlets
 from agent.sinks import Message, Sink
+from agent.snapshots import Album
 from agent.snapshots.book import Snapshots
 from agent.tracking import Tracker
 from agent.uses import Use
@@ -48,9 +49,8 @@ class Events:
         self.outbox = (new_outbox or self._configured)(list(sinks))
         self.snapshots = Snapshots(self._agent, outlets.publish, on_state)
         self.clips = Clips(self._agent, on_state)
-        keep = settings.events.no_subscriber
         self._couriers = [
-            Worker(f"courier-{name}", Courier(self.outbox, name, sink, keep).run) for name, sink in sinks.items()
+            Worker(f"courier-{name}", Courier(self.outbox, name, sink).run) for name, sink in sinks.items()
         ]
 
     def start(self) -> None:
@@ -64,11 +64,11 @@ class Events:
         self.snapshots.start()
         self.clips.start()
 
-    def watch(self, camera: str, uses: Mapping[str, Use]) -> Watch | None:
-        """What looks after a camera's results; None for a camera without tracks, rules and pictures."""
+    def watch(self, camera: str, uses: Mapping[str, Use], album: Album | None) -> Watch | None:
+        """What looks after a camera's results; None for a camera without tracks and rules."""
         section = self._settings.cameras[camera]
         track, places = section.track, {**section.zones, **section.lines, **section.rules}
-        if not (track or places or section.snapshots or section.clips):
+        if not (track or places):
             return None
         tracker: Tracker | None = None
         if track:
@@ -80,7 +80,7 @@ class Events:
             camera,
             self.outbox.boot_id,
             self.outbox.put,
-            album=self.snapshots.album(camera, section.snapshots) if section.snapshots else None,
+            album=album,
             reel=self.clips.reel(camera, section.clips) if section.clips else None,
         )
 
@@ -91,7 +91,7 @@ class Events:
         return Watch(
             camera,
             incidents,
-            Counts(self._agent, camera, rules, incidents, labels=labels) if track or places else None,
+            Counts(self._agent, camera, rules, incidents, labels=labels),
             rules,
             tracked=track.use if track else None,
             tracker=tracker,

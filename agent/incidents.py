@@ -91,8 +91,6 @@ class Incidents:
         seen = shown.seen
         self._facts[seen.use] = shown.facts()
         self._at_ns = seen.at_ns
-        if self._album:
-            self._album.saw(shown.frame)
         if seen.track is None or not isinstance(seen.result, Detections):
             return
         wall_ns, diagonal = shown.frame.captured.wall_ns, math.hypot(*seen.size)
@@ -106,6 +104,11 @@ class Incidents:
             trail.saw(wall_ns, seen.labels[label], score, tuple(box), diagonal)
             for incident in self._of_track.get(track, ()):
                 self._picture(incident, row, shown)
+
+    def let_go(self, seen: Seen) -> None:
+        """After the rules: nothing more will be said of objects that are gone and have no open incident."""
+        if seen.track is None:
+            return
         for track in self._trails.keys() - set(seen.present) - set(seen.track.tolist()):
             if track not in self._of_track:
                 del self._trails[track]
@@ -155,7 +158,8 @@ class Incidents:
     def _begin(self, rule: Rule, finding: Finding, shown: Shown) -> Incident:
         self._count += 1
         wall_ns = shown.frame.captured.wall_ns
-        trail = self._trails.get(_track_of(finding)) or Trail(None, wall_ns)
+        object_key = finding.key if shown.seen.track is not None and isinstance(finding.key, int) else 0
+        trail = self._trails.get(object_key) or Trail(None, wall_ns)
         incident = Incident(f"{self._prefix}-{self._count}", rule, trail, wall_ns)
         if self._reel:
             incident.clip = self._reel.started(incident.id, shown.seen.at_ns)
@@ -199,7 +203,7 @@ class Incidents:
         trail = incident.trail
         if incident.attributes:
             data = {**data, "attributes": incident.attributes}
-        said: dict[str, Any] = {"reason": reason, "snapshot": incident.snapshot, "clip": incident.clip, "data": data}
+        said: dict[str, Any] = {"reason": reason, "snapshot": incident.snapshot, "clip": incident.clip}
         if trail.label:
             said |= {"label": trail.label, "score": round(trail.score, 4)}
         if trail.box:
@@ -221,10 +225,6 @@ class Incidents:
             last_seen=rfc3339(trail.last_ns or trail.first_ns),
             **self._facts[incident.rule.use],
             **{key: value for key, value in said.items() if value},
+            data=data,
         )
         self._put(payload)
-
-
-def _track_of(finding: Finding) -> int:
-    """The object whose incident this is; 0: not an object's."""
-    return finding.key if isinstance(finding.key, int) else 0

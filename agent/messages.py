@@ -100,6 +100,8 @@ class DetectionsPayload(ResultPayload):
     """Topic `<camera>/<use>/detections`: best objects first."""
 
     schema_: Literal["sightwire.detections/1"] = Field(default="sightwire.detections/1", alias="schema")
+    predicted_ms: float | None = None
+    """`predict: true`: boxes of tracks are where the objects are expected so long after `captured_at`; else absent."""
     detections: list[Detection]
 
 
@@ -239,12 +241,12 @@ class AgentStatus(Payload):
     """Sink -> how it is connected, and why not."""
     collect: dict[str, Any] = {}
     """Where pictures for calibration are kept: folder, state and reason; empty where none are."""
+    snapshots: dict[str, dict[str, Any]] = {}
+    """Camera -> where pictures of incidents are kept: folder, state and reason, and whether they are published."""
+    clips: dict[str, dict[str, Any]] = {}
+    """Camera -> where clips of incidents are kept: folder, state and reason."""
     events: dict[str, Any] = {}
     """Where events wait until they are acknowledged: path, state, reason, how many and since when."""
-    snapshots: dict[str, dict[str, Any]] = {}
-    """Camera -> where its pictures of incidents lie, and whether they can be kept."""
-    clips: dict[str, dict[str, Any]] = {}
-    """The same of clips."""
     commands: dict[str, Any] = {}
     """`allowed`: what may be asked over MQTT; with `reason` where nothing is."""
     reload: dict[str, Any] = {}
@@ -265,10 +267,11 @@ class Metrics(Payload):
     sinks: dict[str, dict[str, Any]]
     collect: dict[str, dict[str, int]] = {}
     """Camera -> pictures for calibration that are kept, of how many candidates."""
+    snapshots: dict[str, dict[str, int]] = {}
+    """Camera -> taken == made + replaced + dropped + failed + waiting; what is kept."""
+    clips: dict[str, dict[str, int]] = {}
+    """Camera -> begun == made + failed + waiting; what is kept."""
     events: dict[str, Any] = {}
     """Sink -> the account of its events (law 7): made == acknowledged + expired + dropped + waiting."""
-    snapshots: dict[str, dict[str, int]] = {}
-    """Camera -> the account of its pictures of incidents."""
-    clips: dict[str, dict[str, int]] = {}
     commands: dict[str, int] = {}
     """What was asked over MQTT, and what became of it; empty where nothing may be asked."""

@@ -22,14 +22,14 @@ from agent.about import about
 from agent.camera import Camera
 from agent.capture import Capture
 from agent.collecting import Collector
-from agent.config import Settings, UseSection
+from agent.config import CameraSection, Settings, UseSection
 from agent.errors import ConfigError
 from agent.events import Events
 from agent.every import Every
 from agent.flow import Mailbox
 from agent.inference import Inference
 from agent.messages import AgentStatus, Metrics, rfc3339
-from agent.models import open_models, reported_from, thresholds_of
+from agent.models import open_models, reported_from, thresholds_of, weak_of
 from agent.outbox.outbox import Outbox
 from agent.publishing import Outlets, Sender
 from agent.remote.acts import Acts, Standing
@@ -71,8 +71,11 @@ class Service:
         outbox: Callable[[Sequence[str]], Outbox] | None = None,
         reload: Callable[[], None] | None = None,
         standing: Standing | None = None,
+        serve: bool = True,
     ) -> None:
         """`sinks`: more than the configuration names, for tests and measurements.
+
+        `serve`: an agent wants engines that answer at once, a comparison those that were asked for (`open_models`).
 
         `outbox`: builds the outbox for sinks of those names; default: as the configuration says. `reload`: what that
         command does. `standing`: what commands left behind that were sent to the service before this one.
@@ -85,7 +88,7 @@ class Service:
         self._more_sinks = sinks or []
         self._senders: dict[str, Sender] = {}
         self._outlets = Outlets([])
-        self._new_outbox = outbox
+        self._new_outbox, self._serve = outbox, serve
         self._events: Events | None = None
         self._workers: list[Worker] = []
         self.captures: list[Worker] = []
@@ -97,7 +100,8 @@ class Service:
         self._collector = self._collecting()
         self._collecting_worker: Worker | None = None
         self._standing = standing or Standing()
-        self._remote = self._listening(reload)
+        self._reload = reload
+        self._remote: Remote | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Start, serve until `stop` or every recording has ended, stop. Raises ConfigError before anything runs."""
@@ -119,7 +123,7 @@ class Service:
         self._events = Events(self._settings, sinks, self._outlets, on_state=say, new_outbox=self._new_outbox)
         self._events.start()
         try:
-            models = open_models(self._settings, self._store, serve=True)
+            models = open_models(self._settings, self._store, serve=self._serve)
         except ConfigError:
             self._events.close()
             self._close_sinks()
@@ -145,10 +149,8 @@ class Service:
             self.captures.append(Worker("camera-" + "+".join(names), work))
         for worker in self.captures:
             worker.start()
-        if self._remote:
-            self._remote.start()
-            for sender in self._senders.values():
-                sender.sink.listen(self._remote.on_request)
+        if self._settings.commands.allow:
+            self._remote = self._listening(self._events)
         self._publish_status("online")
 
     def wait(self, stop: threading.Event) -> None:
@@ -248,7 +250,7 @@ class Service:
 
     def _add_camera(self, name: str, events: Events) -> None:
         section = self._settings.cameras[name]
-        uses = {entry.use: self._use(entry) for entry in section.models}
+        uses = {entry.use: self._use(section, entry) for entry in section.models}
         for entry in section.models:
             if entry.on is not None:
                 parent, child = uses[entry.on], uses[entry.use]
@@ -256,15 +258,17 @@ class Service:
                 child.max_age_ns = parent.max_age_ns
                 parent.cascades.append(Cascade(child, wanted, entry.pad, entry.max))
         model_uses = [uses[entry.use] for entry in section.models if entry.on is None]
+        album = events.snapshots.album(name, section.snapshots) if section.snapshots else None
         camera = Camera(
             self._name,
             name,
             section.source.label,
             model_uses,
             self._outlets,
-            watch=events.watch(name, uses),
+            watch=events.watch(name, uses, album),
             view=View(section.crop, section.masks),
             candidates=self._collector.cameras[name] if self._collector else None,
+            album=album,
             lossless=section.source.lossless,
             on_state=self._status_wanted.set,
         )
@@ -272,11 +276,21 @@ class Service:
         if name in self._standing.disabled:
             camera.switch(on=False)
 
-    def _listening(self, reload: Callable[[], None] | None) -> Remote | None:
-        if not self._settings.commands.allow:
-            return None
-        acts = Acts(self.cameras, self._standing, reload=reload)
-        return Remote(self._name, self._settings.commands, acts, self._standing.answers)
+    def _listening(self, events: Events) -> Remote:
+        """What obeys commands, from whatever sink hears them."""
+        cameras = self._settings.cameras
+        acts = Acts(
+            self.cameras,
+            self._standing,
+            snapshot=events.snapshots.now,
+            publishing=[name for name, section in cameras.items() if section.snapshots and section.snapshots.publish],
+            reload=self._reload,
+        )
+        remote = Remote(self._name, self._settings.commands, acts, self._standing.answers)
+        remote.start()
+        for sender in self._senders.values():
+            sender.sink.listen(remote.on_request)
+        return remote
 
     def _collecting(self) -> Collector | None:
         wanted = self._settings.calibration.collect
@@ -291,19 +305,22 @@ class Service:
             on_state=self._status_wanted.set,
         )
 
-    def _use(self, entry: UseSection) -> Use:
+    def _use(self, camera: CameraSection, entry: UseSection) -> Use:
         engine = self.engines[entry.use]
+        section, card = self._settings.models[entry.use], engine.model.card
         return Use(
             name=entry.use,
-            labels=engine.model.card.labels,
+            labels=card.labels,
             mailbox=engine.mailbox,
             every=Every(round(entry.every * 1e9)),
             roi=entry.roi,
             tiles=entry.tiles,
-            thresholds=thresholds_of(self._settings.models[entry.use], engine.model.card, entry),
+            thresholds=thresholds_of(section, card, entry),
+            weak=weak_of(section, card, camera, entry),
             max_age_ns=round(entry.max_age * 1e9),
             retain=entry.retain,
             floor=reported_from(self._settings, entry.use, engine.model.card),
+            predict=camera.track is not None and camera.track.use == entry.use and camera.track.predict,
         )
 
     def _publish_metrics(self, settled: Callable[[], None] | None = None) -> None:

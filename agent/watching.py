@@ -32,7 +32,7 @@ class Watch:
         self,
         camera: str,
         incidents: Incidents,
-        counts: Counts | None,
+        counts: Counts,
         rules: Sequence[Rule],
         *,
         tracked: str | None = None,
@@ -59,6 +59,8 @@ class Watch:
             captured = frame.captured
             tracked = None
             if use.name == self._tracked and self._tracker and isinstance(result, Detections):
+                if use.thresholds is not None:
+                    self._tracker.report_from(use.thresholds)  # a command may have changed them
                 tracked = self._tracker.update(result, captured.monotonic_ns)
             seen = Seen(
                 use=use.name,
@@ -70,11 +72,10 @@ class Watch:
                 present=tracked.present if tracked else (),
             )
             if tracked:
-                attributes = attributes_of(tracked.found, result, attributes)
+                attributes = attributes_of(tracked, attributes)
             self._look(Shown(frame, request.model, seen, attributes))
             self._newest = captured
-            if self._counts:
-                self._say(self._counts.take(_objects(seen), captured))
+            self._say(self._counts.take(_objects(seen), captured))
             return tracked
 
     def lost(self, reason: str = "camera_lost") -> None:
@@ -96,6 +97,7 @@ class Watch:
                 self._incidents.entered(rule.name, track)
             for finding in findings:
                 self._incidents.found(rule, finding, shown)
+        self._incidents.let_go(shown.seen)
 
     def _findings(self, rule: Rule, seen: Seen) -> Iterable[Finding]:
         """A rule with a fault of ours (or of somebody's) must not take the engine's thread along."""
@@ -114,7 +116,7 @@ class Watch:
                 rule.forget()
         if self._tracker:
             self._tracker.forget()
-        if self._newest and self._counts:
+        if self._newest:
             self._say(self._counts.forget(self._newest))
 
     def _say(self, counts: CountsPayload | None) -> None:

@@ -52,12 +52,14 @@ class CameraReel(Reel):
         self._before_ns, self._after_ns, self._longest_ns = (
             round(seconds * 1e9) for seconds in (section.before, section.after, section.longest)
         )
-        self._max_bytes = section.max_mb * 1_000_000
+        self._max_bytes = section.max_mb * 1_000_000 // 2  # one clip alone must not fill the room of all
         self._lock = threading.Lock()
         self._ring = Ring(self._before_ns, section.buffer_mb * 1_000_000)
         self._template: Template | None = None
         self._size: tuple[int, int] | None = None
         self._streaming = False
+        self._newest: Packet | None = None
+        """Not passed on yet: the last one of a connection that breaks may be cut off."""
         self._open: Clip | None = None
         self._clip_of: OrderedDict[str, Clip] = OrderedDict()
 
@@ -94,21 +96,18 @@ class CameraReel(Reel):
             self._end()
             self._ring.clear()
             self._template, self._size, self._streaming = template, None, template is not None
+            self._newest = None
 
     def packet(self, packet: Packet) -> None:
         """The stream's next packet."""
         with self._lock:
-            if self._template is None:
-                return
-            self._ring.add(packet)
-            if (clip := self._open) is not None:
-                clip.bytes += len(packet.data)
-                if clip.bytes > self._max_bytes or clip.failed or not self._append(clip, packet):
-                    self._end()
+            self._pass_on()
+            self._newest = packet
 
     def picture(self, at_ns: int, size: tuple[int, int]) -> None:
         """A picture of that time came out of the packets so far."""
         with self._lock:
+            self._pass_on()
             if size != self._size:
                 if self._size is not None:
                     self._end()
@@ -122,8 +121,18 @@ class CameraReel(Reel):
     def closed(self) -> None:
         """The connection is gone. What it brought last may still be asked for."""
         with self._lock:
-            self._streaming = False
+            self._streaming, self._newest = False, None
             self._end()
+
+    def _pass_on(self) -> None:
+        packet, self._newest = self._newest, None
+        if packet is None or self._template is None:
+            return
+        self._ring.add(packet)
+        if (clip := self._open) is not None:
+            clip.bytes += len(packet.data)
+            if clip.bytes > self._max_bytes or clip.failed or not self._append(clip, packet):
+                self._end()
 
     def _new(self, incident: str, at_ns: int) -> Clip | None:
         packets = self._ring.since(at_ns - self._before_ns)

@@ -5,7 +5,21 @@ from __future__ import annotations
 import typer
 
 from agent import __version__
-from agent.commands import bench, build, calibrate, check, compare, demo, doctor, evaluate, models, run, watch
+from agent.commands import (
+    ask,
+    bench,
+    build,
+    calibrate,
+    check,
+    compare,
+    demo,
+    doctor,
+    evaluate,
+    models,
+    replay,
+    run,
+    watch,
+)
 
 app = typer.Typer(
     name="sightwire",
@@ -20,7 +34,9 @@ app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+app.command("replay")(replay.replay)
 app.command("watch")(watch.watch)
+app.command("ask")(ask.ask)
 app.command("bench")(bench.bench)
 app.command("build")(build.build)
 app.command("calibrate")(calibrate.calibrate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from agent.subscriber import Heard
 SECOND_NS = 1_000_000_000
 RATE_NS = 2 * SECOND_NS
 """Rates are counted over this time, ages over the last second."""
+EVENTS = 8
+"""So many are shown under the table."""
 GOOD = {"online", "streaming", "connected"}
 BAD = {"offline", "lost", "blind", "refused"}
 
@@ -77,8 +80,37 @@ def summary(kind: str, data: dict[str, Any]) -> str:
     if kind == "metrics":
         return f"{_number(data.get('rss_mb')):.0f} MB, {_number(data.get('cpu_s')):.1f} s of CPU"
     if kind == "events":
-        return clean(data.get("kind") or data.get("event") or "event")
+        return _event(data)
+    if kind == "counts":
+        return _counted(data)
     return kind
+
+
+def _event(data: dict[str, Any]) -> str:
+    """`gate start: person 0.91 #17, enter`."""
+    told = data.get("data")
+    facts = told if isinstance(told, dict) else {}
+    head = [clean(data.get("rule") or data.get("kind") or "event"), clean(data.get("phase") or "")]
+    words = [clean(data["label"]) + (f" {_score(data)}" if data.get("score") else "")] if data.get("label") else []
+    words[-1:] = [" ".join([*words[-1:], f"#{clean(data['track'])}"])] if data.get("track") else words[-1:]
+    words += [clean(facts[key]) for key in ("event", "direction", "to", "reason") if facts.get(key)]
+    words += [clean(data["reason"])] if data.get("reason") else []
+    return " ".join(word for word in head if word) + (f": {', '.join(words)}" if words else "")
+
+
+def _counted(data: dict[str, Any]) -> str:
+    """`person 2; gate: person 1; door: in 3, out 1`."""
+    places = {"": data.get("labels")}
+    for section in ("zones", "lines"):
+        places |= data[section] if isinstance(data.get(section), dict) else {}
+    said = []
+    for name, numbers in places.items():
+        words = ", ".join(f"{clean(k)} {clean(n)}" for k, n in numbers.items()) if isinstance(numbers, dict) else ""
+        if words:
+            said.append(f"{clean(name)}: {words}" if name else words)
+    opened = data.get("rules")
+    said += [clean(name) for name, is_open in opened.items() if is_open] if isinstance(opened, dict) else []
+    return "; ".join(said) or "nothing"
 
 
 def _engines(data: dict[str, Any], *, differing: bool = False) -> Iterator[tuple[str, str]]:
@@ -166,6 +198,8 @@ class Board:
         self.rows: dict[Subject, Row] = {}
         self.agents: dict[str, dict[str, Any]] = {}
         self.cameras: dict[tuple[str, str], dict[str, Any]] = {}
+        self.events: deque[str] = deque(maxlen=EVENTS)
+        """The newest, as lines."""
 
     def take(self, heard: Heard) -> tuple[Subject, dict[str, Any]] | None:
         """Note a message; what it is about and says, or None for what is not ours."""
@@ -176,6 +210,8 @@ class Board:
         data = decode(heard.payload)
         if subject.use:
             self._result(subject, data, heard)
+        elif subject.kind == "events":
+            self.events.append(line(subject, data, time.time()))
         elif subject.kind == "status" and subject.camera:
             self.cameras[subject.agent, subject.camera] = data
         elif subject.kind == "status":
@@ -204,6 +240,7 @@ def draw(board: Board, broker: str, link: str, now_ns: int) -> RenderableType:
         parts.append(_table(board, now_ns))
     else:
         parts.append(Text("waiting for the first message …", style="dim"))
+    parts += [Text(told, no_wrap=True, overflow="ellipsis") for told in board.events]
     return Panel(
         Group(*parts),
         title=Text.assemble(("sightwire", "bold"), " at ", (clean(broker), "cyan")),

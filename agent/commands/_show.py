@@ -122,7 +122,8 @@ class _Lines(_View):
         words = "".join(c for c in summary(subject.kind, data) if not c.isdigit())
         said, said_ns = self._said.get(subject, ("", 0))
         since_s = (heard.arrived_ns - said_ns) / 1e9
-        if since_s < QUIET_S and (said == words or since_s < QUIET_S / 4):
+        quiet = since_s < QUIET_S and (said == words or since_s < QUIET_S / 4)
+        if quiet and subject.kind != "events":  # each of these is news
             return
         self._said[subject] = words, heard.arrived_ns
         print(line(subject, data, time.time()), file=self._console.file, flush=True)

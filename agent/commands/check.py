@@ -55,7 +55,24 @@ def _holds(settings: Settings) -> list[str]:
     ]
     if collect := settings.calibration.collect:
         holds.append(f"pictures are kept: at most {collect.limit} of each camera, in {collect.folder.absolute()}")
-    return holds
+    if settings.commands.allow:
+        holds.append(f"may be asked over MQTT: {', '.join(settings.commands.allow)}")
+    return [*holds, *_kept(settings)]
+
+
+def _kept(settings: Settings) -> list[str]:
+    """What is kept of incidents, and which pictures leave this machine."""
+    cameras = settings.cameras.items()
+    kept = {
+        "snapshots": [name for name, camera in cameras if camera.snapshots],
+        "clips": [name for name, camera in cameras if camera.clips],
+    }
+    lines = [f"{what} of incidents are kept: {', '.join(names)}" for what, names in kept.items() if names]
+    for name, camera in cameras:
+        if camera.snapshots and camera.snapshots.publish:
+            stays = ", and the newest stays at the broker" if camera.snapshots.retain else ""
+            lines.append(f"pictures leave: {name}/snapshot is published{stays}")
+    return lines
 
 
 def _counted(what: str, names: list[str]) -> str:

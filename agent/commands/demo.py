@@ -21,6 +21,7 @@ CONFIG = """\
 # Written by 'sightwire demo'; 'sightwire run' takes it as it is.
 agent: {{name: demo}}
 mqtt: {{url: "{broker}"{protocol}}}
+events: {{path: "{events}"}}
 models:
   people: {{model: person-ssdlite}}
   scene: {{model: efficientnet-lite0, top: 1, threshold: 0.3}}
@@ -30,6 +31,11 @@ cameras:
     models:
       - people
       - {{use: scene, every: 500ms}}
+    track: {{use: people}}
+    zones:
+      right: {{polygon: [[0.5, 0], [1, 0], [1, 1], [0.5, 1]]}}
+    rules:
+      somebody: {{type: presence, labels: [person]}}
 """
 
 
@@ -68,7 +74,9 @@ def demo(
         config = folder / "demo.yaml"
         # Our own broker speaks 3.1.1 and is silent to anything else, which costs a second to find out.
         protocol = "" if broker else ', protocol: "3.1.1"'
-        config.write_text(CONFIG.format(broker=url, video=video, protocol=protocol), encoding="utf-8")
+        config.write_text(
+            CONFIG.format(broker=url, video=video, protocol=protocol, events=folder / "events.db"), encoding="utf-8"
+        )
         agent, said = _agent(config)
         children.append(agent)
         threading.Thread(target=_until_ended, args=(agent, stop), name="agent-watch", daemon=True).start()

@@ -53,12 +53,13 @@ class Acts:
         cameras: Mapping[str, Camera],
         standing: Standing,
         *,
-        snapshot: Callable[[str], str] | None = None,
+        snapshot: Callable[[str], str],
         publishing: Collection[str] = (),
         reload: Callable[[], None] | None = None,
     ) -> None:
-        """`snapshot` publishes a camera's newest picture and returns its name, or raises NoPicture; for `publishing`.
+        """`snapshot` publishes the newest picture of a camera and returns its name, or raises NoPicture.
 
+        `publishing`: cameras that may be asked for one.
         `reload` begins anew with what the configuration file says now, or raises ConfigError.
         """
         self._cameras, self._standing, self._publishing = cameras, standing, publishing
@@ -112,7 +113,7 @@ class Acts:
         return result
 
     def _take(self, camera: Camera) -> dict[str, Any]:
-        if self._snapshot is None or camera.name not in self._publishing:
+        if camera.name not in self._publishing:
             raise Denied("not_configured", f"cameras.{camera.name}.snapshots: publish: true is not configured")
         if not camera.enabled:
             raise Denied("no_picture", "the camera is disabled")

@@ -394,7 +394,7 @@ class MqttSink(Sink):
         for said in parts:
             self._check_size(terms, said, said.user)
         for said in parts:
-            about = kept_properties(said.content_type, expiry_s) if terms.expires else None
+            about = kept_properties(said.content_type, expiry_s, said.user) if terms.expires else None
             with self._changed:
                 if client is not self._client or self._publish_unsure(client, said, about) is None:
                     raise Transient(self._link.reason or "connection lost")
@@ -492,7 +492,8 @@ class MqttSink(Sink):
                 with self._changed:
                     self._state.give_up(claimed.topic)
                 continue
-            about = kept_properties(claimed.content_type, terms.state_expiry_s) if terms.expires else None
+            expiry_s, user = terms.state_expiry_s, claimed.user
+            about = kept_properties(claimed.content_type, expiry_s, user) if terms.expires else None
             info = client.publish(claimed.topic, claimed.payload, terms.max_qos, claimed.retain and terms.retain, about)
             with self._changed:
                 if client is self._client:

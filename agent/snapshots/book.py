@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agent.frame import Frame
-from agent.keeping import Shelf, state_folder
+from agent.keeping import Shelf
 from agent.messages import Blob, rfc3339
+from agent.outbox.settings import state_folder
 from agent.sinks import Message
 from agent.snapshots import Album
 from agent.snapshots.choosing import BETTER, Candidate, Choice, worth
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 MOST_HELD_BYTES = 64_000_000
 """Pixels that wait to be encoded, of all cameras: twenty pictures of 1080p."""
+MOST_WAITING = 64
+"""Incidents whose next picture waits, of all cameras; they may share a frame."""
 TRIM_EVERY_S = 60.0
 """So soon what has grown too old is deleted where nothing new comes."""
 NEWEST_AGE_NS = 10_000_000_000
@@ -149,14 +152,10 @@ class Snapshots:
         """Let a candidate wait to be encoded; False where there is no room."""
         with self.changed:
             album.taken += 1
-            held = {
-                id(waiting.frame.image): waiting.bytes
-                for each in self._albums.values()
-                for waiting in each.choice.waiting.values()
-                if waiting.incident != candidate.incident
-            }
-            held[id(candidate.frame.image)] = candidate.bytes
-            if self._closed or sum(held.values()) > MOST_HELD_BYTES:
+            waiting = [each for one in self._albums.values() for each in one.choice.waiting.values()]
+            others = [each for each in waiting if each.incident != candidate.incident]
+            held = {id(each.frame.image): each.bytes for each in [*others, candidate]}
+            if self._closed or len(others) >= MOST_WAITING or sum(held.values()) > MOST_HELD_BYTES:
                 album.dropped += 1
                 return False
             album.replaced += album.choice.wait(candidate, value) is not None

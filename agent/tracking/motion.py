@@ -2,8 +2,8 @@
 
 Centre and size move with a velocity that fades in time constants of their own (an Ornstein-Uhlenbeck process driven by
 white noise), so that what is predicted over a gap does not depend on how many frames fell into it. All noise is in
-shares of the box's own size, because near objects move and wobble over more pixels than far ones. Within a track x and
-y share one covariance, and so do width and height: three numbers each.
+shares of the box's own size, because near objects move and wobble over more pixels than far ones. The four coordinates
+do not depend on each other: a state is four times a place, a speed, and the three numbers of their covariance.
 """
 
 from __future__ import annotations
@@ -13,99 +13,108 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# Of (centre, size):
-_FADES_S = np.array([2.0, 0.5])
+# Of (centre x, centre y, width, height):
+_FADES_S = np.array([5.0, 5.0, 1.0, 1.0])
 """Time constants of the velocities: what left its way is not where its last velocity would have taken it."""
-_PUSH = np.array([0.4, 0.05])
+_PUSH = np.array([0.06, 0.06, 0.1, 0.1])
 """Spectral density of the acceleration, box sizes² a second³."""
-_WOBBLE = np.array([0.05, 0.1])
-"""Standard deviation of a detector's boxes, box sizes."""
-_FIRST_SPEED = np.array([0.5, 0.1])
-"""Standard deviation of the velocity of what is seen for the first time, box sizes a second."""
+_WOBBLE = np.array([0.05, 0.05, 0.15, 0.15]) ** 2
+"""Variance of a detector's boxes, box sizes²."""
+_FIRST_SPEED = np.array([0.5, 0.5, 0.1, 0.1]) ** 2
+"""Variance of the velocity of what is seen for the first time, (box sizes a second)²."""
+
+_PLACE, _SPEED, _VARIANCE, _BOTH, _SPREAD = (slice(start, start + 4) for start in range(0, 20, 4))
+"""Columns of the state: place, speed, the place's variance, its covariance with the speed, the speed's variance."""
+_ONE = np.ones(4)
+_FROM, _TO = (
+    np.array([part.start for part in parts])[:, None] + np.arange(4)
+    for parts in (
+        (_PLACE, _SPEED, _SPEED, _VARIANCE, _BOTH, _SPREAD, _BOTH, _SPREAD, _SPREAD),
+        (_PLACE, _PLACE, _SPEED, _VARIANCE, _VARIANCE, _VARIANCE, _BOTH, _BOTH, _SPREAD),
+    )
+)
+"""Where a step's map from state to state is not 0."""
+_TO_CENTRE = np.array([[0.5, 0, -1, 0], [0, 0.5, 0, -1], [0.5, 0, 1, 0], [0, 0.5, 0, 1]])
+_TO_EDGES = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5]])
 
 
 class Motion:
-    """The state of M tracks, columns with a row for each of them."""
+    """The state of M tracks."""
 
     def __init__(self) -> None:
-        self._place: Floats = np.empty((0, 2, 2))
-        """(M, 2, 2) centre x, y and width, height, pixels."""
-        self._speed: Floats = np.empty((0, 2, 2))
-        """(M, 2, 2) of those, pixels a second."""
-        self._cov: Floats = np.empty((3, 0, 2))
-        """(3, M, 2) variance of the place, covariance, variance of the speed, each of centre and size."""
+        self._state: Floats = np.empty((0, 20))
+        self._step_s = -1.0
+        self._transition = np.zeros((20, 20))
+        self._noise = np.zeros(20)
 
     def __len__(self) -> int:
-        return len(self._place)
+        return len(self._state)
 
     @property
     def xyxy(self) -> Floats:
         """(M, 4) left, top, right, bottom, pixels."""
-        return _edges(self._place)
+        edges: Floats = self._state[:, _PLACE] @ _TO_EDGES
+        return edges
 
     @property
-    def velocity(self) -> Floats:
-        """(M, 4) of the edges, pixels a second."""
-        return _edges(self._speed)
+    def area(self) -> Floats:
+        """(M,) pixels²."""
+        area: Floats = np.maximum(self._state[:, 2] * self._state[:, 3], 1.0)
+        return area
 
     @property
     def doubt(self) -> Floats:
-        """(M,) standard deviation of the centre, pixels."""
-        return np.sqrt(self._cov[0, :, 0])
+        """(M,) variance of the centre, pixels²."""
+        return self._state[:, _VARIANCE.start]
+
+    def velocity(self, tracks: NDArray[np.intp]) -> Floats:
+        """(K, 4) of the edges of those tracks, pixels a second."""
+        edges: Floats = self._state[tracks, _SPEED] @ _TO_EDGES
+        return edges
 
     def predict(self, dt_s: float) -> None:
         """Move all tracks on in time."""
+        if dt_s != self._step_s:
+            self._prepare(dt_s)
+        self._state = self._state @ self._transition + self.area[:, None] * self._noise
+
+    def _prepare(self, dt_s: float) -> None:
+        """The step's linear map of a state, and what the step adds to it."""
         stays = np.exp(-dt_s / _FADES_S)
         reach = _FADES_S * (1 - stays)
-        push = _PUSH * self._scale()[:, None] ** 2
-        place, both, speed = self._cov
-        self._cov = np.stack(
-            (
-                place + 2 * reach * both + reach**2 * speed + push * dt_s**3 / 3,
-                stays * (both + reach * speed) + push * dt_s**2 / 2,
-                stays**2 * speed + push * dt_s,
-            )
-        )
-        self._place = self._place + self._speed * reach[:, None]
-        np.maximum(self._place[:, 1], 1.0, out=self._place[:, 1])
-        self._speed = self._speed * stays[:, None]
+        self._transition[_FROM, _TO] = (
+            _ONE, reach, stays,
+            _ONE, 2 * reach, reach * reach, stays, stays * reach, stays * stays,
+        )  # fmt: skip
+        noise = self._noise
+        noise[_SPREAD] = _PUSH * _FADES_S / 2 * (1 - stays * stays)
+        noise[_BOTH] = _PUSH * reach * reach / 2
+        noise[_VARIANCE] = _PUSH * _FADES_S**2 * (dt_s - reach) - _FADES_S * noise[_BOTH]
+        self._step_s = dt_s
 
-    def correct(self, rows: NDArray[np.intp], xyxy: Floats) -> None:
-        """Tracks `rows` were seen at those boxes, (K, 4)."""
-        place, both, speed = self._cov[:, rows]
-        gain = 1 / (place + (_WOBBLE * self._scale()[rows, None]) ** 2)
-        missed = _centre(xyxy) - self._place[rows]
-        self._place[rows] += (place * gain)[:, :, None] * missed
-        self._speed[rows] += (both * gain)[:, :, None] * missed
-        self._cov[:, rows] = np.stack((place, both, speed)) - np.stack((place, both, both)) * gain * np.stack(
-            (place, place, both)
-        )
+    def correct(self, tracks: NDArray[np.intp], xyxy: Floats) -> None:
+        """Those tracks were seen at those boxes, (K, 4)."""
+        state = self._state[tracks]
+        area = np.maximum(state[:, 2] * state[:, 3], 1.0)
+        trust = 1 / (state[:, _VARIANCE] + area[:, None] * _WOBBLE)
+        to_place, to_speed = state[:, _VARIANCE] * trust, state[:, _BOTH] * trust
+        missed = xyxy @ _TO_CENTRE - state[:, _PLACE]
+        state[:, _PLACE] += to_place * missed
+        state[:, _SPEED] += to_speed * missed
+        state[:, _SPREAD] -= to_speed * state[:, _BOTH]
+        rest = 1 - to_place
+        state[:, _VARIANCE] *= rest
+        state[:, _BOTH] *= rest
+        self._state[tracks] = state
 
     def add(self, xyxy: Floats) -> None:
         """New tracks after the others, seen for the first time at those boxes, (K, 4)."""
-        fresh = _centre(xyxy)
-        scale = np.sqrt(fresh[:, 1, 0] * fresh[:, 1, 1])[:, None]
-        start = np.stack(((_WOBBLE * scale) ** 2, np.zeros((len(fresh), 2)), (_FIRST_SPEED * scale) ** 2))
-        self._place = np.concatenate((self._place, fresh))
-        self._speed = np.concatenate((self._speed, np.zeros_like(fresh)))
-        self._cov = np.concatenate((self._cov, start), axis=1)
+        fresh = np.zeros((len(xyxy), 20))
+        fresh[:, _PLACE] = xyxy @ _TO_CENTRE
+        area = np.maximum(fresh[:, 2] * fresh[:, 3], 1.0)[:, None]
+        fresh[:, _VARIANCE], fresh[:, _SPREAD] = area * _WOBBLE, area * _FIRST_SPEED
+        self._state = np.concatenate((self._state, fresh))
 
-    def keep(self, rows: NDArray[np.bool_]) -> None:
+    def keep(self, tracks: NDArray[np.bool_]) -> None:
         """Forget all other tracks."""
-        self._place, self._speed, self._cov = self._place[rows], self._speed[rows], self._cov[:, rows]
-
-    def _scale(self) -> Floats:
-        """(M,) size of each box, pixels: the side of a square of its area."""
-        return np.sqrt(self._place[:, 1, 0] * self._place[:, 1, 1])
-
-
-def _centre(xyxy: Floats) -> Floats:
-    """(K, 4) edges -> (K, 2, 2) centre and size."""
-    low, high = xyxy[:, :2], xyxy[:, 2:]
-    return np.stack(((low + high) / 2, np.maximum(high - low, 1.0)), axis=1)
-
-
-def _edges(place: Floats) -> Floats:
-    """(K, 2, 2) centre and size, or their velocities -> (K, 4) of the edges."""
-    half = place[:, 1] / 2
-    return np.concatenate((place[:, 0] - half, place[:, 0] + half), axis=1)
+        self._state = self._state[tracks]

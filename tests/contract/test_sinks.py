@@ -13,7 +13,7 @@ import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from agent.errors import Transient
-from agent.messages import EventPayload, Payload
+from agent.messages import Blob, EventPayload, Payload
 from agent.sinks import Message, Sink, SinkConfig, jsonl, memory, mqtt
 from tests.support.answers import Answers
 from tests.support.broker import Mosquitto, Subscriber
@@ -115,6 +115,18 @@ def test_unicode_and_quotes_survive(case: Case) -> None:
     case.sink.send(Message("dock/scene/classification", Payload.model_validate({"label": label})))
     ((_, data),) = case.read(1)
     assert data["label"] == label
+
+
+def test_a_blob_travels_as_it_is_or_not_at_all(case: Case) -> None:
+    """Where JSON is written there is no place for a picture's bytes, only for what there is to say of it."""
+    assert case.sink.ready(5)
+    picture = Blob(data=b'{"n": "\\u00ff"}', facts={"id": "0123abcd-dock-1"})
+    case.sink.send(Message("dock/snapshot", picture))
+    ((topic, data),) = case.read(1)
+    assert topic == "sightwire/gate/dock/snapshot"
+    told = {"id": "0123abcd-dock-1", "content_type": "image/jpeg", "bytes": len(picture.data)}
+    assert data in ({"n": "\u00ff"}, told)
+    assert (data == told) is (case.sink.name == "jsonl")
 
 
 def test_state_counts_what_was_sent(case: Case) -> None:

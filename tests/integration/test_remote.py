@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import json
+import os
+import pty
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+import yaml
+from click.testing import Result
 from paho.mqtt.enums import MQTTProtocolVersion
+from typer.testing import CliRunner
 
-from tests.support.agents import fake_model
-from tests.support.asking import BASE, LIVE, Asker, running
-from tests.support.broker import Mosquitto, Subscriber
+from agent.asking import Question
+from agent.commands._app import app
+from agent.sinks import mqtt
+from tests.prove.commands import attack
+from tests.support.agents import fake_model, fake_store
+from tests.support.asking import ALL, BASE, CAMERAS, LIVE, Asker, running
+from tests.support.broker import Mosquitto, Received, Subscriber
 from tests.support.fake_broker import FakeBroker, Rules
+from tests.support.process import ROOT, Sightwire
 
 V311 = MQTTProtocolVersion.MQTTv311
 
@@ -172,17 +190,17 @@ def test_whatever_comes_in_is_answered_or_dropped_and_the_agent_goes_on(tmp_path
 
 
 def test_a_flood_of_commands_is_answered_busy_and_then_not_at_all(tmp_path: Path, broker: Mosquitto) -> None:
-    with running(tmp_path, broker.url, commands={"allow": ["enable"], "per_second": 1}) as agent:
-        with Asker(broker.port) as asker:
-            for _ in range(100):
-                asker.send({"command": "enable"}, "dock")
-            counts = agent.service.metrics().commands
-            assert counts["received"] == sum(n for name, n in counts.items() if name != "received")
-            assert counts["obeyed"] >= 5
-            assert counts["busy"] >= 10
-            assert counts["dropped"] > 50
-            replies = asker.wait(counts["obeyed"] + counts["busy"])
-            assert {r["error"]["code"] for _, r in replies if not r["ok"]} == {"busy"}
+    commands = {"allow": ["enable"], "per_second": 1}
+    with running(tmp_path, broker.url, commands=commands) as agent, Asker(broker.port) as asker:
+        for _ in range(100):
+            asker.send({"command": "enable"}, "dock")
+        counts = agent.service.metrics().commands
+        assert counts["received"] == sum(n for name, n in counts.items() if name != "received")
+        assert counts["obeyed"] >= 5
+        assert counts["busy"] >= 10
+        assert counts["dropped"] > 50
+        replies = asker.wait(counts["obeyed"] + counts["busy"])
+        assert {r["error"]["code"] for _, r in replies if not r["ok"]} == {"busy"}
 
 
 @pytest.mark.parametrize("version", [4, 5])
@@ -204,3 +222,154 @@ def test_commands_are_heard_again_after_the_broker_was_away(tmp_path: Path) -> N
         agent.seen(lambda kept: "heard" in str([k.data["sinks"] for k in kept if k.topic == "status"][-1]))
         with Asker(broker.port) as asker:
             assert asker.ask({"command": "disable"}, "dock")["ok"]
+
+
+# -- sightwire run, sightwire ask
+
+
+def site(folder: Path, broker: Mosquitto, **changes: Any) -> Path:
+    """A configuration file that allows everything."""
+    content = {
+        "agent": {"name": "test"}, "mqtt": {"url": broker.url}, "models": {"colours": fake_model("classes")},
+        "cameras": CAMERAS, "commands": {"allow": ALL}, "events": {"path": str(folder / "events.db")}, **changes,
+    }  # fmt: skip
+    path = folder / "site.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def status(wanted: Callable[[dict[str, Any]], Any]) -> Callable[[list[Received]], Any]:
+    return lambda seen: any(
+        m.topic == f"{BASE}/status" and m.data["state"] == "online" and wanted(m.data) for m in seen
+    )
+
+
+def test_a_reload_begins_anew_with_the_file_and_refuses_a_wrong_one(tmp_path: Path, broker: Mosquitto) -> None:
+    """By command and by SIGHUP, in one process; what was disabled stays so, and the same request acts once."""
+    fakes = fake_store(tmp_path / "models").root
+    config = site(tmp_path, broker)
+    with Subscriber(broker.observer_url, f"{BASE}/#") as seen, Asker(broker.port) as asker:
+        with Sightwire("run", config, models=fakes) as agent:
+            seen.wait_for(status(lambda said: said["sinks"].get("mqtt", {}).get("commands") == "heard"))
+            assert asker.ask({"command": "disable"}, "dock")["ok"]
+            site(tmp_path, broker, cameras={"dock": {"source": LIVE, "modells": ["colours"]}})
+            wrong = asker.ask({"command": "reload", "id": 1})
+            assert wrong["error"]["code"] == "wrong_configuration"
+            assert "did you mean 'models'?" in wrong["error"]["message"]
+            agent.send(signal.SIGHUP)
+            seen.wait_for(status(lambda said: said["reload"].get("state") == "refused"))
+            site(tmp_path, broker, cameras={**CAMERAS, "yard": {"source": LIVE, "models": ["colours"]}})
+            agent.send(signal.SIGHUP)
+            seen.wait_for(status(lambda said: said["cameras"].get("yard") == "streaming"), 15)
+            seen.wait_for(status(lambda said: "yard" in said["cameras"] and said["cameras"]["dock"] == "disabled"))
+            seen.wait_for(
+                status(lambda said: "yard" in said["cameras"] and said["sinks"]["mqtt"].get("commands") == "heard")
+            )
+            assert asker.ask({"command": "reload", "id": 1}) == wrong
+            assert agent.end() == 0
+        assert "Traceback" not in agent.err
+        assert agent.err.count("read again") == 1
+
+
+def test_a_configuration_that_cannot_be_started_with_leaves_the_one_before(tmp_path: Path, broker: Mosquitto) -> None:
+    """The file is right, but the model's has been altered: what only shows when it is opened."""
+    fakes = fake_store(tmp_path / "models").root
+    config = site(tmp_path, broker)
+    more = {"colours": fake_model("classes"), "boxes": fake_model("boxes")}
+    with Subscriber(broker.observer_url, f"{BASE}/#") as seen, Sightwire("run", config, models=fakes) as agent:
+        seen.wait_for(status(lambda said: said["cameras"].get("dock") == "streaming"))
+        site(tmp_path, broker, models=more, cameras={"new": {"source": LIVE, "models": ["boxes", "colours"]}})
+        (fakes / "boxes" / "model.onnx").write_bytes(b"altered")
+        agent.send(signal.SIGHUP)
+        seen.wait_for(status(lambda said: said["reload"].get("state") == "failed"), 15)
+        seen.wait_for(lambda them: status(lambda said: said["cameras"].get("dock") == "streaming")(them[-30:]), 15)
+        assert agent.end() == 0
+    assert "cannot be started with, going on with the one before" in agent.err
+    assert "Traceback" not in agent.err
+
+
+def ask(*arguments: str) -> Result:
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        return CliRunner().invoke(app, ["ask", *arguments])
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_ask_prints_the_answer(tmp_path: Path, broker: Mosquitto, protocol: str) -> None:
+    with running(tmp_path, broker.url) as agent:
+        asked = Question(mqtt.Config(url=broker.url, protocol=protocol), "test", "dock", {"command": "disable"})
+        reply = asked.wait(5, threading.Event())
+        assert reply is not None, asked.trouble
+        assert reply["ok"]
+        if protocol == "3.1.1":
+            return
+        done = ask(broker.url, "test/dock", "set_threshold", "use=colours", "value=0.6")
+        assert done.exit_code == 0
+        assert json.loads(done.stdout)["result"]["threshold"] == 0.6
+        wrong = ask(broker.url, "test", "enable", "camera=dok")
+        assert wrong.exit_code == 1
+        assert json.loads(wrong.stdout)["error"]["message"] == "no camera is called 'dok'; did you mean 'dock'?"
+        assert not agent.service.cameras["dock"].enabled
+    unheard = ask(broker.url, "test/dock", "enable")
+    assert unheard.exit_code == 1
+    assert "nobody listens at sightwire/test/dock/command" in unheard.stderr
+    assert ask(broker.url, "test/+", "enable").exit_code == 2
+    assert ask(broker.url, "test", "enable", "camera").exit_code == 2
+
+
+def test_500_commands_most_of_them_wrong_do_what_a_model_says(tmp_path: Path) -> None:
+    """The short form of `scripts/prove commands`: none acts twice or wrongly, none stops the agent."""
+    outcomes, _ = attack(500, tmp_path)
+    assert sum(outcomes.values()) == 500
+    assert outcomes["obeyed"] > 30
+    assert outcomes["repeated"] > 5
+
+
+def test_a_snapshot_is_published_where_the_configuration_lets_it_and_masked(tmp_path: Path, broker: Mosquitto) -> None:
+    everything = [[[0, 0], [1, 0], [1, 1], [0, 1]]]
+    keeps = {"folder": str(tmp_path / "pictures")}
+    dock, gate = (dict(CAMERAS[name]) for name in ("dock", "gate"))
+    cameras = {
+        "dock": {**dock, "masks": everything, "snapshots": {**keeps, "publish": True}},
+        "gate": {**gate, "snapshots": keeps},
+    }
+    with (
+        Subscriber(broker.observer_url, f"{BASE}/+/snapshot") as pictures,
+        running(tmp_path, broker.url, cameras),
+        Asker(broker.port) as asker,
+    ):
+        assert asker.ask({"command": "snapshot"}, "gate")["error"]["code"] == "not_configured"
+        reply = asker.ask({"command": "snapshot"}, "dock")
+        assert reply["ok"], reply
+        picture = pictures.wait_for_topic(f"{BASE}/dock/snapshot")
+        assert picture.properties.ContentType == "image/jpeg"
+        pixels = cv2.imdecode(np.frombuffer(picture.payload, np.uint8), cv2.IMREAD_COLOR)
+        assert pixels.max() < 8
+        assert asker.ask({"command": "disable"}, "dock")["ok"]
+        assert asker.ask({"command": "snapshot"}, "dock")["error"]["code"] == "no_picture"
+        assert [m.topic for m in pictures.messages] == [f"{BASE}/dock/snapshot"]
+
+
+def test_an_agent_whose_terminal_is_closed_ends(tmp_path: Path, broker: Mosquitto) -> None:
+    """SIGHUP means that too; nobody would be there to stop it."""
+    fakes = fake_store(tmp_path / "models").root
+    config = site(tmp_path, broker)
+    with Subscriber(broker.observer_url, f"{BASE}/#") as seen:
+        child, terminal = pty.fork()
+        if child == 0:
+            os.execve(
+                sys.executable,
+                [sys.executable, "-m", "agent", "run", str(config)],
+                {**os.environ, "PYTHONPATH": str(ROOT), "SIGHTWIRE_MODELS": str(fakes)},
+            )
+        try:
+            seen.wait_for(status(lambda said: said["cameras"].get("dock") == "streaming"))
+            os.close(terminal)
+            seen.wait_for(lambda them: them[-1].topic == f"{BASE}/status" and them[-1].data["state"] == "offline", 10)
+            assert os.waitpid(child, 0)[1] == 0
+        finally:
+            with contextlib.suppress(ChildProcessError, ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)

@@ -31,7 +31,10 @@ ALL = ["snapshot", "enable", "disable", "set_threshold", "reload"]
 class Asker:
     """Connected and subscribed to its response topic when the constructor returns."""
 
-    def __init__(self, port: int, version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5) -> None:
+    def __init__(
+        self, port: int, version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5, *, every: bool = False
+    ) -> None:
+        """`every`: hear what the agent answers to anybody."""
         self.v5 = version == MQTTProtocolVersion.MQTTv5
         self.answers_to = f"clients/{secrets.token_hex(4)}" if self.v5 else f"{BASE}/+/reply"
         self.replies: list[tuple[bytes | None, dict[str, Any]]] = []
@@ -39,7 +42,8 @@ class Asker:
         subscribed = threading.Event()
         self._client = Client(CallbackAPIVersion.VERSION2, protocol=version)
         self._client.max_queued_messages_set(0)
-        topics = [(self.answers_to, 1)] if self.v5 else [(f"{BASE}/reply", 1), (f"{BASE}/+/reply", 1)]
+        ours, plain = [(self.answers_to, 1)], [(f"{BASE}/reply", 1), (f"{BASE}/+/reply", 1)]
+        topics = [("clients/#", 1), *plain] if every else ours if self.v5 else plain
         self._client.on_connect = lambda client, *_: [client.subscribe(topic, qos) for topic, qos in topics]
         self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.on_message = self._on_message
@@ -59,22 +63,29 @@ class Asker:
         camera: str | None = None,
         *,
         correlation: bytes | None = None,
-        response: str | None = None,
+        response: str | None = "",
         retain: bool = False,
         expiry_s: int | None = None,
+        wait: bool = True,
     ) -> None:
-        """Publish a command with QoS 1 and wait for the broker to have it."""
+        """Publish a command with QoS 1 and, unless told not to, wait for the broker to have it.
+
+        `response`: the topic for answers; "": our own, None: none is given.
+        """
         about = None
         if self.v5:
             about = Properties(PacketTypes.PUBLISH)
-            about.ResponseTopic = response or self.answers_to
+            if response is not None:
+                about.ResponseTopic = response or self.answers_to
             if correlation is not None:
                 about.CorrelationData = correlation
             if expiry_s is not None:
                 about.MessageExpiryInterval = expiry_s
         payload = command if isinstance(command, bytes) else json.dumps(command).encode()
         topic = f"{BASE}/{camera}/command" if camera else f"{BASE}/command"
-        self._client.publish(topic, payload, 1, retain, about).wait_for_publish(5)
+        sent = self._client.publish(topic, payload, 1, retain, about)
+        if wait:
+            sent.wait_for_publish(5)
 
     def ask(self, command: dict[str, Any] | bytes, camera: str | None = None, **more: Any) -> dict[str, Any]:
         """Send a command; the next reply that comes."""

@@ -45,12 +45,12 @@ class Rules:
     """False: CONNECT is never answered."""
     acknowledge: bool = True
     """Messages of QoS 1."""
+    suback: int = 1
+    """Answer to each SUBSCRIBE of one topic: the QoS granted, or from 0x80 on a refusal."""
     refuse: dict[str, int] = field(default_factory=dict)
     """Topic -> reason code of its acknowledgements (MQTT 5), 0x10 and above."""
     tells_takeover: bool = False
     """Who is thrown out by another client of its name is told why (MQTT 5)."""
-    suback: int = 1
-    """Answer to each SUBSCRIBE of one topic: the QoS granted, or from 0x80 on a refusal."""
     tls: ssl.SSLContext | None = None
     quiet_tls: bool = False
     """Take connections and say nothing at all, not even a TLS handshake."""

@@ -1,6 +1,6 @@
 """What may go wrong between an agent and its subscribers, with real brokers and processes; each returns what happened.
 
-Used with small numbers by tests/integration/test_events.py and with large ones by tests/prove/events.py.
+Used with small numbers by tests/integration/test_event_faults.py and with large ones by tests/prove/events.py.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ class Told(Tracker):
 
     def update(self, found: Detections, at_ns: int) -> Tracked:
         track = found.label.astype(np.int64) + 1
-        return Tracked(found, track, np.zeros((len(found), 4), np.float32), tuple(track.tolist()))
+        still = np.zeros((len(found), 4), np.float32)
+        return Tracked(found, track, still, tuple(track.tolist()), np.arange(len(found)))
 
     def forget(self) -> None:
         self.forgot += 1
@@ -72,17 +73,17 @@ class Scene:
         *,
         tracker: Tracker | None = None,
         labels: Sequence[str] = ("a", "b", "c"),
-        **more: Any,
+        labels_told: Sequence[str] = (),
+        album: Album | None = None,
     ) -> None:
         self.events: list[EventPayload] = []
         self.counts: list[CountsPayload] = []
         self.use = Use("things", tuple(labels), Mailbox())
-        album: Album | None = more.pop("album", None)
         incidents = Incidents("test", "dock", "0123456789abcdef", self.events.append, album=album)
         self.watch = Watch(
             "dock",
             incidents,
-            Counts("test", "dock", rules, incidents, **more),
+            Counts("test", "dock", rules, incidents, labels=labels_told),
             rules,
             tracked="things" if tracker else None,
             tracker=tracker,

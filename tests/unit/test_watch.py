@@ -53,6 +53,28 @@ def boxes(*labels_and_scores: tuple[str, float]) -> dict[str, Any]:
             "?, p: openvino instead of tensorrt (no INT8)",
         ),
         ("metrics", {"rss_mb": 181.4, "cpu_s": 12.3}, "181 MB, 12.3 s of CPU"),
+        (
+            "events",
+            {"rule": "gate", "phase": "end", "label": "person", "score": 0.91, "track": 17, "reason": "left"},
+            "gate end: person 0.91 #17, left",
+        ),
+        (
+            "events",
+            {"rule": "door", "phase": "moment", "label": "dog", "track": 3, "data": {"direction": "in"}},
+            "door moment: dog #3, in",
+        ),
+        ("events", {"kind": "gap", "phase": "moment", "data": {"reason": "keep"}}, "gap moment: keep"),
+        (
+            "counts",
+            {
+                "labels": {"person": 2},
+                "zones": {"gate": {"person": 1}},
+                "lines": {"door": {"in": 3, "out": 1}},
+                "rules": {"somebody": True, "nobody": False},
+            },
+            "person 2; gate: person 1; door: in 3, out 1; somebody",
+        ),
+        ("counts", {}, "nothing"),
         ("embedding", {}, "embedding"),
     ],
 )
@@ -69,9 +91,14 @@ JSON = st.recursive(
 )
 
 
+FIELDS = ("rules", "label", "labels", "zones", "lines", "data", "track", "reason", "score", "rule", "phase")
+
+
 @given(
-    st.sampled_from(["detections", "classification", "status", "metrics", "events", "x"]),
-    st.dictionaries(st.sampled_from(["detections", "classes", "state", "age_ms", "rss_mb", "kind", "engines"]), JSON),
+    st.sampled_from(["detections", "classification", "status", "metrics", "events", "counts", "x"]),
+    st.dictionaries(
+        st.sampled_from([*FIELDS, "detections", "classes", "state", "age_ms", "rss_mb", "kind", "engines"]), JSON
+    ),
 )
 def test_no_payload_of_a_stranger_breaks_it(kind: str, data: dict[str, Any]) -> None:
     """Anybody can publish anything on our topics."""
@@ -137,11 +164,22 @@ def test_the_dashboard_names_everything_once() -> None:
         "p/gate/dock/status": {"state": "streaming"},
         "p/gate/yard/status": {"state": "lost", "reason": "no route to host"},
         "p/gate/dock/people/detections": boxes(("person", 0.91)),
+        "p/gate/park/events": {"rule": "yard-zone", "phase": "start", "label": "dog", "track": 4},
     }.items():
         board.take(Heard(topic, json.dumps(data).encode(), 0))
     out = io.StringIO()
     Console(file=out, width=100).print(draw(board, "mqtt://h", "MQTT 5", 0))
-    for words in ("gate online", "0.1.0", "people: openvino", "dock", "person 0.91", "yard lost", "no route", "MQTT 5"):
+    for words in (
+        "gate online",
+        "0.1.0",
+        "people: openvino",
+        "dock",
+        "person 0.91",
+        "yard lost",
+        "no route",
+        "MQTT 5",
+        "yard-zone start: dog #4",
+    ):
         assert out.getvalue().count(words) == 1, words
 
 
