@@ -277,24 +277,24 @@ class MqttSink(Sink):
             return
         ours = event_properties(event)
         with self._changed:
-            client, terms = self._client, self._terms
-            self._wait_for_room(client)
+            client = self._wait_for_room()
+            terms = self._terms
             reason = next((_too_large(said) for said in parts if not terms.fits(said, (*said.user, *ours))), None)
-            if reason is None and client is not None and parts:
-                delivery = Delivery(answered, [said.topic for said in parts], sum(len(said.payload) for said in parts))
+            delivery = Delivery(answered, [said.topic for said in parts], sum(len(said.payload) for said in parts))
+            if reason is not None:
+                self._refused += 1
+                self._denied = reason
+            elif parts:
                 self._awaited.begin(delivery)
-            else:
-                self._refused += reason is not None
-                client = None
-        if client is None:  # nothing can be sent, or the dialect has no word for it
-            answered("refused" if reason else "acknowledged", reason)
-            return
-        for said in parts:
-            user = (*said.user, *ours)
-            about = properties_of(said.content_type, expiry_s, user) if terms.expires else None
-            self._hand_over(client, delivery, said, about)
-        with self._changed:
-            self._awaited.handed()
+        if reason is not None:
+            answered("refused", reason)
+        elif not parts:  # the dialect has no word for it
+            answered("acknowledged", None)
+        else:
+            for said in parts:
+                self._hand_over(client, delivery, replace(said, user=(*said.user, *ours)), expiry_s)
+            with self._changed:
+                self._awaited.handed()
 
     def subscribe(self, topic_filter: str, heard: Callable[[MQTTMessage], None]) -> None:
         """From now on, over all connections, pass on what comes to this topic.
@@ -422,12 +422,14 @@ class MqttSink(Sink):
         if client is not None:
             self._publish_state(client)
 
-    def _wait_for_room(self, client: BrokerClient | None) -> None:
+    def _wait_for_room(self) -> BrokerClient:
         """Until one more event may follow those under way. Called with `_changed`. Raises Transient."""
+        client = self._client
 
         def settled() -> bool:
-            gone = client is None or client is not self._client
-            return gone or (self._obstacle() is None and self._window.has_room(len(self._awaited), self._awaited.size))
+            if client is None or client is not self._client:
+                return True
+            return self._obstacle() is None and self._window.has_room(len(self._awaited), self._awaited.size)
 
         there = self._changed.wait_for(settled, ROOM_S)
         if client is None or client is not self._client:
@@ -437,11 +439,13 @@ class MqttSink(Sink):
             raise Transient("connection lost")
         if not there:
             raise Transient(self._obstacle() or "events before it are not acknowledged yet")
+        return client
 
-    def _hand_over(self, client: BrokerClient, delivery: Delivery, said: Said, about: Properties | None) -> None:
+    def _hand_over(self, client: BrokerClient, delivery: Delivery, said: Said, expiry_s: int | None) -> None:
         """One message of an event. What becomes of it is told by an answer, or by the end of the connection."""
         finished = None
         try:
+            about = properties_of(said.content_type, expiry_s, said.user) if self._terms.expires else None
             if self._terms.max_qos:
                 # Not under our lock: paho holds its own for QoS 1 while it tells us of acknowledgements.
                 info = client.publish(said.topic, said.payload, 1, said.retain and self._terms.retain, about)
@@ -452,7 +456,7 @@ class MqttSink(Sink):
                 with self._changed:
                     mid = self._publish_unsure(client, said, about)
                     finished = None if mid is None else self._awaited.sent(delivery, said.topic, mid)
-        except ValueError as error:  # paho's, of a topic or size that MQTT does not have
+        except ValueError as error:  # of a topic or size that MQTT does not have
             with self._changed:
                 finished = self._awaited.refuse(delivery, f"publishing {said.topic!r} refused: {error}")
         if finished is not None:
@@ -487,7 +491,7 @@ class MqttSink(Sink):
             if claimed is None:
                 return
             try:
-                self._check_size(terms, claimed, ())
+                self._check_size(terms, claimed, claimed.user)
             except Transient:
                 with self._changed:
                     self._state.give_up(claimed.topic)

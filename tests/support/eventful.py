@@ -223,7 +223,7 @@ class LiveResults:
 
 
 def main() -> None:
-    """`python -m tests.support.eventful URL FILE`: forks an agent for each line read, and prints its process id."""
+    """`python -m tests.support.eventful URL FILE`: an agent for each line read; says its process id, and its end."""
     import os
 
     url, path = sys.argv[1], Path(sys.argv[2])
@@ -237,6 +237,7 @@ def main() -> None:
                     time.sleep(1 / rate)
         print(child, flush=True)  # noqa: T201
         os.waitpid(child, 0)
+        print("gone", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -141,6 +141,12 @@ class Nursery:
         self._parent.stdin.flush()
         return int(self._parent.stdout.readline())
 
+    def kill(self, child: int) -> None:
+        """SIGKILL; it is gone when this returns."""
+        assert self._parent.stdout
+        os.kill(child, signal.SIGKILL)
+        assert self._parent.stdout.readline() == "gone\n"
+
     def __enter__(self) -> Nursery:
         return self
 
@@ -157,8 +163,7 @@ def agent_killed(folder: Path, times: int, rate: float = 500.0, longest_s: float
             for _ in range(times):
                 child = nursery.born(rate)
                 _sleep(moments.uniform(0.02, longest_s))
-                os.kill(child, signal.SIGKILL)
-                psutil.wait_procs([psutil.Process(child)] if psutil.pid_exists(child) else [], 5)
+                nursery.kill(child)
                 found = _newest_on_disk(path)
                 unreadable += found is None
                 committed = max(committed, found or 0)
