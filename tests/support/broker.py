@@ -199,7 +199,7 @@ class Subscriber:
         self._topic = topic
         parts = urlsplit(url)
         self._client = Client(CallbackAPIVersion.VERSION2, client_id=session or "", protocol=version)
-        self._client.reconnect_delay_set(1, 1)
+        self._client.reconnect_delay_set(0.1, 0.1)  # type: ignore[arg-type]  # it takes any number
         kept: dict[str, Any] = {}
         if session is not None:
             kept = {"clean_start": False, "properties": Properties(PacketTypes.CONNECT)}
