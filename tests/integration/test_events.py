@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from agent.config import Settings
+from agent.messages import AboutPayload, CountsPayload, EventPayload, Payload
 from agent.service import Service
 from agent.sinks.memory import MemorySink
 from tests.support.agents import fake_model, fake_store, settings_of
@@ -92,6 +93,10 @@ def test_a_recording_gives_the_events_of_its_zones_and_lines_with_tracks_in_its_
     assert agent.said("dock/counts")[-1]["labels"] == {"block": 0}
     assert agent.said("dock/counts")[-1]["lines"] == {"door": {"in": 2, "out": 0}}
     assert balanced(agent.service.metrics().events)
+    kinds: dict[str, type[Payload]] = {"events": EventPayload, "counts": CountsPayload, "about": AboutPayload}
+    for kept in agent.sink.messages:
+        if kind := kinds.get(kept.topic.rpartition("/")[2]):
+            assert not kind.model_validate_json(kept.payload, strict=True).model_extra
 
 
 def test_what_is_open_when_a_recording_ends_is_over_and_when_the_agent_stops_says_so(tmp_path: Path) -> None:
