@@ -89,7 +89,8 @@ class Zone(Rule):
         self.name, self.use, self._config = name, use, config
         self._polygon = np.array(config.polygon, np.float64)
         limits = [event.partition(">") for event in config.events]
-        self._dwells = sorted({_seconds.validate_python(limit) for kind, _, limit in limits if kind == "dwell"})
+        dwells = {_seconds.validate_python(limit): f"dwell>{limit}" for kind, _, limit in limits if kind == "dwell"}
+        self._dwells = sorted(dwells.items())
         most = sorted({int(limit) for kind, _, limit in limits if kind == "count"})
         self._crowds = {limit: Held(0.0, config.leave_after) for limit in most}
         self._most: dict[int, int] = {}
@@ -167,8 +168,8 @@ class Zone(Rule):
                 yield from self._dwell(visit, track, row)
 
     def _dwell(self, visit: _Visit, track: int, row: int) -> Iterator[Finding]:
-        while visit.dwelt < len(self._dwells) and visit.inside_s() > self._dwells[visit.dwelt]:
-            data = {"event": "dwell", "dwell_s": self._dwells[visit.dwelt], "inside_s": visit.inside_s()}
+        while visit.dwelt < len(self._dwells) and visit.inside_s() > self._dwells[visit.dwelt][0]:
+            data = {"event": self._dwells[visit.dwelt][1], "inside_s": visit.inside_s()}
             yield Finding("update" if visit.open else "start", track, row, data=data)
             visit.open = True
             visit.dwelt += 1
