@@ -47,6 +47,8 @@ CACHE_BYTES = 4_000_000
 UNWRITTEN = 20_000
 UNWRITTEN_BYTES = 16_000_000
 """What may wait for the disk."""
+STUCK_S = 5.0
+"""A disk that takes longer for what has come is reported."""
 MOST_OPEN = 10_000
 """Incidents that are remembered to be ended after a kill."""
 CLOCK_WAS_SET_S = 1_577_836_800
@@ -100,7 +102,7 @@ class Outbox:
         self._refusals: dict[str, str] = {}
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self._commit_s = self._dirty_s = 0.0
+        self._commit_s = self._dirty_s = self._unwritten_s = 0.0
         self._unsafe_s: float | None = None
         """When the first commit came that a power cut could take."""
         self._free = True
@@ -131,12 +133,14 @@ class Outbox:
         self._writer.start()
 
     def put(self, event: EventPayload) -> int:
-        """Take an event: its number. Never waits for the disk."""
+        """Take an event, after `start`: its number. Never waits for the disk."""
         body = event.model_dump_json(
             by_alias=True, exclude_unset=True, exclude={"schema_", "agent", "boot_id", "event_seq"}
         ).encode()
         with self._changed:
             now_ns, now_s = time.monotonic_ns(), int(time.time())
+            if not self._ledger.unwritten.events:
+                self._unwritten_s = now_ns / 1e9
             row = self._ledger.add(body, life_s=self._life_s(event.kind), now_ns=now_ns, now_s=now_s)
             if event.phase in ("start", "update"):
                 self._ledger.hold(event.id, row.seq)
@@ -211,6 +215,9 @@ class Outbox:
             state, reason = "ok", self._reason
             if reason or self.path is None:
                 state = "memory"
+            waits_s = time.monotonic() - self._unwritten_s if self._ledger.unwritten.events else 0.0
+            if state == "ok" and waits_s > STUCK_S:
+                state, reason = "stuck", f"the disk has not answered for {waits_s:.0f} s"
             if self._started and not self._writer.alive:
                 state, reason = "stopped", reason or ("" if self._closing.is_set() else "its thread has ended")
             oldest = self._ledger.oldest()
@@ -338,6 +345,9 @@ class Outbox:
             with self._changed:
                 self._tend()
             return False
+        except Exception as error:
+            self._say(f"a fault of ours: {error!r}")
+            raise
         self._say(None)
         return True
 
@@ -411,7 +421,7 @@ class Outbox:
             with self._changed:
                 self._ledger.dirty |= dirty
             raise
-        self._commit_s = self._dirty_s = time.monotonic()
+        self._commit_s = self._dirty_s = self._unwritten_s = time.monotonic()
         self._free = self._free or bool(batch.delete)
         self._unsafe_s = self._commit_s if self._unsafe_s is None else self._unsafe_s
         with self._changed:

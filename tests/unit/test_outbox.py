@@ -256,7 +256,18 @@ def test_no_courier_gets_what_is_not_committed(opened, monkeypatch):
         assert outbox.unwritten == 100
     finally:
         outbox._disk.release()
+    committed(outbox)
     assert len(read(outbox)) == 100
+
+
+def test_a_disk_that_does_not_answer_is_reported(opened, monkeypatch):
+    monkeypatch.setattr(outboxes, "STUCK_S", 0.1)
+    outbox = opened()
+    with outbox._disk:
+        outbox.put(event())
+        until(lambda: outbox.state()["state"] == "stuck")
+        assert "has not answered" in outbox.state()["reason"]
+    until(lambda: outbox.state()["state"] == "ok")
 
 
 def test_a_hanging_disk_costs_bounded_memory_and_what_is_lost_is_counted(opened, monkeypatch):
@@ -266,7 +277,7 @@ def test_a_hanging_disk_costs_bounded_memory_and_what_is_lost_is_counted(opened,
         for n in range(200):
             outbox.put(event(n))
         assert outbox.unwritten == 50
-    found = settle_all(outbox, timeout_s=1.5)
+    found = settle_all(outbox, timeout_s=0.7)
     (gap,) = [stored.event.data for stored in found if stored.event.kind == "gap"]
     assert gap == {"from": 1, "to": gap["count"], "count": gap["count"], "reason": "queue_full", "sinks": ["mqtt"]}
     assert gap["count"] == outbox.counts()["mqtt"]["dropped"] >= 150
@@ -298,7 +309,8 @@ def test_a_fault_of_ours_in_the_writer_is_seen_and_it_goes_on(opened, monkeypatc
     monkeypatch.setattr(outbox, "_commit", fail_once)
     outbox.put(event())
     assert [stored.seq for stored in read(outbox)] == [1]
-    assert "oops" in caplog.text
+    assert "a fault of ours: RuntimeError('oops')" in caplog.text
+    until(lambda: outbox.state()["state"] == "ok")
     assert outbox._writer.restarts == 1
 
 
