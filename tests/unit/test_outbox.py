@@ -307,11 +307,11 @@ def test_a_fault_of_ours_in_the_writer_is_seen_and_it_goes_on(opened, monkeypatc
         commit(**more)
 
     monkeypatch.setattr(outbox, "_commit", fail_once)
+    until(lambda: outbox._writer.restarts == 1)
     outbox.put(event())
     assert [stored.seq for stored in read(outbox)] == [1]
     assert "a fault of ours: RuntimeError('oops')" in caplog.text
     until(lambda: outbox.state()["state"] == "ok")
-    assert outbox._writer.restarts == 1
 
 
 def test_without_a_file_it_does_the_same():
