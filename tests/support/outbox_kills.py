@@ -66,8 +66,9 @@ def kill_at_random(path: Path, kills: int, rate: float, seed: int, most_s: float
 
 def _run_and_kill(path: Path, rate: float, seed: int, after_s: float) -> list[list[str]]:
     command = [sys.executable, "-m", "tests.support.outbox_child", str(path), str(rate), str(seed)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent) as child:
-        if child.stdout is None or child.stdout.readline() != "r\n":
+    # Unbuffered, or what is read ahead with the first line would be missing in what `communicate` returns.
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, bufsize=0, preexec_fn=die_with_parent) as child:
+        if child.stdout is None or child.stdout.readline() != b"r\n":
             child.kill()
             raise AssertionError("the outbox does not open")
         try:
@@ -75,4 +76,4 @@ def _run_and_kill(path: Path, rate: float, seed: int, after_s: float) -> list[li
         except subprocess.TimeoutExpired:
             child.kill()
             said, _ = child.communicate()
-    return [line.split() for line in said.splitlines(keepends=True) if line.endswith("\n")]
+    return [line.decode().split() for line in said.splitlines(keepends=True) if line.endswith(b"\n")]
