@@ -17,6 +17,7 @@ import psutil
 
 from agent.config import Settings
 from agent.models import open_models
+from agent.outbox.outbox import Outbox
 from agent.service import Service
 from agent.sinks import Message, Sink
 from agent.sources import Intake, SourceConfig
@@ -258,7 +259,10 @@ class Arrivals:
 def end_to_end(settings: Settings, store: ModelStore, seconds: float) -> EndToEnd:
     """Run the agent for so long (or until its recordings end) and measure it from outside."""
     ledger = Ledger()
-    service = Service(settings.model_copy(update={"sinks": []}), store, [ledger])
+    # In memory: what waits in the agent's own file is not ours to deliver.
+    name = settings.agent.name
+    without = settings.model_copy(update={"sinks": []})
+    service = Service(without, store, [ledger], outbox=lambda sinks: Outbox.in_memory(name, sinks))
     arrivals = Arrivals(settings) if settings.mqtt else None
     stop, process = threading.Event(), psutil.Process()
     if arrivals:

@@ -253,7 +253,7 @@ class Camera:
             return offers
         answer.attributes = [{} for _ in range(len(answer.result))]
         for cascade in answer.use.cascades:
-            rows = _wanted(answer.result, cascade)
+            rows = _wanted(answer.result, answer.use, cascade)
             if not len(rows):
                 continue
             frame = answer.request.frame
@@ -326,9 +326,8 @@ class Camera:
             return
         tracked = self._watch.see(request, use, result, attributes) if self._watch else None
         if tracked:
-            result, attributes = tracked.found, attributes_of(tracked.found, result, attributes)
-        track = tracked.track if tracked else None
-        message = message_for(self._agent, use, request, result, attributes, track=track, lossless=self.lossless)
+            result, attributes = tracked.found, attributes_of(tracked, attributes)
+        message = message_for(self._agent, use, request, result, attributes, tracked=tracked, lossless=self.lossless)
         with self._lock:
             self._under_way += 1
         self._outlets.publish(message, self._done)
@@ -339,11 +338,11 @@ class Camera:
             self._idle.notify_all()
 
 
-def _wanted(found: Detections, cascade: Cascade) -> list[int]:
-    """Rows for a cascade, best first (as tasks return them)."""
-    rows = range(len(found))
+def _wanted(found: Detections, use: Use, cascade: Cascade) -> list[int]:
+    """Rows of a use for its cascade, best first (as tasks return them)."""
+    rows: list[int] = use.reported(found).tolist()
     wanted = rows if cascade.labels is None else [r for r in rows if int(found.label[r]) in cascade.labels]
-    return list(wanted)[: cascade.most]
+    return wanted[: cascade.most]
 
 
 def _crop(xyxy: Any, pad: float, size: tuple[int, int]) -> Box:

@@ -104,6 +104,11 @@ class Incidents:
             trail.saw(wall_ns, seen.labels[label], score, tuple(box), diagonal)
             for incident in self._of_track.get(track, ()):
                 self._picture(incident, row, shown)
+
+    def let_go(self, seen: Seen) -> None:
+        """After the rules: nothing more will be said of objects that are gone and have no open incident."""
+        if seen.track is None:
+            return
         for track in self._trails.keys() - set(seen.present) - set(seen.track.tolist()):
             if track not in self._of_track:
                 del self._trails[track]
@@ -153,7 +158,8 @@ class Incidents:
     def _begin(self, rule: Rule, finding: Finding, shown: Shown) -> Incident:
         self._count += 1
         wall_ns = shown.frame.captured.wall_ns
-        trail = self._trails.get(_track_of(finding)) or Trail(None, wall_ns)
+        object_key = finding.key if shown.seen.track is not None and isinstance(finding.key, int) else 0
+        trail = self._trails.get(object_key) or Trail(None, wall_ns)
         incident = Incident(f"{self._prefix}-{self._count}", rule, trail, wall_ns)
         if self._reel:
             incident.clip = self._reel.started(incident.id, shown.seen.at_ns)
@@ -222,8 +228,3 @@ class Incidents:
             data=data,
         )
         self._put(payload)
-
-
-def _track_of(finding: Finding) -> int:
-    """The object whose incident this is; 0: not an object's."""
-    return finding.key if isinstance(finding.key, int) else 0

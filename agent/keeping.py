@@ -11,13 +11,6 @@ from collections import OrderedDict
 from pathlib import Path
 
 
-def state_folder() -> Path:
-    """What an agent keeps for later: the service's state directory, else the user's XDG state folder."""
-    if state := os.environ.get("STATE_DIRECTORY"):
-        return Path(state.split(":")[0])
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "sightwire"
-
-
 class Shelf:
     """Files of one camera, named after incidents. Belongs to one thread. What touches the folder raises OSError.
 

@@ -100,6 +100,8 @@ class DetectionsPayload(ResultPayload):
     """Topic `<camera>/<use>/detections`: best objects first."""
 
     schema_: Literal["sightwire.detections/1"] = Field(default="sightwire.detections/1", alias="schema")
+    predicted_ms: float | None = None
+    """`predict: true`: boxes of tracks are where the objects are expected so long after `captured_at`; else absent."""
     detections: list[Detection]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.config import At, ModelSection, Settings, UseSection
+from agent.config import At, CameraSection, ModelSection, Settings, UseSection
 from agent.errors import ConfigError
 from engines.card import Card
 from engines.errors import EngineError
@@ -116,7 +116,7 @@ def open_models(settings: Settings, store: ModelStore, *, serve: bool = False) -
                 folder,
                 section.precision,
                 section.backend.shared(share, askers[name]),
-                _options(section, card, _uses_of(settings, name)),
+                _options(section, card, _wanted(settings, name, card)),
                 serve=serve,
             )
         except EngineError as error:
@@ -148,29 +148,36 @@ def _askers(settings: Settings) -> dict[str, int]:
     return askers
 
 
-def _uses_of(settings: Settings, name: str) -> list[UseSection]:
-    return [use for camera in settings.cameras.values() for use in camera.models if use.use == name]
+def _wanted(settings: Settings, name: str, card: Card) -> list[NDArray[np.float32]]:
+    """(C,) least score of each label that each use of the model wants to see, for itself or for a tracker."""
+    return [
+        weak
+        for camera in settings.cameras.values()
+        for use in camera.models
+        if use.use == name
+        for weak in (thresholds_of(settings.models[name], card, use), weak_of(settings.models[name], card, camera, use))
+        if weak is not None
+    ]
 
 
 def reported_from(settings: Settings, name: str, card: Card) -> NDArray[np.float32]:
     """Least score of each label that the model reports to anybody, (C,); infinite for those that it does not report."""
     section = settings.models[name]
-    least = _least(section, card, _uses_of(settings, name))
+    least = _least(section, card, _wanted(settings, name, card))
     if section.only is not None:
         least[[label not in section.only for label in card.labels]] = np.inf
     return least
 
 
-def _least(section: ModelSection, card: Card, uses: Sequence[UseSection]) -> NDArray[np.float32]:
+def _least(section: ModelSection, card: Card, wanted: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """The least threshold that any use asks for, label by label: uses with higher ones filter. Raises CardError."""
-    asked = [thresholds_of(section, card), *(thresholds_of(section, card, use) for use in uses)]
-    least: NDArray[np.float32] = np.min(asked, axis=0)
+    least: NDArray[np.float32] = np.min([thresholds_of(section, card), *wanted], axis=0)
     return least
 
 
-def _options(section: ModelSection, card: Card, uses: Sequence[UseSection] = ()) -> Options:
+def _options(section: ModelSection, card: Card, wanted: Sequence[NDArray[np.float32]] = ()) -> Options:
     """What the model's task is asked for. Raises CardError."""
-    least = _least(section, card, uses).tolist()
+    least = _least(section, card, wanted).tolist()
     return Options(
         threshold=least[0] if len(set(least)) == 1 else dict(zip(card.labels, least, strict=True)),
         top=section.top,
@@ -186,3 +193,10 @@ def thresholds_of(section: ModelSection, card: Card, use: UseSection | None = No
     Raises CardError for a label that the card has not.
     """
     return thresholds(card.labels, task_config(card).threshold, section.threshold, use.threshold if use else None)
+
+
+def weak_of(section: ModelSection, card: Card, camera: CameraSection, use: UseSection) -> NDArray[np.float32] | None:
+    """(C,) least score of each label that the camera's tracker wants to see of a use; None: it follows another one."""
+    if camera.track is None or camera.track.use != use.use:
+        return None
+    return camera.track.weakest(card.labels, thresholds_of(section, card, use))

@@ -21,7 +21,9 @@ from agent.messages import (
     Timing,
     rfc3339,
 )
+from agent.prediction import Ahead
 from agent.sinks import Message
+from agent.tracking import Tracked
 from agent.uses import Use
 from engines.results import Classification, Detections, Result
 
@@ -79,12 +81,9 @@ CONTENTS: dict[type[Result], Content[Any]] = {
 }
 
 
-def attributes_of(told: Detections, found: Result, attributes: Sequence[dict[str, Any]]) -> Attributes:
-    """The attributes of the rows that a tracker tells, from those of all rows that were found."""
-    if not any(attributes) or not isinstance(found, Detections):
-        return []
-    of = dict(zip(map(tuple, found.xyxy.tolist()), attributes, strict=True))
-    return [of.get(box, {}) for box in map(tuple, told.xyxy.tolist())]
+def attributes_of(tracked: Tracked, attributes: Sequence[dict[str, Any]]) -> Attributes:
+    """The attributes of the rows that a tracker tells, from those of all rows that it was given."""
+    return [attributes[row] for row in tracked.rows.tolist()] if attributes else []
 
 
 def message_for(
@@ -94,18 +93,22 @@ def message_for(
     result: Result,
     attributes: Attributes,
     *,
-    track: NDArray[np.int64] | None = None,
+    tracked: Tracked | None = None,
     lossless: bool,
 ) -> Message:
     """The message that says what a model saw in one frame of one camera.
 
-    `track`: (N,) of Detections, the object each row is, 0 for none; None where nothing is tracked.
+    `tracked`: what its objects are, where this use is tracked; `result` are its rows then.
     """
     frame, timing = request.frame, request.timing
     captured = frame.captured
     content = CONTENTS[type(result)]
     received: dict[str, Any] = {} if captured.received_ns is None else {"received_at": rfc3339(captured.received_ns)}
-    rows: dict[str, Any] = {content.field: content.rows(result, use.labels, attributes, track)}
+    rows: list[Any] = content.rows(result, use.labels, attributes, tracked.track if tracked else None)
+    fields: dict[str, Any] = {content.field: rows}
+    ahead = None
+    if use.predict and tracked and captured.live:
+        ahead = Ahead(rows, tracked.found.xyxy, tracked.velocity, frame.image.size)
     payload = content.payload.model_construct(
         schema_=content.payload.model_fields["schema_"].default,
         agent=agent,
@@ -121,7 +124,7 @@ def message_for(
         timing_ms=Timing.model_construct(
             wait=_ms(timing.wait), prepare=_ms(timing.prepare), infer=_ms(timing.infer), read=_ms(timing.read)
         ),
-        **rows,
+        **fields,
     )
     return Message(
         f"{frame.camera}/{use.name}/{content.topic}",
@@ -130,6 +133,7 @@ def message_for(
         born_ns=captured.monotonic_ns if captured.live else time.monotonic_ns(),
         max_age_ns=use.max_age_ns,
         lossless=lossless,
+        later=ahead,
     )
 
 

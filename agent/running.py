@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Literal
 
 from agent.config import Settings, load
 from agent.errors import ConfigError
@@ -23,31 +25,27 @@ LONGEST_REASON = 1000
 """Letters of it in status."""
 
 
+Wish = Literal["end", "reload", "done"]
+
+
 class Running:
-    """Serves what the file says: `run` in the main thread, until `end`."""
+    """Serves what the file says; `run` is the main thread's."""
 
-    def __init__(
-        self,
-        path: Path,
-        end: threading.Event,
-        turn: threading.Event,
-        asked: SimpleQueue[bool],
-        store: ModelStore | None = None,
-    ) -> None:
-        """`turn` stops the service that runs; whoever sets `end` sets it too.
-
-        `asked`: True in it asks for a reload, as SIGHUP does. A queue, for a signal's handler may take no lock that
-        the thread it interrupts may hold.
-        """
-        self._path, self._end, self._turn, self._asked = path, end, turn, asked
+    def __init__(self, path: Path, asked: SimpleQueue[Wish], store: ModelStore | None = None) -> None:
+        """`asked`: what signals want. A queue that takes no lock which the thread they interrupt may hold."""
+        self._path, self._asked = path, asked
         self._store = store or ModelStore(default_root())
         self._standing = Standing()
         self._lock = threading.Lock()
+        # What follows is guarded by _lock.
+        self._turn = threading.Event()
+        """Stops the service that runs."""
+        self._ends = False
         self._next: Settings | None = None
         self._service: Service | None = None
 
     def run(self) -> None:
-        """Serve until `end` is set or every recording has ended. Raises ConfigError for what only the user can mend."""
+        """Serve until the end is asked for or every recording has ended. Raises ConfigError where nothing can serve."""
         settings, before = load(self._path), None
         hearing = threading.Thread(target=self._hear, name="reload", daemon=True)
         hearing.start()
@@ -66,12 +64,12 @@ class Running:
                     continue
                 with self._lock:
                     self._turn.clear()
-                    wanted, self._next = self._next, None
-                if wanted is None or self._end.is_set():
+                    wanted, self._next = None if self._ends else self._next, None
+                if wanted is None:
                     return
                 settings, before = wanted, settings
         finally:
-            self._asked.put(False)
+            self._asked.put("done")
             hearing.join()
 
     def reload(self) -> None:
@@ -92,11 +90,15 @@ class Running:
             self._turn.set()
 
     def _hear(self) -> None:
-        while self._asked.get():
-            try:
-                self.reload()
-            except ConfigError:
-                continue  # said already
+        """Do what is asked for, in a thread."""
+        while (wish := self._asked.get()) != "done":
+            if wish == "end":
+                with self._lock:
+                    self._ends = True
+                    self._turn.set()
+            else:
+                with contextlib.suppress(ConfigError):  # said already
+                    self.reload()
 
     def _note(self, state: str, reason: str | None) -> None:
         """For status."""

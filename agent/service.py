@@ -22,14 +22,14 @@ from agent.about import about
 from agent.camera import Camera
 from agent.capture import Capture
 from agent.collecting import Collector
-from agent.config import Settings, UseSection
+from agent.config import CameraSection, Settings, UseSection
 from agent.errors import ConfigError
 from agent.events import Events
 from agent.every import Every
 from agent.flow import Mailbox
 from agent.inference import Inference
 from agent.messages import AgentStatus, Metrics, rfc3339
-from agent.models import open_models, reported_from, thresholds_of
+from agent.models import open_models, reported_from, thresholds_of, weak_of
 from agent.outbox.outbox import Outbox
 from agent.publishing import Outlets, Sender
 from agent.remote.acts import Acts, Standing
@@ -250,7 +250,7 @@ class Service:
 
     def _add_camera(self, name: str, events: Events) -> None:
         section = self._settings.cameras[name]
-        uses = {entry.use: self._use(entry) for entry in section.models}
+        uses = {entry.use: self._use(section, entry) for entry in section.models}
         for entry in section.models:
             if entry.on is not None:
                 parent, child = uses[entry.on], uses[entry.use]
@@ -305,19 +305,22 @@ class Service:
             on_state=self._status_wanted.set,
         )
 
-    def _use(self, entry: UseSection) -> Use:
+    def _use(self, camera: CameraSection, entry: UseSection) -> Use:
         engine = self.engines[entry.use]
+        section, card = self._settings.models[entry.use], engine.model.card
         return Use(
             name=entry.use,
-            labels=engine.model.card.labels,
+            labels=card.labels,
             mailbox=engine.mailbox,
             every=Every(round(entry.every * 1e9)),
             roi=entry.roi,
             tiles=entry.tiles,
-            thresholds=thresholds_of(self._settings.models[entry.use], engine.model.card, entry),
+            thresholds=thresholds_of(section, card, entry),
+            weak=weak_of(section, card, camera, entry),
             max_age_ns=round(entry.max_age * 1e9),
             retain=entry.retain,
             floor=reported_from(self._settings, entry.use, engine.model.card),
+            predict=camera.track is not None and camera.track.use == entry.use and camera.track.predict,
         )
 
     def _publish_metrics(self, settled: Callable[[], None] | None = None) -> None:

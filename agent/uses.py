@@ -31,8 +31,12 @@ class Use:
     """(C,) least score of each label that is reported; None: whatever the model reports."""
     floor: NDArray[np.float32] | None = None
     """(C,) what the model reports at all; infinite for labels that it does not report."""
+    weak: NDArray[np.float32] | None = None
+    """(C,) least score of each label that the camera's tracker wants to see; None: this use is not tracked."""
     max_age_ns: int = 1_000_000_000
     retain: bool = False
+    predict: bool = False
+    """Tracked, and published boxes are where the objects will be when the message leaves."""
     cascades: list[Cascade] = field(default_factory=list)
     account: Account = field(default_factory=Account)
 
@@ -60,10 +64,17 @@ class Use:
         return self.thresholds
 
     def over(self, result: Result | None) -> Result | None:
-        """The rows that are over their label's threshold."""
+        """The rows that are over their label's threshold, and of a tracked use weaker ones for its tracker."""
         if result is None or self.thresholds is None:
             return result
-        return result[result.score >= self.thresholds[result.label]]
+        least = self.thresholds if self.weak is None else np.minimum(self.thresholds, self.weak)
+        return result[result.score >= least[result.label]]
+
+    def reported(self, result: Result) -> NDArray[np.intp]:
+        """Which rows are over their label's threshold."""
+        if self.thresholds is None:
+            return np.arange(len(result))
+        return (result.score >= self.thresholds[result.label]).nonzero()[0]
 
 
 @dataclass(eq=False)

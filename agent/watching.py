@@ -59,6 +59,8 @@ class Watch:
             captured = frame.captured
             tracked = None
             if use.name == self._tracked and self._tracker and isinstance(result, Detections):
+                if use.thresholds is not None:
+                    self._tracker.report_from(use.thresholds)  # a command may have changed them
                 tracked = self._tracker.update(result, captured.monotonic_ns)
             seen = Seen(
                 use=use.name,
@@ -70,7 +72,7 @@ class Watch:
                 present=tracked.present if tracked else (),
             )
             if tracked:
-                attributes = attributes_of(tracked.found, result, attributes)
+                attributes = attributes_of(tracked, attributes)
             self._look(Shown(frame, request.model, seen, attributes))
             self._newest = captured
             self._say(self._counts.take(_objects(seen), captured))
@@ -95,6 +97,7 @@ class Watch:
                 self._incidents.entered(rule.name, track)
             for finding in findings:
                 self._incidents.found(rule, finding, shown)
+        self._incidents.let_go(shown.seen)
 
     def _findings(self, rule: Rule, seen: Seen) -> Iterable[Finding]:
         """A rule with a fault of ours (or of somebody's) must not take the engine's thread along."""

@@ -20,7 +20,8 @@ from agent.clips.muxing import ClipFile
 from agent.clips.packets import Packet, PacketTap
 from agent.clips.reel import CameraReel, Clip
 from agent.clips.settings import ClipSection
-from agent.keeping import Shelf, state_folder
+from agent.keeping import Shelf
+from agent.outbox.settings import state_folder
 from agent.workers import Worker
 
 log = logging.getLogger(__name__)
@@ -193,14 +194,18 @@ class Clips:
         camera, clip = step.camera, step.clip
         if clip.failed:
             return
-        if not self._keep(camera, lambda: self._write(step)):
-            clip.failed = True
-            self._failed(camera)
-            if file := self._files.pop(camera.reel.camera, None):
-                file.give_up()
-            camera.shelf.give_up(clip.name)
-        elif step.packets is None:
-            camera.made += 1
+        worked = False
+        try:
+            worked = self._keep(camera, lambda: self._write(step))
+        finally:  # also after a fault of ours: the next clip must not go on in this one's file
+            if not worked:
+                clip.failed = True
+                self._failed(camera)
+                if file := self._files.pop(camera.reel.camera, None):
+                    file.give_up()
+                camera.shelf.give_up(clip.name)
+            elif step.packets is None:
+                camera.made += 1
 
     def _write(self, step: _Step) -> None:
         name, clip, shelf = step.camera.reel.camera, step.clip, step.camera.shelf

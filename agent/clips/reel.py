@@ -52,7 +52,7 @@ class CameraReel(Reel):
         self._before_ns, self._after_ns, self._longest_ns = (
             round(seconds * 1e9) for seconds in (section.before, section.after, section.longest)
         )
-        self._max_bytes = section.max_mb * 1_000_000
+        self._max_bytes = section.max_mb * 1_000_000 // 2  # one clip alone must not fill the room of all
         self._lock = threading.Lock()
         self._ring = Ring(self._before_ns, section.buffer_mb * 1_000_000)
         self._template: Template | None = None

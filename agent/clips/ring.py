@@ -9,6 +9,8 @@ from agent.clips.packets import Packet
 
 REORDER_NS = 250_000_000
 """A key frame's time is that of the picture that comes out next, which may be a few frames older."""
+LATE_NS = 2_000_000_000
+"""An incident is known so long after its frame, at most, as a rule: results older than `max_age` are none."""
 
 
 @dataclass(eq=False)
@@ -25,7 +27,7 @@ class Ring:
     """Whole groups of pictures; the oldest goes when the others reach far enough back."""
 
     def __init__(self, before_ns: int, max_bytes: int) -> None:
-        self._before_ns, self._max_bytes = before_ns + REORDER_NS, max_bytes
+        self._reach_ns, self._max_bytes = before_ns + REORDER_NS + LATE_NS, max_bytes
         self._groups: deque[_Group] = deque()
         self.bytes = 0
 
@@ -53,7 +55,7 @@ class Ring:
             if group.at_ns is not None:
                 break
             group.at_ns = at_ns
-        while len(self._groups) > 1 and (self._groups[1].at_ns or at_ns) <= at_ns - self._before_ns:
+        while len(self._groups) > 1 and (self._groups[1].at_ns or at_ns) <= at_ns - self._reach_ns:
             self._drop()
 
     def only_newest(self) -> None:

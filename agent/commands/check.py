@@ -55,6 +55,8 @@ def _holds(settings: Settings) -> list[str]:
     ]
     if collect := settings.calibration.collect:
         holds.append(f"pictures are kept: at most {collect.limit} of each camera, in {collect.folder.absolute()}")
+    if settings.commands.allow:
+        holds.append(f"may be asked over MQTT: {', '.join(settings.commands.allow)}")
     return [*holds, *_kept(settings)]
 
 

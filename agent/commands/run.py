@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import typer
 
 from agent.commands import fail
 from agent.exits import EX_CONFIG
+
+if TYPE_CHECKING:
+    from agent.running import Wish
 
 
 def run(config: Path = typer.Argument(..., help="The configuration, a YAML file.")) -> None:
@@ -24,21 +27,14 @@ def run(config: Path = typer.Argument(..., help="The configuration, a YAML file.
     Example: sightwire run site.yaml
     """
     # Before the heavy imports, so that a Ctrl-C during start-up ends it quietly too.
-    end, turn, asked = threading.Event(), threading.Event(), SimpleQueue[bool]()
+    asked: SimpleQueue[Wish] = SimpleQueue()
     on_terminal = sys.stdin is not None and sys.stdin.isatty()
 
-    def stop(*_: object) -> None:
-        end.set()
-        turn.set()
-
     def hang_up(*_: object) -> None:
-        if on_terminal and not _has_terminal():
-            stop()  # its window was closed
-        else:
-            asked.put(True)
+        asked.put("end" if on_terminal and not _has_terminal() else "reload")
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+        signal.signal(number, lambda *_: asked.put("end"))
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup wants it
         signal.signal(signal.SIGHUP, hang_up)
 
@@ -46,13 +42,13 @@ def run(config: Path = typer.Argument(..., help="The configuration, a YAML file.
     from agent.running import Running
 
     try:
-        Running(config, end, turn, asked).run()
+        Running(config, asked).run()
     except ConfigError as error:
         fail(error, EX_CONFIG)
 
 
 def _has_terminal() -> bool:
-    """Whether there is still somebody to press Ctrl-C."""
+    """Whether there is still somebody to press Ctrl-C: a window that is closed sends SIGHUP too."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
     except OSError:

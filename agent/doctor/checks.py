@@ -6,10 +6,14 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.doctor import cameras, clock, gpu, machine, packages, tensorrt
 from agent.doctor.examine import Check
 from agent.doctor.findings import Finding, ok, problem
+
+if TYPE_CHECKING:
+    from agent.config import Settings
 
 SLOW_S = 7.5
 """For checks that start programs or wait for others: the whole examination stays below eight seconds."""
@@ -62,7 +66,7 @@ def _of_site(config: Path | None) -> list[Check]:
         return [*checks, Check("configuration", partial(_mistakes, config, str(error)))]
     whole = f"{config}: right"
     checks += [
-        Check("configuration", lambda: [ok("configuration", whole)]),
+        Check("configuration", lambda: [ok("configuration", whole), ok("configuration", _commands(settings))]),
         Check(storage.MODELS, partial(storage.configured, settings, store), if_stuck=hint),
         Check(storage.TOPIC, partial(storage.sinks, settings), if_stuck="df -h"),
         Check(storage.TOPIC, partial(storage.collected, settings), if_stuck="df -h"),
@@ -76,6 +80,13 @@ def _of_site(config: Path | None) -> list[Check]:
         stuck = f"cameras.{names[0]}.source: does it answer other programs?"
         checks.append(Check(sources.TOPIC, look, SLOW_S, stuck))
     return checks
+
+
+def _commands(settings: Settings) -> str:
+    """What others may ask this agent to do."""
+    if allowed := settings.commands.allow:
+        return f"may be asked over MQTT: {', '.join(allowed)}"
+    return "nothing may be asked over MQTT; 'commands: {allow: [enable, disable]}' would change that"
 
 
 def _mistakes(config: Path, lines: str) -> Iterator[Finding]:

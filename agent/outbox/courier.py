@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Literal
 
 from agent.errors import Transient
 from agent.outbox.aside import Aside
@@ -45,10 +45,12 @@ QUIET_S = 0.15
 class Courier:
     """One thread, `run`; the other methods may be called by any."""
 
-    def __init__(self, outbox: Outbox, name: str, sink: Sink) -> None:
+    def __init__(
+        self, outbox: Outbox, name: str, sink: Sink, no_subscriber: Literal["delete", "keep"] = "delete"
+    ) -> None:
         """`name`: the sink's in the outbox."""
         self._outbox, self._name, self._sink = outbox, name, sink
-        self._keeps_unheard = outbox.settings.no_subscriber == "keep"
+        self._keeps_unheard = no_subscriber == "keep"
         self._answers: SimpleQueue[tuple[Stored, Answer, str | None]] = SimpleQueue()
         self._under_way = 0
         self._held: set[int] = set()

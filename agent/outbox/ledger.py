@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from agent.outbox.store import Batch, Entry
+from agent.outbox.store import GAP, HOLDS, Batch, Entry
 
 Fate = Literal["acknowledged", "expired", "dropped"]
-ANNOUNCE_NS = 1_000_000_000
-"""At most one new `gap` event of a kind in so long; those that nobody has read yet are amended instead."""
 
 
 @dataclass(eq=False)
@@ -37,6 +35,11 @@ class Row:
     committed: bool = False
     """This version of it is."""
     gap: Gap | None = None
+
+    @property
+    def mark(self) -> int:
+        """As the store has it."""
+        return HOLDS if self.holds else GAP if self.gap else 0
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,6 @@ class Ledger:
         self._lost: dict[tuple[str, int, bool], Gap] = {}
         self._told: dict[tuple[str, int, bool], int] = {}
         """Gaps that are announced by an event that nobody has read yet."""
-        self._told_ns: dict[tuple[str, int, bool], int] = {}
 
     # What comes
 
@@ -336,23 +338,20 @@ class Ledger:
 
     # What is written
 
-    def announce(
-        self, now_ns: int, word: Callable[[Gap, int], bytes], life_s: int, now_s: int, *, at_once: bool
-    ) -> None:
+    def announce(self, word: Callable[[Gap, int], bytes], life_s: int, now_ns: int, now_s: int) -> None:
         """Make events of what was lost, or amend those that nobody has read. `word`: gap, number -> body."""
         if self._lost.keys() - self._told.keys():
             self.limit(room=1)  # what a new one displaces, it tells of too
-        for key, gap in list(self._lost.items()):
+        lost, self._lost = self._lost, {}
+        for key, gap in lost.items():
             row = self.rows.get(self._told.get(key, 0))
             if row and row.gap and row.owed:
-                del self._lost[key]
                 row.gap = row.gap.and_(gap)
                 self._replace(row, word(row.gap, row.seq))
-            elif at_once or now_ns - self._told_ns.get(key, now_ns - ANNOUNCE_NS) >= ANNOUNCE_NS:
-                del self._lost[key]
-                self._told_ns[key] = now_ns
+            else:
                 body = word(gap, self.next_seq)
                 self._told[key] = self.add(body, life_s=life_s, now_ns=now_ns, now_s=now_s, gap=gap).seq
+        self.limit()
 
     def _replace(self, row: Row, body: bytes) -> None:
         if not row.committed:
@@ -388,9 +387,9 @@ class Ledger:
             if row is None and seq != newest:
                 batch.delete.append(seq)
             elif row is None:
-                batch.owe.append((0, False, seq))
+                batch.owe.append((0, 0, seq))
             elif row.committed:
-                batch.owe.append((row.owed, row.holds, seq))
+                batch.owe.append((row.owed, row.mark, seq))
         return batch, dirty
 
     def on_disk(self) -> dict[int, Entry]:
@@ -409,7 +408,7 @@ class Ledger:
         lost = 0
         for row in [row for row in self.rows.values() if row.on_disk]:
             if entry := there.get(row.seq):
-                if (entry.owed, entry.holds) != (row.owed, row.holds):
+                if (entry.owed, entry.mark) != (row.owed, row.mark):
                     self.dirty.add(row.seq)
                 continue
             row.on_disk = False
@@ -426,7 +425,7 @@ class Ledger:
 
     def entry(self, row: Row, body: bytes) -> Entry:
         """A row as it is kept."""
-        return Entry(row.seq, row.boot, row.born_s, row.life_s, row.owed, row.holds, body)
+        return Entry(row.seq, row.boot, row.born_s, row.life_s, row.owed, row.mark, body)
 
     def written(self, entries: Iterable[Entry]) -> None:
         """These are on the disk now; what has changed since is dirty."""
@@ -439,7 +438,7 @@ class Ledger:
             if not row.committed and row.owed:
                 self.unwritten.add(row, -1)
             row.on_disk = row.committed = True
-            if (row.owed, row.holds) != (entry.owed, entry.holds):
+            if (row.owed, row.mark) != (entry.owed, entry.mark):
                 self.dirty.add(row.seq)
         self._queue = deque(seq for seq in self._queue if (row := self.rows.get(seq)) and not row.committed)
         self._only_held.clear()

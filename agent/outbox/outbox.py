@@ -26,7 +26,7 @@ from agent.messages import EventPayload, rfc3339
 from agent.outbox import repair
 from agent.outbox.ledger import Gap, Ledger, Limits, Row
 from agent.outbox.settings import EventsSection
-from agent.outbox.store import Batch, Boot, Damaged, Entry, Kept, Store, StoreError, Unwritable
+from agent.outbox.store import HOLDS, Batch, Boot, Damaged, Entry, Kept, Store, StoreError, Unwritable
 from agent.workers import Backoff, Worker
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,8 @@ MANY_DELETES = 1000
 """So many do not wait."""
 SYNC_AFTER_S = 10.0
 """What has waited so long in the file is made safe from a power cut."""
+ANNOUNCE_AGAIN = 3
+"""A `gap` event may displace what it has to tell of, too."""
 TICK_S = 0.5
 RETRY_S = (0.5, 15.0)
 CACHE_BYTES = 4_000_000
@@ -123,6 +125,9 @@ class Outbox:
             self._ledger.miss("numbers_unknown", 0, self._first_seq - 1)
             self._say(str(error))
         self._started = True
+        self._write_on()
+
+    def _write_on(self) -> None:
         self._writer.start()
 
     def put(self, event: EventPayload) -> int:
@@ -242,7 +247,7 @@ class Outbox:
             self._take_over(store, contents, replaced)
 
     def _take_over(self, store: Store, contents: repair.Contents, replaced: bool) -> None:
-        found, boots, sinks, words = contents
+        found, boots, sinks, marked = contents
         late = self._started
         if late:
             found = [kept for kept in found if kept.seq < self._first_seq]
@@ -255,9 +260,14 @@ class Outbox:
             if not late:
                 self._number(found, store, replaced, last)
             self._boots, self._begun = boots, False
-            self._ledger.take_over([self._aged(kept) for kept in found], sinks, boot)
+            rows = [self._aged(kept) for kept in found]
+            for row in rows:
+                if row.seq in marked and not row.holds:
+                    row.gap = self._read_gap(marked[row.seq][1], sinks)
+            held = {row.seq for row in rows if row.holds}
+            self._ledger.take_over(rows, sinks, boot)
             self._rewind = set(self._sinks) if late else set()
-            self._end_what_vanished(words)
+            self._end_what_vanished({seq: said for seq, said in marked.items() if seq in held})
             self._store = store
             if waiting := self._ledger.waiting.events:
                 log.info("events: %s: %d wait", self.path, waiting)
@@ -288,7 +298,7 @@ class Outbox:
         age_s = max(0, now_s - kept.born_s) if min(now_s, kept.born_s) >= CLOCK_WAS_SET_S else 0
         expires_ns = time.monotonic_ns() + (kept.life_s - age_s) * 1_000_000_000
         return Row(
-            kept.seq, kept.boot, kept.born_s, kept.life_s, expires_ns, kept.owed, kept.size, holds=bool(kept.holds)
+            kept.seq, kept.boot, kept.born_s, kept.life_s, expires_ns, kept.owed, kept.size, holds=kept.mark == HOLDS
         )
 
     def _end_what_vanished(self, words: dict[int, tuple[int, bytes]]) -> None:
@@ -316,7 +326,6 @@ class Outbox:
     def _turn(self, *, last: bool = False) -> bool:
         """Write what has come, if something has; False if the file does not take it."""
         try:
-            self._tend(last=last)
             self._look_at_file()
             self._commit(last=last)
             self._tidy()
@@ -326,19 +335,22 @@ class Outbox:
             return False
         except StoreError as error:
             self._say(str(error))
+            with self._changed:
+                self._tend()
             return False
         self._say(None)
         return True
 
-    def _tend(self, *, last: bool) -> None:
-        """Lose what is too old, and say what was lost."""
+    def _tend(self) -> None:
+        """Lose what is too old, and say what was lost: what goes from the disk is announced with the same commit."""
         now_ns, life_s = time.monotonic_ns(), self._life_s("gap")
-        with self._changed:
-            self._ledger.expire(now_ns)
-            self._ledger.announce(now_ns, self._word_gap, life_s, int(time.time()), at_once=last)
-            self._ledger.limit()
-            if self._reason:
-                self._changed.notify_all()  # what has come can be read without being written
+        self._ledger.expire(now_ns)
+        for _ in range(ANNOUNCE_AGAIN):
+            if not self._ledger.losses:
+                break
+            self._ledger.announce(self._word_gap, life_s, now_ns, int(time.time()))
+        if self._reason:
+            self._changed.notify_all()  # what has come can be read without being written
 
     def _look_at_file(self) -> None:
         """Have a file that can be written, and is where it should be. Raises StoreError."""
@@ -367,7 +379,7 @@ class Outbox:
                 new.reserve(newest)
                 copied = repair.copy(old, new, entries)
                 if newest not in copied:
-                    new.write(Batch(put=[Entry(newest, self._ledger.boot, int(time.time()), 1, 0, False, b"")]))
+                    new.write(Batch(put=[Entry(newest, self._ledger.boot, int(time.time()), 1, 0, 0, b"")]))
             except BaseException:
                 new.close()
                 raise
@@ -383,6 +395,7 @@ class Outbox:
         if store is None:
             return
         with self._changed:
+            self._tend()
             if not self._ledger.dirty:
                 self._dirty_s = now_s
             due = now_s - self._dirty_s >= DELETE_AFTER_S or len(self._ledger.dirty) >= MANY_DELETES
@@ -491,6 +504,15 @@ class Outbox:
             },
         }
         return json.dumps(said, separators=(",", ":")).encode()
+
+    def _read_gap(self, body: bytes, sinks: dict[str, int]) -> Gap | None:
+        """What a gap's event of another start says."""
+        try:
+            said = json.loads(body)["data"]
+            owed = sum(1 << sinks[name] for name in said["sinks"] if name in sinks)
+            return Gap(said["reason"], owed, said["from"], said["to"], said["count"])
+        except (ValueError, KeyError, TypeError):
+            return None
 
     def _after(self, sink: str, after_seq: int, limit: int) -> list[Row]:
         if sink in self._rewind:

@@ -19,7 +19,7 @@ ASIDE = ".damaged-"
 MOST_ASIDE = 3
 """Damaged files that are kept; the oldest goes."""
 _ROWS = 500
-_EVENTS = "SELECT seq, boot, born, life, owed, holds, body FROM events ORDER BY seq"
+_EVENTS = "SELECT seq, boot, born, life, owed, mark, body FROM events ORDER BY seq"
 _FROM_BOTH_ENDS = (_EVENTS, _EVENTS + " DESC")
 
 
@@ -36,8 +36,8 @@ class Contents(NamedTuple):
     events: list[Kept]
     boots: dict[int, Boot]
     sinks: dict[str, int]
-    held: dict[int, tuple[int, bytes]]
-    """Seq -> boot, body: the newest words on incidents that are open."""
+    marked: dict[int, tuple[int, bytes]]
+    """Seq -> boot, body, of events with a mark."""
 
 
 def open_or_replace(path: Path | None, sinks: Sequence[str]) -> tuple[Store, Contents, bool]:
@@ -64,8 +64,8 @@ def _open(path: Path | None) -> tuple[Store, Contents]:
     store = Store(path)
     try:
         events = list(store.events())
-        held = store.read([kept.seq for kept in events if kept.holds])
-        return store, Contents(events, store.boots(), store.sinks(), held)
+        marked = store.read([kept.seq for kept in events if kept.mark])
+        return store, Contents(events, store.boots(), store.sinks(), marked)
     except BaseException:
         store.close()
         raise
@@ -150,7 +150,7 @@ def _rescue(aside: Path, store: Store, sinks: Sequence[str]) -> int:
                     break
                 rescued.add(row[0])
                 owed = everybody if everybody and row[4] else row[4]
-                entries.append(Entry(row[0], row[1], row[2], row[3], owed, bool(row[5]), row[6]))
+                entries.append(Entry(row[0], row[1], row[2], row[3], owed, row[5], row[6]))
                 if len(entries) == _ROWS:
                     store.write(Batch(put=entries))
                     entries = []

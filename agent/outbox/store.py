@@ -27,6 +27,8 @@ BLOCK = 10_000
 PAGE_BYTES = 1024
 WAL_PAGES = 1000
 """So many pages of the log, then they are copied to their places: a checkpoint, which waits for the disk."""
+HOLDS, GAP = 1, 2
+"""Events that must be known at the next start: the newest word on an incident that is still open; what was lost."""
 _READ_ROWS = 500
 
 _SCHEMA = (
@@ -34,7 +36,7 @@ _SCHEMA = (
     " machine TEXT NOT NULL, ended INTEGER NOT NULL)",
     "CREATE TABLE sinks (bit INTEGER PRIMARY KEY, name TEXT NOT NULL)",
     "CREATE TABLE events (seq INTEGER PRIMARY KEY, boot INTEGER NOT NULL, born INTEGER NOT NULL,"
-    " life INTEGER NOT NULL, owed INTEGER NOT NULL, holds INTEGER NOT NULL, body BLOB NOT NULL)",
+    " life INTEGER NOT NULL, owed INTEGER NOT NULL, mark INTEGER NOT NULL, body BLOB NOT NULL)",
 )
 
 
@@ -67,8 +69,8 @@ class Entry:
     """It may wait so long."""
     owed: int
     """A bit for each sink that has not acknowledged it."""
-    holds: bool
-    """It is the newest word on an incident that is still open."""
+    mark: int
+    """HOLDS, GAP or 0."""
     body: bytes
     """JSON, without what `boots` and `seq` say."""
 
@@ -85,7 +87,7 @@ class Kept(NamedTuple):
     born_s: int
     life_s: int
     owed: int
-    holds: int
+    mark: int
     size: int
     """Bytes of its body."""
 
@@ -107,8 +109,8 @@ class Batch:
     """What one transaction changes."""
 
     put: list[Entry] = field(default_factory=list)
-    owe: list[tuple[int, bool, int]] = field(default_factory=list)
-    """(owed, holds, seq) of events that are there."""
+    owe: list[tuple[int, int, int]] = field(default_factory=list)
+    """(owed, mark, seq) of events that are there."""
     delete: list[int] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -209,7 +211,7 @@ class Store:
     def events(self) -> Iterator[Kept]:
         """What is in it, oldest first."""
         with told():
-            rows = self._db.execute("SELECT seq, boot, born, life, owed, holds, length(body) FROM events ORDER BY seq")
+            rows = self._db.execute("SELECT seq, boot, born, life, owed, mark, length(body) FROM events ORDER BY seq")
             for row in rows:
                 if not all(type(value) is int for value in row):
                     raise Damaged("what it says of events is no number")
@@ -267,7 +269,7 @@ class Store:
             if batch.delete:
                 many("DELETE FROM events WHERE seq=?", [(seq,) for seq in batch.delete])
             if batch.owe:
-                many("UPDATE events SET owed=?, holds=? WHERE seq=?", batch.owe)
+                many("UPDATE events SET owed=?, mark=? WHERE seq=?", batch.owe)
             if batch.put:
                 self.insert(batch.put)
 
@@ -275,7 +277,7 @@ class Store:
         """Without a transaction of its own."""
         self._db.executemany(
             "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
-            ((e.seq, e.boot, e.born_s, e.life_s, e.owed, e.holds, e.body) for e in entries),
+            ((e.seq, e.boot, e.born_s, e.life_s, e.owed, e.mark, e.body) for e in entries),
         )
 
     def checkpoint(self) -> None:

@@ -36,6 +36,8 @@ class Message:
     """Not to be sent when older than this; None: always good (state)."""
     lossless: bool = False
     """Part of a recording: never replaced by a newer one."""
+    later: Callable[[float], dict[str, Any]] | None = None
+    """Fields of a live result that depend on its age, ms, when it is sent."""
     settled: Callable[[], None] | None = None
     """Called once, when this sink has sent or dropped it."""
 
@@ -48,7 +50,8 @@ class Message:
         """The payload as it is when it is sent: live results get their `age_ms`."""
         payload = self.payload
         if getattr(payload, "age_ms", None) is not None:
-            payload = payload.model_copy(update={"age_ms": round((now_ns - self.born_ns) / 1e6, 1)})
+            age_ms = round((now_ns - self.born_ns) / 1e6, 1)
+            payload = payload.model_copy(update={"age_ms": age_ms, **(self.later(age_ms) if self.later else {})})
         return payload
 
     def encode(self, now_ns: int) -> bytes:

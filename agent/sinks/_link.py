@@ -388,9 +388,6 @@ class Link:
             **clean,
         )
         client.connect_timeout = CONNECT_S
-        if version == V5 and self._endpoint.largest_in is not None:
-            client.wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            client.wishes.MaximumPacketSize = self._endpoint.largest_in
         client.enable_logger(trouble.logger)
         if self._endpoint.tls is not None:
             client.tls_set_context(self._endpoint.tls)
@@ -398,6 +395,9 @@ class Link:
         client.proxy = self._endpoint.proxy
         if bare:
             return client
+        if version == V5 and self._endpoint.largest_in is not None:
+            client.wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            client.wishes.MaximumPacketSize = self._endpoint.largest_in
         if self._endpoint.username is not None:
             client.username = self._endpoint.username
         if self._will is not None:

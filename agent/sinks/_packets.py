@@ -58,9 +58,9 @@ def _counted(data: bytes) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def kept_properties(content_type: str, expiry_s: int | None) -> Packed:
+def kept_properties(content_type: str, expiry_s: int | None, user: tuple[tuple[str, str], ...] = ()) -> Packed:
     """The same for many messages."""
-    return properties_of(content_type, expiry_s)
+    return properties_of(content_type, expiry_s, user)
 
 
 def expiry_s_of(message: Message, now_ns: int) -> int | None:

@@ -7,6 +7,8 @@ slow that way is (the idea of TCP Vegas: Brakmo and Peterson 1995).
 from __future__ import annotations
 
 FIRST = 8
+LEAST = 4
+"""Events are small: so many delay no result by much."""
 BYTES = 64 * 1024
 """Of all events on their way, except that one always may be."""
 
@@ -29,5 +31,5 @@ class Window:
         if now_ns - begun_ns <= soon_ns:
             self.limit = min(self.limit + 1, self._most)
         elif begun_ns > self._shrunk_ns:  # what was on its way before says nothing new
-            self.limit = max(1, self.limit // 2)
+            self.limit = min(max(LEAST, self.limit // 2), self._most)
             self._shrunk_ns = now_ns

@@ -394,7 +394,7 @@ class MqttSink(Sink):
         for said in parts:
             self._check_size(terms, said, said.user)
         for said in parts:
-            about = kept_properties(said.content_type, expiry_s) if terms.expires else None
+            about = kept_properties(said.content_type, expiry_s, said.user) if terms.expires else None
             with self._changed:
                 if client is not self._client or self._publish_unsure(client, said, about) is None:
                     raise Transient(self._link.reason or "connection lost")
@@ -492,7 +492,8 @@ class MqttSink(Sink):
                 with self._changed:
                     self._state.give_up(claimed.topic)
                 continue
-            about = kept_properties(claimed.content_type, terms.state_expiry_s) if terms.expires else None
+            expiry_s, user = terms.state_expiry_s, claimed.user
+            about = kept_properties(claimed.content_type, expiry_s, user) if terms.expires else None
             info = client.publish(claimed.topic, claimed.payload, terms.max_qos, claimed.retain and terms.retain, about)
             with self._changed:
                 if client is self._client:
@@ -656,7 +657,7 @@ class MqttSink(Sink):
             if size is None or self._awaited.knows(mid):
                 finished = self._awaited.answer(mid, code if self._terms.max_qos else None)
             if finished is not None and size is None:
-                self._window.answered(finished.begun_ns, now_ns, self._gate.limit_ns() // 2)
+                self._window.answered(finished.begun_ns, now_ns, self._gate.limit_ns())
             if size is None:
                 self._note_refusal(self._state.acknowledged(mid, code), code)
             self._changed.notify_all()

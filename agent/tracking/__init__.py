@@ -23,6 +23,8 @@ class Tracked:
     """(N, 4) how fast each edge of the box moves, pixels a second; 0 without a track."""
     present: tuple[int, ...]
     """All confirmed tracks that are followed now, also those hidden in this frame."""
+    rows: NDArray[np.intp]
+    """(N,) which row of the detections that `update` was given each is: in their order."""
 
 
 class Tracker(ABC):
@@ -31,6 +33,9 @@ class Tracker(ABC):
     @abstractmethod
     def update(self, found: Detections, at_ns: int) -> Tracked:
         """Take the next frame's detections, strong and weak ones; `at_ns` on the camera's own clock."""
+
+    def report_from(self, thresholds: NDArray[np.float32]) -> None:  # noqa: B027 - a tracker may have no thresholds
+        """From now on tell what has no track from these scores on, (C,). May be called before each update."""
 
     @abstractmethod
     def forget(self) -> None:

@@ -14,17 +14,26 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 # Of (centre x, centre y, width, height):
-_FADES_S = np.array([2.0, 2.0, 0.5, 0.5])
+_FADES_S = np.array([5.0, 5.0, 1.0, 1.0])
 """Time constants of the velocities: what left its way is not where its last velocity would have taken it."""
-_PUSH = np.array([0.4, 0.4, 0.05, 0.05])
+_PUSH = np.array([0.06, 0.06, 0.1, 0.1])
 """Spectral density of the acceleration, box sizes² a second³."""
-_WOBBLE = np.array([0.05, 0.05, 0.1, 0.1]) ** 2
+_WOBBLE = np.array([0.05, 0.05, 0.15, 0.15]) ** 2
 """Variance of a detector's boxes, box sizes²."""
 _FIRST_SPEED = np.array([0.5, 0.5, 0.1, 0.1]) ** 2
 """Variance of the velocity of what is seen for the first time, (box sizes a second)²."""
 
 _PLACE, _SPEED, _VARIANCE, _BOTH, _SPREAD = (slice(start, start + 4) for start in range(0, 20, 4))
 """Columns of the state: place, speed, the place's variance, its covariance with the speed, the speed's variance."""
+_ONE = np.ones(4)
+_FROM, _TO = (
+    np.array([part.start for part in parts])[:, None] + np.arange(4)
+    for parts in (
+        (_PLACE, _SPEED, _SPEED, _VARIANCE, _BOTH, _SPREAD, _BOTH, _SPREAD, _SPREAD),
+        (_PLACE, _PLACE, _SPEED, _VARIANCE, _VARIANCE, _VARIANCE, _BOTH, _BOTH, _SPREAD),
+    )
+)
+"""Where a step's map from state to state is not 0."""
 _TO_CENTRE = np.array([[0.5, 0, -1, 0], [0, 0.5, 0, -1], [0.5, 0, 1, 0], [0, 0.5, 0, 1]])
 _TO_EDGES = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5]])
 
@@ -44,7 +53,8 @@ class Motion:
     @property
     def xyxy(self) -> Floats:
         """(M, 4) left, top, right, bottom, pixels."""
-        return self._state[:, _PLACE] @ _TO_EDGES
+        edges: Floats = self._state[:, _PLACE] @ _TO_EDGES
+        return edges
 
     @property
     def area(self) -> Floats:
@@ -59,7 +69,8 @@ class Motion:
 
     def velocity(self, tracks: NDArray[np.intp]) -> Floats:
         """(K, 4) of the edges of those tracks, pixels a second."""
-        return self._state[tracks, _SPEED] @ _TO_EDGES
+        edges: Floats = self._state[tracks, _SPEED] @ _TO_EDGES
+        return edges
 
     def predict(self, dt_s: float) -> None:
         """Move all tracks on in time."""
@@ -71,14 +82,14 @@ class Motion:
         """The step's linear map of a state, and what the step adds to it."""
         stays = np.exp(-dt_s / _FADES_S)
         reach = _FADES_S * (1 - stays)
-        step, noise = self._transition, self._noise
-        for source, target, factor in (
-            (_PLACE, _PLACE, 1.0), (_SPEED, _PLACE, reach), (_SPEED, _SPEED, stays),
-            (_VARIANCE, _VARIANCE, 1.0), (_BOTH, _VARIANCE, 2 * reach), (_SPREAD, _VARIANCE, reach**2),
-            (_BOTH, _BOTH, stays), (_SPREAD, _BOTH, stays * reach), (_SPREAD, _SPREAD, stays**2),
-        ):  # fmt: skip
-            step[source, target][_DIAGONAL] = factor
-        noise[_VARIANCE], noise[_BOTH], noise[_SPREAD] = _PUSH * dt_s**3 / 3, _PUSH * dt_s**2 / 2, _PUSH * dt_s
+        self._transition[_FROM, _TO] = (
+            _ONE, reach, stays,
+            _ONE, 2 * reach, reach * reach, stays, stays * reach, stays * stays,
+        )  # fmt: skip
+        noise = self._noise
+        noise[_SPREAD] = _PUSH * _FADES_S / 2 * (1 - stays * stays)
+        noise[_BOTH] = _PUSH * reach * reach / 2
+        noise[_VARIANCE] = _PUSH * _FADES_S**2 * (dt_s - reach) - _FADES_S * noise[_BOTH]
         self._step_s = dt_s
 
     def correct(self, tracks: NDArray[np.intp], xyxy: Floats) -> None:
@@ -91,7 +102,9 @@ class Motion:
         state[:, _PLACE] += to_place * missed
         state[:, _SPEED] += to_speed * missed
         state[:, _SPREAD] -= to_speed * state[:, _BOTH]
-        state[:, 8:16] *= np.tile(1 - to_place, 2)
+        rest = 1 - to_place
+        state[:, _VARIANCE] *= rest
+        state[:, _BOTH] *= rest
         self._state[tracks] = state
 
     def add(self, xyxy: Floats) -> None:
@@ -105,6 +118,3 @@ class Motion:
     def keep(self, tracks: NDArray[np.bool_]) -> None:
         """Forget all other tracks."""
         self._state = self._state[tracks]
-
-
-_DIAGONAL = np.diag_indices(4)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from agent.config import Settings
+from agent.messages import AboutPayload, CountsPayload, EventPayload, Payload
 from agent.service import Service
 from agent.sinks.memory import MemorySink
 from tests.support.agents import fake_model, fake_store, settings_of
 from tests.support.blobs import MODEL, USE, add_blobs
 from tests.support.broker import Mosquitto, Subscriber
+from tests.support.process import Sightwire
 
 FILM = {"type": "synthetic", "pace": "lossless", "rate": 20, "frames": 150}
 """A block goes from the left to the right, and again."""
@@ -27,17 +32,19 @@ PLACES = {
 }
 
 
-def site(source: dict[str, Any], *more: Any, delays: tuple[int, int] = (2, 0), **sections: Any) -> Settings:
-    """`delays`: of the fake engines beside the real one, ms."""
-    return settings_of(
-        models={
-            "blobs": MODEL,
-            "colours": fake_model("classes", delay_ms=delays[0]),
-            "things": fake_model("boxes", delay_ms=delays[1]) | {"threshold": 0.3},
-        },
-        cameras={"dock": {"source": source, "models": [USE, *more], **PLACES}},
-        **sections,
-    )
+def document(source: dict[str, Any], *more: Any, delays: tuple[int, int] = (2, 0), **sections: Any) -> dict[str, Any]:
+    """A configuration as a file has it. `delays`: of the fake engines beside the real one, ms."""
+    models = {
+        "blobs": MODEL,
+        "colours": fake_model("classes", delay_ms=delays[0]),
+        "things": fake_model("boxes", delay_ms=delays[1]) | {"threshold": 0.3},
+    }
+    camera = {"source": source, "models": [USE, *more], **PLACES}
+    return {"agent": {"name": "test"}, "models": models, "cameras": {"dock": camera}, **sections}
+
+
+def site(source: dict[str, Any], *more: Any, **sections: Any) -> Settings:
+    return settings_of(**document(source, *more, **sections))
 
 
 class Agent:
@@ -86,6 +93,10 @@ def test_a_recording_gives_the_events_of_its_zones_and_lines_with_tracks_in_its_
     assert agent.said("dock/counts")[-1]["labels"] == {"block": 0}
     assert agent.said("dock/counts")[-1]["lines"] == {"door": {"in": 2, "out": 0}}
     assert balanced(agent.service.metrics().events)
+    kinds: dict[str, type[Payload]] = {"events": EventPayload, "counts": CountsPayload, "about": AboutPayload}
+    for kept in agent.sink.messages:
+        if kind := kinds.get(kept.topic.rpartition("/")[2]):
+            assert not kind.model_validate_json(kept.payload, strict=True).model_extra
 
 
 def test_what_is_open_when_a_recording_ends_is_over_and_when_the_agent_stops_says_so(tmp_path: Path) -> None:
@@ -156,6 +167,31 @@ def test_results_of_one_use_of_a_live_camera_never_overtake_each_other(tmp_path:
         seqs = [m["seq"] for m in agent.said(topic)]
         assert all(a < b for a, b in itertools.pairwise(seqs))
     assert balanced(agent.service.metrics().events)
+
+
+def test_what_a_killed_agent_left_open_ends_when_it_starts_again(tmp_path: Path) -> None:
+    models = fake_store(tmp_path / "models").root
+    add_blobs(models)
+    config = tmp_path / "site.yaml"
+    sections = {"events": {"path": str(tmp_path / "events.db")}, "sinks": [{"type": "jsonl", "path": "-"}]}
+
+    def run(source: dict[str, Any]) -> Sightwire:
+        config.write_text(yaml.safe_dump(document(source, **sections)))
+        return Sightwire("run", config, models=models)
+
+    def events(of: Sightwire) -> list[dict[str, Any]]:
+        return [m for m in of.messages if m["topic"].endswith("/events")]
+
+    with run(STREAM) as agent:
+        agent.wait_for(lambda it: any(e["phase"] == "start" for e in events(it)))
+        os.kill(agent.pid, signal.SIGKILL)
+        agent.wait()
+        phases = {e["id"]: e["phase"] for e in events(agent) if e["phase"] != "moment"}
+    left = [incident for incident, phase in phases.items() if phase == "start"]
+    with run({**FILM, "frames": 1}) as agent:
+        assert agent.wait() == 0
+        (end,) = [e for e in events(agent) if e.get("reason") == "agent_vanished"]
+    assert (end["id"], end["phase"]) == (left[-1], "end")
 
 
 def test_a_real_broker_gets_the_events_once_each_and_keeps_counts_and_about_for_who_comes_late(tmp_path: Path) -> None:

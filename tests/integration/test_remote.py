@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +29,7 @@ from tests.support.agents import fake_model, fake_store
 from tests.support.asking import ALL, BASE, CAMERAS, LIVE, Asker, running
 from tests.support.broker import Mosquitto, Received, Subscriber
 from tests.support.fake_broker import FakeBroker, Rules
-from tests.support.process import Sightwire
+from tests.support.process import ROOT, Sightwire
 
 V311 = MQTTProtocolVersion.MQTTv311
 
@@ -258,6 +262,9 @@ def test_a_reload_begins_anew_with_the_file_and_refuses_a_wrong_one(tmp_path: Pa
             agent.send(signal.SIGHUP)
             seen.wait_for(status(lambda said: said["cameras"].get("yard") == "streaming"), 15)
             seen.wait_for(status(lambda said: "yard" in said["cameras"] and said["cameras"]["dock"] == "disabled"))
+            seen.wait_for(
+                status(lambda said: "yard" in said["cameras"] and said["sinks"]["mqtt"].get("commands") == "heard")
+            )
             assert asker.ask({"command": "reload", "id": 1}) == wrong
             assert agent.end() == 0
         assert "Traceback" not in agent.err
@@ -343,3 +350,26 @@ def test_a_snapshot_is_published_where_the_configuration_lets_it_and_masked(tmp_
         assert asker.ask({"command": "disable"}, "dock")["ok"]
         assert asker.ask({"command": "snapshot"}, "dock")["error"]["code"] == "no_picture"
         assert [m.topic for m in pictures.messages] == [f"{BASE}/dock/snapshot"]
+
+
+def test_an_agent_whose_terminal_is_closed_ends(tmp_path: Path, broker: Mosquitto) -> None:
+    """SIGHUP means that too; nobody would be there to stop it."""
+    fakes = fake_store(tmp_path / "models").root
+    config = site(tmp_path, broker)
+    with Subscriber(broker.observer_url, f"{BASE}/#") as seen:
+        child, terminal = pty.fork()
+        if child == 0:
+            os.execve(
+                sys.executable,
+                [sys.executable, "-m", "agent", "run", str(config)],
+                {**os.environ, "PYTHONPATH": str(ROOT), "SIGHTWIRE_MODELS": str(fakes)},
+            )
+        try:
+            seen.wait_for(status(lambda said: said["cameras"].get("dock") == "streaming"))
+            os.close(terminal)
+            seen.wait_for(lambda them: them[-1].topic == f"{BASE}/status" and them[-1].data["state"] == "offline", 10)
+            assert os.waitpid(child, 0)[1] == 0
+        finally:
+            with contextlib.suppress(ChildProcessError, ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)

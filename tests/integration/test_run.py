@@ -17,7 +17,15 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from agent.messages import AgentStatus, CameraStatus, ClassificationPayload, DetectionsPayload, Metrics, Payload
+from agent.messages import (
+    AboutPayload,
+    AgentStatus,
+    CameraStatus,
+    ClassificationPayload,
+    DetectionsPayload,
+    Metrics,
+    Payload,
+)
 from engines.store import ModelStore
 from tests.support.agents import fake_model, fake_store
 from tests.support.broker import USER, Mosquitto, Received, Subscriber, free_port
@@ -31,6 +39,7 @@ RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 LIVE = {"type": "synthetic", "rate": 50}
 SECRET = "s3cret@:/%?#&=x y"
 KINDS: dict[str, type[Payload]] = {
+    "about": AboutPayload,
     "detections": DetectionsPayload,
     "classification": ClassificationPayload,
     "metrics": Metrics,
@@ -358,7 +367,7 @@ def test_who_comes_late_gets_the_states_and_the_results_that_are_retained(
             late.wait_for(results("a/c/classification", 1))
             retained = {m.topic.removeprefix(f"{BASE}/"): m.data for m in late.messages if m.retain}
         assert agent.end() == 0
-    assert set(retained) == {"status", "a/status", "a/k/classification"}
+    assert set(retained) == {"about", "status", "a/status", "a/k/classification"}
     assert retained["status"]["state"] == "online"
     assert retained["status"]["cameras"] == {"a": "streaming"}
     assert retained["a/status"]["state"] == "streaming"

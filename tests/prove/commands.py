@@ -296,8 +296,8 @@ def main() -> None:
         outcomes, seconds = attack(count, Path(folder))
     rows: list[tuple[object, ...]] = [(what, number) for what, number in outcomes.most_common()]
     body = (
-        f"{count} commands over mosquitto in {seconds:.0f} s, most of them wrong. Each answer is what a model says, and\n"
-        "so is the agent's state after all; none was answered or obeyed twice.\n\n"
+        f"{count} commands over mosquitto in {seconds:.0f} s, most of them wrong. Each answer is what a model says,\n"
+        "and so is the agent's state after all; none was answered or obeyed twice.\n\n"
         + table(("outcome", "commands"), rows)
     )
     section("commands", "Commands, right and wrong", f"scripts/prove commands {count}", body)

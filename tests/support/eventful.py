@@ -59,7 +59,7 @@ class EventAgent:
         self.sink = sink or mqtt.Config(url=url).open("gate", FAREWELL)
         self.outbox = Outbox(settings, "gate", ["mqtt"], in_memory=path is None)
         self.outbox.start()
-        self.courier = Courier(self.outbox, "mqtt", self.sink)
+        self.courier = Courier(self.outbox, "mqtt", self.sink, settings.no_subscriber)
         self._worker = Worker("courier", self.courier.run)
         self._worker.start()
         self.offered = 0

@@ -132,6 +132,12 @@ class FakeBroker:
             if not self._changed.wait_for(wanted, deadline_s):
                 raise TimeoutError(f"not seen: {self.connects[-3:]} {self.questions[-3:]} {self.published[-3:]}")
 
+    def hang_up(self) -> None:
+        """Close every connection without a word."""
+        for peer in list(self._peers.values()):
+            with contextlib.suppress(OSError):
+                peer.sock.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """End all connections and threads."""
         self._woken.close()

@@ -39,7 +39,8 @@ class Told(Tracker):
 
     def update(self, found: Detections, at_ns: int) -> Tracked:
         track = found.label.astype(np.int64) + 1
-        return Tracked(found, track, np.zeros((len(found), 4), np.float32), tuple(track.tolist()))
+        still = np.zeros((len(found), 4), np.float32)
+        return Tracked(found, track, still, tuple(track.tolist()), np.arange(len(found)))
 
     def forget(self) -> None:
         self.forgot += 1

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.camera import _crop
+from agent.camera import _crop, _wanted
 from agent.every import Every
 from agent.flow import Mailbox
 from agent.frame import Timestamp
-from agent.uses import Use
+from agent.uses import Cascade, Use
 from agent.view import pixels
+from engines.results import Detections
 
 
 def due(use: Use, at_ns: int) -> bool:
@@ -51,6 +53,14 @@ def test_a_crop_is_inside_the_picture_and_has_pixels(box, pad, size) -> None:
     x0, y0, x1, y1 = _crop((left, top, right, bottom), pad, size)
     assert 0 <= x0 < x1 <= size[0]
     assert 0 <= y0 < y1 <= size[1]
+
+
+def test_cascades_look_at_what_is_told_and_not_at_what_only_a_tracker_wants_to_see() -> None:
+    tracked = Use("u", ("x",), Mailbox(), thresholds=np.array([0.5], np.float32), weak=np.array([0.2], np.float32))
+    every = Detections(xyxy=np.tile([0, 0, 9, 9], (3, 1)), score=np.array([0.9, 0.3, 0.1]), label=np.zeros(3))
+    found = tracked.over(every)
+    assert len(found) == 2
+    assert _wanted(found, tracked, Cascade(use(0), None, 0.1, 8)) == [0]
 
 
 def test_a_region_is_given_in_shares_of_the_picture() -> None:

@@ -191,6 +191,15 @@ def test_an_object_that_is_gone_is_forgotten_when_its_last_incident_has_ended() 
     assert incidents._open == incidents._of_track == {}
 
 
+def test_what_is_said_of_an_object_in_the_moment_when_it_is_gone_still_knows_it() -> None:
+    scene = Scene([Scripted("gate", {1: [Finding("moment", 1, None, "gone")]})], tracker=Told())
+    scene.frame(HERE)
+    scene.frame()
+    assert scene.told("phase", "reason", "label", "track", "last_seen") == [
+        ("moment", "gone", "a", 1, "1970-01-01T00:00:00.000000Z")
+    ]
+
+
 def test_the_largest_event_stays_small() -> None:
     """Fifty points of a path, six zones with the longest names, five attributes."""
     names = [f"{n}" + "z" * 62 for n in range(6)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from agent.messages import Blob
 from agent.sinks import Message
 from agent.sinks.dialects import Dialect, DialectConfig, Said
 
@@ -27,6 +28,9 @@ class Sightwire(Dialect):
     def say(self, message: Message, now_ns: int) -> list[Said]:
         """See Dialect."""
         topic, payload = f"{self._base}/{message.topic}", message.encode(now_ns)
-        schema = getattr(message.payload, "schema_", None) if message.qos else None
-        user = (("schema", schema),) if schema else ()
+        user: tuple[tuple[str, str], ...] = ()
+        if isinstance(message.payload, Blob):
+            user = tuple(message.payload.facts.items())
+        elif message.qos and (schema := getattr(message.payload, "schema_", None)):
+            user = (("schema", schema),)
         return [Said(topic, payload, message.retain, message.qos, message.content_type, user)]
