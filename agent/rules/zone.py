@@ -48,8 +48,8 @@ class Config(PlaceConfig):
     polygon: Area
     events: Annotated[tuple[Annotated[str, AfterValidator(_event)], ...], Field(min_length=1)] = ("enter", "leave")
     """What is told."""
-    enter_after: Seconds = 0.0
-    """An object has entered when it has been inside for so long."""
+    enter_after: Seconds = 0.3
+    """An object has entered when it has been inside for so long: one bad frame is no visit."""
     leave_after: Seconds = 1.0
     """An object has left when it has been outside for so long; who is back sooner never left."""
 

@@ -21,7 +21,9 @@ MARGIN = 0.05 * HEIGHT / SIZE[0]
 
 
 def zone(*events: str, polygon: Any = GATE, **keys: Any) -> Rule:
-    return rule("zone", "gate", polygon=polygon, **({"events": events} if events else {}), **keys)
+    """At once, unless a test is about that."""
+    keys = {"enter_after": 0, **({"events": events} if events else {}), **keys}
+    return rule("zone", "gate", polygon=polygon, **keys)
 
 
 def visit(inside_s: float = 5.0, rate: float = 10.0) -> list[Any]:
@@ -85,6 +87,14 @@ def test_who_passes_through_in_less_than_the_time_asked_for_never_entered() -> N
     judge = zone(enter_after="2s")
     assert said(judge, visit(inside_s=1.5)) == []
     assert said(zone(enter_after="2s"), visit()) == [(3.0, "start", 1), (7.0, "end", 1)]
+
+
+def test_one_bad_frame_is_no_visit_unless_asked() -> None:
+    frames = [objects(0.0, {1: OUT}), objects(0.1, {1: IN}), objects(0.2, {1: OUT}), objects(0.3, {})]
+    assert said(rule("zone", polygon=GATE), frames) == []
+    assert said(zone(), frames) == [(0.1, "start", 1), (0.3, "end", 1)]
+    stays = [objects(at / 10, {1: IN}) for at in range(6)]
+    assert said(rule("zone", polygon=GATE), stays) == [(0.3, "start", 1)]
 
 
 @pytest.mark.parametrize("seed", range(5))
