@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.rules import Rule
-from agent.rules._places import depth
+from agent.rules._places import Edges
 from tests.support.tracks import HEIGHT, SIZE, objects, rule, said, told, walk
 
 GATE = [[0.2, 0.4], [0.6, 0.4], [0.6, 0.9], [0.2, 0.9]]
@@ -182,9 +182,9 @@ def test_enters_and_leaves_balance_on_any_walk(points: list[tuple[float, float]]
 @given(st.floats(0.21, 0.59), st.floats(0.41, 0.89), st.floats(0, 1), st.floats(0, 1))
 def test_depth_is_the_distance_to_the_edge(x: float, y: float, out_x: float, out_y: float) -> None:
     polygon = np.array(GATE)
-    (inside,) = depth(polygon, np.array([[x, y]]))
+    (inside,) = Edges(polygon).depth(np.array([[x, y]]))
     assert inside == pytest.approx(min(x - 0.2, 0.6 - x, y - 0.4, 0.9 - y))
-    (there,) = depth(polygon, np.array([[out_x, out_y]]))
+    (there,) = Edges(polygon).depth(np.array([[out_x, out_y]]))
     beside = max(0.2 - out_x, 0, out_x - 0.6), max(0.4 - out_y, 0, out_y - 0.9)
     if any(beside):
         assert there == pytest.approx(-np.hypot(*beside))
@@ -195,9 +195,9 @@ def test_depth_is_the_distance_to_the_edge(x: float, y: float, out_x: float, out
 def test_a_dent_is_outside() -> None:
     star = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.5, 0.2], [0.0, 1.0]])
     points = np.array([[0.5, 0.1], [0.5, 0.5], [0.05, 0.5], [0.95, 0.5], [0.0, 0.0]])
-    assert (depth(star, points) >= 0).tolist() == [True, False, True, True, True]
+    assert (Edges(star).depth(points) >= 0).tolist() == [True, False, True, True, True]
     turned = star[::-1]
-    assert (depth(turned, points) >= 0).tolist() == [True, False, True, True, True]
+    assert (Edges(turned).depth(points) >= 0).tolist() == [True, False, True, True, True]
 
 
 def test_neighbours_share_an_edge_without_a_gap() -> None:
