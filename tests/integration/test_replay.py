@@ -24,11 +24,15 @@ from tests.support.blobs import MODEL, USE, add_blobs
 from tests.support.films import film
 from tests.support.process import sightwire
 
-GATE = {"polygon": [[0.3, 0.3], [0.6, 0.3], [0.6, 1], [0.3, 1]], "events": ["enter", "leave", "dwell>800ms"]}
+GATE = {
+    "polygon": [[0.3, 0.3], [0.6, 0.3], [0.6, 1], [0.3, 1]],
+    "events": ["enter", "leave", "dwell>800ms"],
+    "enter_after": 0,
+}
 PLACES = {
     "track": {"use": "blobs"},
     "zones": {"gate": GATE},
-    "lines": {"door": {"points": [[0.5, 1], [0.5, 0]]}},
+    "lines": {"door": {"points": [[0.5, 1], [0.5, 0]], "after": 0}},
     "rules": {"light": {"type": "changed", "use": "colours", "hold": "300ms", "score": 0.1, "lead": 0}},
 }
 
