@@ -29,4 +29,4 @@ def test_what_is_dropped_at_the_limit_is_the_oldest_and_is_announced(tmp_path: P
 
 def test_a_flood_is_counted_and_takes_no_more_memory_than_is_allowed(tmp_path: Path) -> None:
     """Ten thousand a second, for one second."""
-    assert faults.flood(tmp_path, seconds=1).wrong == []
+    assert faults.flood(tmp_path, seconds=1, max_mb=1).wrong == []
