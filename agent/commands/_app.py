@@ -18,6 +18,7 @@ from agent.commands import (
     models,
     replay,
     run,
+    schema,
     watch,
 )
 
@@ -35,6 +36,7 @@ app.command("check")(check.check)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("replay")(replay.replay)
+app.command("schema")(schema.schema)
 app.command("watch")(watch.watch)
 app.command("ask")(ask.ask)
 app.command("bench")(bench.bench)

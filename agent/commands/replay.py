@@ -58,6 +58,9 @@ def replay(
         except baseline.BaselineError as error:
             hint = "" if against.exists() else "; --update writes it"
             fail(f"{error}{hint}", CALLED_WRONGLY)
+    for path in (out, against if update else None):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):  # to be said before the work, not after
+            fail(f"{path}: cannot be written: not a file in a folder that is there", CALLED_WRONGLY)
     events = _events(file, config, camera, stop)
     if out is not None:
         _write(out, baseline.written(events))
@@ -67,8 +70,9 @@ def replay(
         if out is None:
             _show(events)
         return
-    found = baseline.differences(before, events, within_s) if before is not None else []
-    _tell(found, len(events))
+    found = [] if before is None else baseline.differences(before, events, within_s)
+    if before is not None:
+        _tell(found, len(events))
     if update:
         typer.echo(f"{against}: {_counted(len(events), 'event')} written")
     elif found:
@@ -134,20 +138,30 @@ def _table(events: Sequence[dict[str, Any]]) -> Table:
     for column in ("at", "rule", "phase", "what", "label", "score", "track"):
         table.add_column(column, justify="right" if column in ("at", "score", "track") else "left")
     for event in events:
-        what = [event["reason"]] if event.get("reason") else []
-        what += [f"{key} {value}" for key, value in event.get("data", {}).items() if key not in ("event", "attributes")]
-        named = event.get("data", {}).get("event")
         row = (
             _clock(event["at_s"]),
             event["rule"],
             event["phase"],
-            ", ".join([named, *what] if named else what),
+            _what(event),
             event.get("label", ""),
             f"{event['score']:.2f}" if "score" in event else "",
             str(event.get("track", "")),
         )
         table.add_row(*(Text(cell) for cell in row))
     return table
+
+
+def _what(event: dict[str, Any]) -> str:
+    """What happened, in the words of its data: `leave, left, inside_s 4.2`."""
+    data = event.get("data", {})
+    words = [data["event"]] if "event" in data else []
+    words += [event["reason"]] if event.get("reason") else []
+    for key, value in data.items():
+        if value is True:
+            words.append(key)
+        elif value is not False and key not in ("event", "attributes"):
+            words.append(f"{key} {value}")
+    return ", ".join(words)
 
 
 def _tell(found: Sequence[Difference], events: int) -> None:

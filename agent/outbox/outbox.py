@@ -99,7 +99,8 @@ class Outbox:
         self._first_seq = 1
         self._rewind: set[str] = set()
         self._reason: str | None = None
-        self._refusals: dict[str, str] = {}
+        self._refusals: dict[str, tuple[int, str]] = {}
+        """Sink -> the last that it refused, and why."""
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._commit_s = self._dirty_s = self._unwritten_s = 0.0
@@ -182,7 +183,7 @@ class Outbox:
         """The sink does not take it. It stays."""
         with self._changed:
             self._ledger.accounts[sink].refused += 1
-            self._refusals[sink] = f"event {seq}: {reason}"
+            self._refusals[sink] = seq, reason
 
     def counts(self) -> dict[str, Any]:
         """Per sink: made == acknowledged + expired + dropped + waiting.
@@ -229,7 +230,11 @@ class Outbox:
                 "bytes": self._ledger.waiting.bytes,
                 "oldest": None if oldest is None else rfc3339(oldest.born_s * 1_000_000_000),
                 "open": len(self._ledger.open),
-                "refused": dict(self._refusals),
+                "refused": {
+                    name: f"event {seq}: {why}"
+                    for name, (seq, why) in self._refusals.items()
+                    if (row := self._ledger.rows.get(seq)) and row.owed & self._ledger.bits[name]
+                },
             }
 
     def close(self, deadline_s: float) -> None:

@@ -69,19 +69,31 @@ def standing(seen: Seen, config: PlaceConfig, known: Container[int]) -> Standing
     )
 
 
-def depth(polygon: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far (M, 2) points are inside a polygon (E, 2): (M,) distances to its edge, negative outside."""
-    start, along = polygon, np.roll(polygon, -1, axis=0) - polygon
-    to = points[:, None, :] - start  # (M, E, 2)
-    share = np.clip((to * along).sum(2) / (along**2).sum(1), 0.0, 1.0)
-    distance: NDArray[np.float64] = np.sqrt(((to - share[..., None] * along) ** 2).sum(2).min(1))
-    # Even-odd rule: how many edges lie to the right of the point, at its height.
-    above = polygon[:, 1] > points[:, 1:2]
-    across = above != np.roll(above, -1, axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        right_of = to[..., 0] < along[:, 0] * to[..., 1] / along[:, 1]
-    inside = (across & right_of).sum(1) % 2 == 1
-    return np.where(inside | (distance < 1e-9), distance, -distance)
+class Edges:
+    """A polygon, (E, 2) in pixels, ready to be asked about many points."""
+
+    def __init__(self, polygon: NDArray[np.float64]) -> None:
+        self._x, self._y = polygon.T[..., None]  # (E, 1) each, against (M,) points
+        after = np.roll(polygon, -1, axis=0)
+        self._y_after = after[:, 1:]
+        self._along_x, self._along_y = (after - polygon).T[..., None]
+        self._per_length2 = 1 / (self._along_x**2 + self._along_y**2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self._slope = self._along_x / self._along_y  # of level edges never looked at
+
+    def depth(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far (M, 2) points are inside: (M,) distances to the edge, negative outside."""
+        y = points[:, 1]
+        to_x, to_y = points[:, 0] - self._x, y - self._y  # (E, M)
+        share = np.minimum(np.maximum((to_x * self._along_x + to_y * self._along_y) * self._per_length2, 0.0), 1.0)
+        far_x, far_y = to_x - share * self._along_x, to_y - share * self._along_y
+        distance: NDArray[np.float64] = np.sqrt((far_x * far_x + far_y * far_y).min(axis=0))
+        # Even-odd rule: how many edges lie to the right of the point, at its height.
+        across = (self._y > y) != (self._y_after > y)
+        with np.errstate(invalid="ignore"):
+            across &= to_x < self._slope * to_y
+        inside = np.logical_xor.reduce(across)
+        return np.where(inside | (distance < 1e-9), distance, -distance)
 
 
 def _area(polygon: list[Point]) -> list[Point]:

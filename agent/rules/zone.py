@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from agent.durations import Seconds
 from agent.rules import Finding, Rule, Seen
 from agent.rules._held import Held
-from agent.rules._places import Area, PlaceConfig, Standing, depth, standing
+from agent.rules._places import Area, Edges, PlaceConfig, Standing, standing
 
 _seconds: TypeAdapter[float] = TypeAdapter(Seconds)
 _FORMS = ("enter", "leave", "dwell>30s", "count>3")
@@ -48,8 +48,8 @@ class Config(PlaceConfig):
     polygon: Area
     events: Annotated[tuple[Annotated[str, AfterValidator(_event)], ...], Field(min_length=1)] = ("enter", "leave")
     """What is told."""
-    enter_after: Seconds = 0.0
-    """An object has entered when it has been inside for so long."""
+    enter_after: Seconds = 0.3
+    """An object has entered when it has been inside for so long: one bad frame is no visit."""
     leave_after: Seconds = 1.0
     """An object has left when it has been outside for so long; who is back sooner never left."""
 
@@ -88,8 +88,10 @@ class Zone(Rule):
     def __init__(self, config: Config, name: str, use: str) -> None:
         self.name, self.use, self._config = name, use, config
         self._polygon = np.array(config.polygon, np.float64)
+        self._size, self._edges = (1, 1), Edges(self._polygon)
         limits = [event.partition(">") for event in config.events]
-        self._dwells = sorted({_seconds.validate_python(limit) for kind, _, limit in limits if kind == "dwell"})
+        dwells = {_seconds.validate_python(limit): f"dwell>{limit}" for kind, _, limit in limits if kind == "dwell"}
+        self._dwells = sorted(dwells.items())
         most = sorted({int(limit) for kind, _, limit in limits if kind == "count"})
         self._crowds = {limit: Held(0.0, config.leave_after) for limit in most}
         self._most: dict[int, int] = {}
@@ -143,7 +145,9 @@ class Zone(Rule):
         """How far inside each object stands, in heights of its box; negative outside."""
         if not here.row:
             return []
-        deep: list[float] = (depth(self._polygon * size, here.point * size) / here.height).tolist()
+        if size != self._size:
+            self._size, self._edges = size, Edges(self._polygon * size)
+        deep: list[float] = (self._edges.depth(here.point * size) / here.height).tolist()
         return deep
 
     def _stay(self, visit: _Visit, track: int, row: int, at_ns: int, *, inside: bool) -> Iterator[Finding]:
@@ -167,8 +171,8 @@ class Zone(Rule):
                 yield from self._dwell(visit, track, row)
 
     def _dwell(self, visit: _Visit, track: int, row: int) -> Iterator[Finding]:
-        while visit.dwelt < len(self._dwells) and visit.inside_s() > self._dwells[visit.dwelt]:
-            data = {"event": "dwell", "dwell_s": self._dwells[visit.dwelt], "inside_s": visit.inside_s()}
+        while visit.dwelt < len(self._dwells) and visit.inside_s() > self._dwells[visit.dwelt][0]:
+            data = {"event": self._dwells[visit.dwelt][1], "inside_s": visit.inside_s()}
             yield Finding("update" if visit.open else "start", track, row, data=data)
             visit.open = True
             visit.dwelt += 1

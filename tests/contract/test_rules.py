@@ -16,12 +16,12 @@ from tests.support.tracks import CLASSES, LABELS, classes, objects, rule
 
 GATE = [[0.2, 0.2], [0.8, 0.2], [0.8, 0.8], [0.2, 0.8]]
 RULES: dict[str, dict[str, Any]] = {
-    "zone": {"type": "zone", "polygon": GATE, "leave_after": "200ms"},
+    "zone": {"type": "zone", "polygon": GATE, "leave_after": "200ms", "enter_after": "100ms"},
     "zone of all events": {
         "type": "zone",
         "polygon": GATE,
         "events": ["enter", "leave", "dwell>500ms", "dwell>1s", "count>1", "count>3"],
-        "enter_after": "100ms",
+        "enter_after": 0,
         "leave_after": 0,
     },
     "zone of dwelling only": {"type": "zone", "polygon": GATE, "events": ["dwell>500ms"], "labels": ["person", "dog"]},

@@ -27,8 +27,8 @@ STREAM = {"type": "synthetic", "rate": 60}
 STATUS = "sightwire/test/status"
 PLACES = {
     "track": {"use": "blobs", "confirm": "100ms"},
-    "zones": {"gate": {"polygon": [[0.3, 0.3], [0.6, 0.3], [0.6, 1], [0.3, 1]]}},
-    "lines": {"door": {"points": [[0.5, 1], [0.5, 0]]}},
+    "zones": {"gate": {"polygon": [[0.3, 0.3], [0.6, 0.3], [0.6, 1], [0.3, 1]], "enter_after": 0}},
+    "lines": {"door": {"points": [[0.5, 1], [0.5, 0]], "after": 0}},
 }
 
 

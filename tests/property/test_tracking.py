@@ -16,7 +16,7 @@ from engines.results import Detections
 from tests.support.walks import LABELS, THRESHOLD, Walker, detections, ids_of, seen, tracker
 
 SECOND = 1_000_000_000
-MANY = settings(max_examples=60, deadline=None)
+MANY = settings(max_examples=40, deadline=None)
 side = st.integers(1, 300)
 box = st.tuples(st.integers(0, 500), st.integers(0, 500), side, side).map(
     lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
@@ -101,10 +101,10 @@ def test_the_order_of_the_rows_changes_nothing(film, random) -> None:
             other.forget()
 
 
-@pytest.mark.parametrize("rate", [3, 5, 10, 30, 60])
+@pytest.mark.parametrize("rate", [3, 5, 10, 30])
 def test_those_who_pass_each_other_keep_their_ids_at_any_frame_rate(rate) -> None:
     """Where one is behind the other, nobody could tell their boxes apart."""
-    for seed in range(5):
+    for seed in range(3):
         ids = ids_of(both_ways(), np.arange(0, 6, 1 / rate), np.random.default_rng(seed), but=(2.7, 3.3))
         assert sorted(ids, key=min) == [{1}, {2}, {3}]
 

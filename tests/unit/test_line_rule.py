@@ -21,7 +21,8 @@ MARGIN = 0.05 * HEIGHT / SIZE[1]
 
 
 def line(points: Any = DOOR, **keys: Any) -> Rule:
-    return rule("line", "door", points=points, **keys)
+    """At once, unless a test is about that."""
+    return rule("line", "door", points=points, **{"after": 0, **keys})
 
 
 def directions(judge: Rule, frames: list[Seen]) -> list[str]:
@@ -85,6 +86,27 @@ def test_without_margin_the_same_foot_crosses_all_the_time() -> None:
     noise = np.random.default_rng(0).normal(0, MARGIN / 2, 600)
     stands = [objects(1 + i / 30, {1: (0.5, 0.5 + noise[i])}) for i in range(600)]
     assert len(directions(line(margin=0), stands)) > 100
+
+
+def test_one_bad_frame_is_no_crossing_but_staying_is() -> None:
+    jumps = [objects(0.0, {1: ABOVE}), objects(0.1, {1: BELOW}), objects(0.2, {1: ABOVE}), objects(0.3, {})]
+    assert directions(rule("line", points=DOOR), jumps) == []
+    assert directions(line(), jumps) == ["in", "out"]
+    stays = [objects(0.0, {1: ABOVE}), *(objects(at / 10, {1: BELOW}) for at in range(1, 6))]
+    assert [at for at, _ in told(rule("line", points=DOOR), stays)] == [0.4]
+
+
+def test_time_goes_on_within_the_margin_but_not_on_the_old_side() -> None:
+    near, before = (0.5, 0.5 + MARGIN / 2), (0.5, 0.5 - MARGIN / 2)
+    ways = [ABOVE, BELOW, near, near, near], [ABOVE, BELOW, before, BELOW, near]
+    found = [said(rule("line", points=DOOR), [objects(n / 10, {1: at}) for n, at in enumerate(way)]) for way in ways]
+    assert found == [[(0.4, "moment", 1)], []]
+
+
+def test_who_vanishes_just_after_crossing_has_crossed_when_it_is_gone() -> None:
+    frames = [objects(0.0, {1: ABOVE}), objects(0.1, {1: BELOW}), objects(0.2, {}, hidden=[1]), objects(2.1, {})]
+    ((at, found),) = told(rule("line", points=DOOR), frames)
+    assert (at, found.row, found.data) == (2.1, None, {"direction": "in", "in": 1, "out": 0})
 
 
 def test_who_appears_on_the_line_has_not_crossed_it() -> None:

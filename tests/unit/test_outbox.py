@@ -130,6 +130,8 @@ def test_a_refused_event_stays_and_status_says_so(opened):
     assert outbox.state()["refused"] == {"mqtt": "event 1: not authorised"}
     assert outbox.counts()["mqtt"]["refused"] == 1
     assert [stored.seq for stored in read(outbox)] == [1]
+    outbox.settle("mqtt", 1, "acknowledged")
+    assert outbox.state()["refused"] == {}
 
 
 def test_what_is_too_much_goes_oldest_first_and_is_announced(opened):
@@ -141,11 +143,12 @@ def test_what_is_too_much_goes_oldest_first_and_is_announced(opened):
     outbox = opened(keep=10)
     found = settle_all(outbox)
     gaps = [stored.event.data for stored in found if stored.event.kind == "gap"]
-    assert len(gaps) == 1  # one burst
-    count = gaps[0]["count"]
-    assert gaps[0] == {"from": 1, "to": count, "count": count, "reason": "limit", "sinks": ["mqtt"]}
-    numbers = {stored.seq for stored in found} | set(range(1, count + 1))
-    assert numbers == set(range(1, 32))
+    assert 1 <= len(gaps) <= 2  # bursts, not drops
+    assert {(gap["reason"], *gap["sinks"]) for gap in gaps} == {("limit", "mqtt")}
+    numbers = {stored.seq for stored in found}
+    lost = set(range(1, max(numbers) + 1)) - numbers
+    assert sum(gap["count"] for gap in gaps) == len(lost) >= 20
+    assert all(any(gap["from"] <= number <= gap["to"] for gap in gaps) for number in lost)
 
 
 def test_what_has_waited_too_long_goes_by_its_kind_and_is_announced(opened):
@@ -307,11 +310,11 @@ def test_a_fault_of_ours_in_the_writer_is_seen_and_it_goes_on(opened, monkeypatc
         commit(**more)
 
     monkeypatch.setattr(outbox, "_commit", fail_once)
+    until(lambda: outbox._writer.restarts == 1)
     outbox.put(event())
     assert [stored.seq for stored in read(outbox)] == [1]
     assert "a fault of ours: RuntimeError('oops')" in caplog.text
     until(lambda: outbox.state()["state"] == "ok")
-    assert outbox._writer.restarts == 1
 
 
 def test_without_a_file_it_does_the_same():

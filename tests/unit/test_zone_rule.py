@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.rules import Rule
-from agent.rules._places import depth
+from agent.rules._places import Edges
 from tests.support.tracks import HEIGHT, SIZE, objects, rule, said, told, walk
 
 GATE = [[0.2, 0.4], [0.6, 0.4], [0.6, 0.9], [0.2, 0.9]]
@@ -21,7 +21,9 @@ MARGIN = 0.05 * HEIGHT / SIZE[0]
 
 
 def zone(*events: str, polygon: Any = GATE, **keys: Any) -> Rule:
-    return rule("zone", "gate", polygon=polygon, **({"events": events} if events else {}), **keys)
+    """At once, unless a test is about that."""
+    keys = {"enter_after": 0, **({"events": events} if events else {}), **keys}
+    return rule("zone", "gate", polygon=polygon, **keys)
 
 
 def visit(inside_s: float = 5.0, rate: float = 10.0) -> list[Any]:
@@ -42,12 +44,12 @@ def test_who_comes_in_starts_an_incident_and_ends_it_when_out_for_a_second() -> 
         (["enter", "leave"], [(1.0, "start", "enter"), (7.0, "end", "leave")]),
         (["enter"], [(1.0, "moment", "enter")]),
         (["leave"], [(7.0, "moment", "leave")]),
-        (["dwell>3s"], [(4.1, "start", "dwell"), (7.0, "end", "leave")]),
+        (["dwell>3s"], [(4.1, "start", "dwell>3s"), (7.0, "end", "leave")]),
         (["dwell>9s"], []),
-        (["enter", "dwell>3s"], [(1.0, "start", "enter"), (4.1, "update", "dwell"), (7.0, "end", "leave")]),
+        (["enter", "dwell>3s"], [(1.0, "start", "enter"), (4.1, "update", "dwell>3s"), (7.0, "end", "leave")]),
         (["dwell>9s", "leave"], [(7.0, "moment", "leave")]),
-        (["leave", "dwell>3s"], [(4.1, "start", "dwell"), (7.0, "end", "leave")]),
-        (["dwell>4s", "dwell>2s"], [(3.1, "start", "dwell"), (5.1, "update", "dwell"), (7.0, "end", "leave")]),
+        (["leave", "dwell>3s"], [(4.1, "start", "dwell>3s"), (7.0, "end", "leave")]),
+        (["dwell>4s", "dwell>2s"], [(3.1, "start", "dwell>2s"), (5.1, "update", "dwell>4s"), (7.0, "end", "leave")]),
         (["count>0"], [(1.0, "start", "count>0"), (8.0, "end", "count>0")]),
         (["count>1"], []),
     ],
@@ -85,6 +87,14 @@ def test_who_passes_through_in_less_than_the_time_asked_for_never_entered() -> N
     judge = zone(enter_after="2s")
     assert said(judge, visit(inside_s=1.5)) == []
     assert said(zone(enter_after="2s"), visit()) == [(3.0, "start", 1), (7.0, "end", 1)]
+
+
+def test_one_bad_frame_is_no_visit_unless_asked() -> None:
+    frames = [objects(0.0, {1: OUT}), objects(0.1, {1: IN}), objects(0.2, {1: OUT}), objects(0.3, {})]
+    assert said(rule("zone", polygon=GATE), frames) == []
+    assert said(zone(), frames) == [(0.1, "start", 1), (0.3, "end", 1)]
+    stays = [objects(at / 10, {1: IN}) for at in range(6)]
+    assert said(rule("zone", polygon=GATE), stays) == [(0.3, "start", 1)]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -172,9 +182,9 @@ def test_enters_and_leaves_balance_on_any_walk(points: list[tuple[float, float]]
 @given(st.floats(0.21, 0.59), st.floats(0.41, 0.89), st.floats(0, 1), st.floats(0, 1))
 def test_depth_is_the_distance_to_the_edge(x: float, y: float, out_x: float, out_y: float) -> None:
     polygon = np.array(GATE)
-    (inside,) = depth(polygon, np.array([[x, y]]))
+    (inside,) = Edges(polygon).depth(np.array([[x, y]]))
     assert inside == pytest.approx(min(x - 0.2, 0.6 - x, y - 0.4, 0.9 - y))
-    (there,) = depth(polygon, np.array([[out_x, out_y]]))
+    (there,) = Edges(polygon).depth(np.array([[out_x, out_y]]))
     beside = max(0.2 - out_x, 0, out_x - 0.6), max(0.4 - out_y, 0, out_y - 0.9)
     if any(beside):
         assert there == pytest.approx(-np.hypot(*beside))
@@ -185,9 +195,9 @@ def test_depth_is_the_distance_to_the_edge(x: float, y: float, out_x: float, out
 def test_a_dent_is_outside() -> None:
     star = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.5, 0.2], [0.0, 1.0]])
     points = np.array([[0.5, 0.1], [0.5, 0.5], [0.05, 0.5], [0.95, 0.5], [0.0, 0.0]])
-    assert (depth(star, points) >= 0).tolist() == [True, False, True, True, True]
+    assert (Edges(star).depth(points) >= 0).tolist() == [True, False, True, True, True]
     turned = star[::-1]
-    assert (depth(turned, points) >= 0).tolist() == [True, False, True, True, True]
+    assert (Edges(turned).depth(points) >= 0).tolist() == [True, False, True, True, True]
 
 
 def test_neighbours_share_an_edge_without_a_gap() -> None:
