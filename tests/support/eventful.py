@@ -168,6 +168,15 @@ class Hearer(Subscriber):
         self._looked_at = 0
         super().__init__(url, "sightwire/gate/#", session="hearer")
 
+    def leave(self) -> None:
+        """Go away; the broker keeps what comes."""
+        self.close()
+
+    def come_back(self) -> None:
+        """Into the same session."""
+        self._client.reconnect()
+        self._client.loop_start()
+
     @property
     def account(self) -> Account:
         """Of all that has come so far."""
