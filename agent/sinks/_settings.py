@@ -107,6 +107,8 @@ class Config(SinkConfig, Credentials):
             raise ValueError("headers need a URL that begins with ws:// or wss://")
         if self.key is not None and self.cert is None:
             raise ValueError("key needs cert")
+        if self.home_assistant is not None and getattr(self.dialect, "type", None) != "sightwire":
+            raise ValueError("home_assistant needs 'dialect: sightwire', whose topics its entities read")
         return self
 
     def open(self, agent: str, farewell: Message) -> MqttSink:

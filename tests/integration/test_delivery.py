@@ -310,6 +310,15 @@ def test_events_reach_a_broker_that_asks_for_certificates(tmp_path: Path) -> Non
         assert hearer.account.faults == []
 
 
+def test_pauses_between_tries_grow_and_are_never_the_same() -> None:
+    """A hundred agents must not come back in the same moment."""
+    for failures, most_s in ((0, 0.5), (1, 1.0), (3, 4.0), (6, 30.0), (50, 30.0)):
+        pauses = [_link.pause_s(failures) for _ in range(100)]
+        assert most_s / 2 <= min(pauses) < max(pauses) <= most_s
+        assert len(set(pauses)) > 90
+    assert 1 <= _link.pause_s(0, _link.NOT_AUTHORIZED) <= 2
+
+
 # -- one name, two agents
 
 
