@@ -8,7 +8,7 @@ names, pictures and paths in `agent.incidents`. What each rule means is written 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,8 @@ class Finding:
     reason: str | None = None
     """Of an end."""
     data: dict[str, Any] = field(default_factory=dict)
+    since_ns: int | None = None
+    """Of a start without an object: when what it is about was seen first, if before this frame."""
 
 
 class Rule(ABC):
@@ -81,6 +83,11 @@ class Rule(ABC):
     def inside(self) -> Collection[int]:
         """The tracks that are where this rule looks; for rules that are places."""
         return ()
+
+    @property
+    def showing(self) -> Mapping[Hashable, int]:
+        """Key of what is open, and no object -> the row of the newest frame that shows it; for what lasts."""
+        return {}
 
 
 Kinds = tuple[type[Result], ...]
