@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,31 @@ class Seen:
     """(N,) of Detections: the object each row is, 0 for none; None where this use is not tracked."""
     present: tuple[int, ...] = ()
     """All confirmed tracks that are followed now, also those that this frame does not show (hidden for a moment)."""
+
+    @cached_property
+    def followed(self) -> Followed:
+        """The rows with a track; made once for all rules that ask."""
+        if self.track is None or not isinstance(self.result, Detections):
+            return Followed([], [], [], np.empty((0, 4)))
+        rows = self.track.nonzero()[0]
+        boxes = self.result.xyxy[rows].astype(np.float64)
+        return Followed(rows.tolist(), self.track[rows].tolist(), self.result.label[rows].tolist(), boxes)
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """Objects in a frame that are followed, (M)."""
+
+    row: list[int]
+    track: list[int]
+    label: list[int]
+    xyxy: NDArray[np.float64]
+    """(M, 4) their boxes, pixels."""
+
+    def only(self, at: list[int]) -> Followed:
+        """Some of them."""
+        row, track, label = ([column[n] for n in at] for column in (self.row, self.track, self.label))
+        return Followed(row, track, label, self.xyxy[at])
 
 
 @dataclass(frozen=True)

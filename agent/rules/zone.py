@@ -106,6 +106,7 @@ class Zone(Rule):
     def see(self, seen: Seen) -> Iterator[Finding]:
         """What the frame tells of each object in it, then of those that are gone, then of how many are inside."""
         here = standing(seen, self._config, self._visits)
+        labels, margin = seen.labels, self._config.margin
         newest: int | None = None
         self._shown = None
         for at, deep in enumerate(self._depths(here, seen.size)):
@@ -115,9 +116,9 @@ class Zone(Rule):
                 visit = _Visit(seen.at_ns, seen.at_ns, track not in self._known, "")
                 self._visits[track] = visit
             if visit is not None:
-                visit.label = seen.labels[here.label[at]]
+                visit.label = labels[here.label[at]]
                 was_in = visit.entered
-                yield from self._stay(visit, track, here.row[at], seen.at_ns, inside=deep >= -self._config.margin)
+                yield from self._stay(visit, track, here.row[at], seen.at_ns, inside=deep >= -margin)
                 newest = here.row[at] if visit.entered > was_in else newest
                 if visit.entered and visit.outside_ns is None and self._shown is None:
                     self._shown = here.row[at]
@@ -180,7 +181,7 @@ class Zone(Rule):
                     visit.open = self._leave or bool(self._dwells)
                     data = {"event": "enter", "appeared": visit.appeared}
                     yield Finding("start" if visit.open else "moment", track, row, data=data)
-            if visit.entered:
+            if visit.entered and visit.dwelt < len(self._dwells):
                 yield from self._dwell(visit, track, row)
 
     def _dwell(self, visit: _Visit, track: int, row: int) -> Iterator[Finding]:
