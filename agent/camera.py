@@ -33,7 +33,7 @@ from engines.results import Detections, Result
 
 State = Literal["streaming", "connecting", "lost", "ended", "disabled"]
 
-BROKEN_OFF: dict[State, str] = {"lost": "camera_lost", "ended": "over", "disabled": "camera_disabled"}
+BROKEN_OFF: dict[State, str] = {"lost": "camera_lost", "ended": "recording_ended", "disabled": "camera_disabled"}
 """State after which no frame comes for now -> reason why incidents end."""
 LOSSLESS_DEPTH = 6
 """Frames, requests and messages of a recording that may be under way: enough to keep two engines busy."""

@@ -139,6 +139,11 @@ class Incidents:
             self._shut(incident)
         self._tell(incident, phase, finding.reason, finding.data)
 
+    def shows(self, rule: Rule, key: Hashable, row: int, shown: Shown) -> None:
+        """A frame shows what is open; objects that are followed have been looked at already."""
+        if (incident := self._open.get((rule.name, key))) and incident.trail.track is None:
+            self._row(incident, row, shown, begins=False)
+
     def entered(self, zone: str, track: int) -> None:
         """An object came into a zone."""
         if trail := self._trails.get(track):
@@ -157,9 +162,10 @@ class Incidents:
 
     def _begin(self, rule: Rule, finding: Finding, shown: Shown) -> Incident:
         self._count += 1
-        wall_ns = shown.frame.captured.wall_ns
+        wall_ns, at_ns = shown.frame.captured.wall_ns, shown.seen.at_ns
         object_key = finding.key if shown.seen.track is not None and isinstance(finding.key, int) else 0
-        trail = self._trails.get(object_key) or Trail(None, wall_ns)
+        since_ns = at_ns if finding.since_ns is None else finding.since_ns
+        trail = self._trails.get(object_key) or Trail(None, wall_ns - (at_ns - since_ns))
         incident = Incident(f"{self._prefix}-{self._count}", rule, trail, wall_ns)
         if self._reel:
             incident.clip = self._reel.started(incident.id, shown.seen.at_ns)

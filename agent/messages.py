@@ -139,7 +139,7 @@ class EventPayload(Payload):
     started_at: str | None = None
     """When the incident began: `captured_at` of its `start`."""
     first_seen: str | None = None
-    """The object, perhaps before the incident began; without an object as `started_at`."""
+    """The object, or what the incident is about: perhaps before it began."""
     last_seen: str | None = None
     frame: Size | None = None
     label: str | None = None
@@ -155,7 +155,8 @@ class EventPayload(Payload):
     """Name of the incident's best picture, where snapshots are kept."""
     clip: str | None = None
     reason: str | None = None
-    """Of an end: `left`, `gone`, `over`, `camera_lost`, `camera_disabled`, `agent_stopped`, `agent_vanished`."""
+    """Of an end: `left`, `gone`, `over`; by no rule: `recording_ended`, `camera_lost`, `camera_disabled`,
+    `agent_stopped`, `agent_vanished`."""
     data: dict[str, Any] = {}
     """What this kind of event has to say."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from agent.counts import Counts
 from agent.flow import Request
@@ -92,22 +92,27 @@ class Watch:
     def _look(self, shown: Shown) -> None:
         self._incidents.look(shown)
         for rule in self._rules[shown.seen.use]:
-            findings = self._findings(rule, shown.seen)
+            if (findings := self._findings(rule, shown.seen)) is None:
+                continue
             for track in rule.inside:
                 self._incidents.entered(rule.name, track)
             for finding in findings:
                 self._incidents.found(rule, finding, shown)
+            told = {finding.key for finding in findings}
+            for key, row in rule.showing.items():
+                if key not in told:
+                    self._incidents.shows(rule, key, row, shown)
         self._incidents.let_go(shown.seen)
 
-    def _findings(self, rule: Rule, seen: Seen) -> Iterable[Finding]:
-        """A rule with a fault of ours (or of somebody's) must not take the engine's thread along."""
+    def _findings(self, rule: Rule, seen: Seen) -> list[Finding] | None:
+        """None: a rule with a fault of ours (or of somebody's) must not take the engine's thread along."""
         try:
             return list(rule.see(seen))
         except Exception:
             if rule.name not in self._faulty:
                 self._faulty.add(rule.name)
                 log.exception("%s: rule %s: a fault of the program; the frame is passed over", self._camera, rule.name)
-            return ()
+            return None
 
     def _end(self, reason: str) -> None:
         self._incidents.end_all(reason)

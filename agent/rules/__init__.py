@@ -8,8 +8,9 @@ names, pictures and paths in `agent.incidents`. What each rule means is written 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,31 @@ class Seen:
     present: tuple[int, ...] = ()
     """All confirmed tracks that are followed now, also those that this frame does not show (hidden for a moment)."""
 
+    @cached_property
+    def followed(self) -> Followed:
+        """The rows with a track; made once for all rules that ask."""
+        if self.track is None or not isinstance(self.result, Detections):
+            return Followed([], [], [], np.empty((0, 4)))
+        rows = self.track.nonzero()[0]
+        boxes = self.result.xyxy[rows].astype(np.float64)
+        return Followed(rows.tolist(), self.track[rows].tolist(), self.result.label[rows].tolist(), boxes)
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """Objects in a frame that are followed, (M)."""
+
+    row: list[int]
+    track: list[int]
+    label: list[int]
+    xyxy: NDArray[np.float64]
+    """(M, 4) their boxes, pixels."""
+
+    def only(self, at: list[int]) -> Followed:
+        """Some of them."""
+        row, track, label = ([column[n] for n in at] for column in (self.row, self.track, self.label))
+        return Followed(row, track, label, self.xyxy[at])
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -50,6 +76,8 @@ class Finding:
     reason: str | None = None
     """Of an end."""
     data: dict[str, Any] = field(default_factory=dict)
+    since_ns: int | None = None
+    """Of a start without an object: when what it is about was seen first, if before this frame."""
 
 
 class Rule(ABC):
@@ -81,6 +109,11 @@ class Rule(ABC):
     def inside(self) -> Collection[int]:
         """The tracks that are where this rule looks; for rules that are places."""
         return ()
+
+    @property
+    def showing(self) -> Mapping[Hashable, int]:
+        """Key of what is open, and no object -> the row of the newest frame that shows it; for what lasts."""
+        return {}
 
 
 Kinds = tuple[type[Result], ...]

@@ -12,7 +12,6 @@ from pydantic import AfterValidator, Field
 
 from agent.rules import RuleConfig, Seen
 from agent.values import Point, Polygon
-from engines.results import Detections
 
 Anchor = Literal["foot", "centre", "top"]
 _SHARE_OF_HEIGHT = {"top": 0.0, "centre": 0.5, "foot": 1.0}
@@ -49,35 +48,34 @@ class Standing:
 
 def standing(seen: Seen, config: PlaceConfig, known: Container[int]) -> Standing:
     """The tracked objects of the wanted labels, and those `known` already whatever they are called in this frame."""
-    if not isinstance(seen.result, Detections) or seen.track is None:
-        return Standing([], [], [], np.empty((0, 2)), np.empty(0))
-    found, wanted = seen.result, config.labels
-    tracks, labels = seen.track.tolist(), found.label.tolist()
-    rows = [
-        row
-        for row, track in enumerate(tracks)
-        if track and (wanted is None or seen.labels[labels[row]] in wanted or track in known)
-    ]
-    left, top, right, bottom = found.xyxy[rows].astype(np.float64).T
-    point = np.stack([(left + right) / 2, top + (bottom - top) * _SHARE_OF_HEIGHT[config.anchor]], axis=1) / seen.size
-    return Standing(
-        rows,
-        [tracks[row] for row in rows],
-        [labels[row] for row in rows],
-        np.clip(point, 0.0, 1.0),
-        np.maximum(bottom - top, 1.0),
-    )
+    them, wanted = seen.followed, config.labels
+    if wanted is not None:
+        at = [
+            at
+            for at, (track, label) in enumerate(zip(them.track, them.label, strict=True))
+            if seen.labels[label] in wanted or track in known
+        ]
+        them = them.only(at)
+    left, top, right, bottom = them.xyxy.T
+    height = bottom - top
+    point = np.empty((len(height), 2))
+    point[:, 0] = (left + right) * 0.5
+    point[:, 1] = top + height * _SHARE_OF_HEIGHT[config.anchor]
+    point /= seen.size
+    np.minimum(np.maximum(point, 0.0, out=point), 1.0, out=point)
+    return Standing(them.row, them.track, them.label, point, np.maximum(height, 1.0))
 
 
 class Edges:
     """A polygon, (E, 2) in pixels, ready to be asked about many points."""
 
     def __init__(self, polygon: NDArray[np.float64]) -> None:
-        self._x, self._y = polygon.T[..., None]  # (E, 1) each, against (M,) points
+        self._x, self._y = polygon.T[..., None].copy()  # (E, 1) each, against (M,) points
         after = np.roll(polygon, -1, axis=0)
         self._y_after = after[:, 1:]
         self._along_x, self._along_y = (after - polygon).T[..., None]
-        self._per_length2 = 1 / (self._along_x**2 + self._along_y**2)
+        length2 = self._along_x**2 + self._along_y**2
+        self._share_x, self._share_y = self._along_x / length2, self._along_y / length2
         with np.errstate(divide="ignore", invalid="ignore"):
             self._slope = self._along_x / self._along_y  # of level edges never looked at
 
@@ -85,9 +83,11 @@ class Edges:
         """How far (M, 2) points are inside: (M,) distances to the edge, negative outside."""
         y = points[:, 1]
         to_x, to_y = points[:, 0] - self._x, y - self._y  # (E, M)
-        share = np.minimum(np.maximum((to_x * self._along_x + to_y * self._along_y) * self._per_length2, 0.0), 1.0)
-        far_x, far_y = to_x - share * self._along_x, to_y - share * self._along_y
-        distance: NDArray[np.float64] = np.sqrt((far_x * far_x + far_y * far_y).min(axis=0))
+        share = to_x * self._share_x
+        share += to_y * self._share_y
+        np.minimum(np.maximum(share, 0.0, out=share), 1.0, out=share)
+        far = np.hypot(to_x - share * self._along_x, to_y - share * self._along_y)
+        distance: NDArray[np.float64] = far.min(axis=0)
         # Even-odd rule: how many edges lie to the right of the point, at its height.
         across = (self._y > y) != (self._y_after > y)
         with np.errstate(invalid="ignore"):

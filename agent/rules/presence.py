@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Literal
 
 from agent.durations import Seconds
@@ -37,21 +37,29 @@ class Presence(Rule):
         self.name, self.use, self._config = name, use, config
         self._there = Held(config.after, config.gone_after)
         self._since_ns = self._last_ns = 0
+        self._showing: dict[Hashable, int] = {}
 
     def see(self, seen: Seen) -> Iterator[Finding]:
         """A start when it is there, an end when it is gone."""
         rows = wanted_rows(seen, self._config)
         enough = len(rows) >= self._config.least
-        if self._there.turns(enough, seen.at_ns):
-            if self._there.yes:
-                self._since_ns = self._last_ns = seen.at_ns
-                yield Finding("start", self.kind, rows[0], data={"count": len(rows)})
-            else:
-                there_s = round((self._last_ns - self._since_ns) / 1e9, 3)
-                yield Finding("end", self.kind, None, "gone", {"there_s": there_s})
-        elif enough:
+        turns = self._there.turns(enough, seen.at_ns)
+        if enough:
             self._last_ns = seen.at_ns
+        self._showing = {self.kind: rows[0]} if enough and self._there.yes else {}
+        if turns and self._there.yes:
+            self._since_ns = self._there.since_ns
+            yield Finding("start", self.kind, rows[0], data={"count": len(rows)}, since_ns=self._since_ns)
+        elif turns:
+            there_s = round((self._last_ns - self._since_ns) / 1e9, 3)
+            yield Finding("end", self.kind, None, "gone", {"there_s": there_s})
 
     def forget(self) -> None:
         """It is not there."""
         self._there.forget()
+        self._showing = {}
+
+    @property
+    def showing(self) -> Mapping[Hashable, int]:
+        """The best of what is there."""
+        return self._showing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -60,6 +60,7 @@ class Undecided(Rule):
     def __init__(self, config: Config, name: str, use: str) -> None:
         self.name, self.use, self._config = name, use, config
         self._asking = Held(config.after, config.after)
+        self._showing: dict[Hashable, int] = {}
 
     def see(self, seen: Seen) -> Iterator[Finding]:
         """A start when it asks, an end when it does no longer."""
@@ -74,17 +75,26 @@ class Undecided(Rule):
         else:
             doubtful = [row for row in rows if seen.result.score[row] < least]
             unsure, told = bool(doubtful), max((float(seen.result.score[row]) for row in doubtful), default=0.0)
-        if self._asking.turns(unsure, seen.at_ns):
-            row = max(doubtful or rows, key=lambda row: float(seen.result.score[row]), default=None)
+        turns = self._asking.turns(unsure, seen.at_ns)
+        if not (turns or self._asking.yes):
+            return
+        row = max(doubtful or rows, key=lambda row: float(seen.result.score[row]), default=None)
+        self._showing = {self.kind: row} if row is not None and unsure and self._asking.yes else {}
+        if turns and self._asking.yes:
             data = {"score": round(told, 4), "under": self._config.under}
-            if self._asking.yes:
-                yield Finding("start", self.kind, row, data=data)
-            else:
-                yield Finding("end", self.kind, row, "over")
+            yield Finding("start", self.kind, row, data=data, since_ns=self._asking.since_ns)
+        elif turns:
+            yield Finding("end", self.kind, row, "over")
 
     def forget(self) -> None:
         """Nothing is asked."""
         self._asking.forget()
+        self._showing = {}
+
+    @property
+    def showing(self) -> Mapping[Hashable, int]:
+        """The best of what is doubtful."""
+        return self._showing
 
 
 @dataclass(eq=False)

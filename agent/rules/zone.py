@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -95,6 +95,8 @@ class Zone(Rule):
         most = sorted({int(limit) for kind, _, limit in limits if kind == "count"})
         self._crowds = {limit: Held(0.0, config.leave_after) for limit in most}
         self._most: dict[int, int] = {}
+        self._shown: int | None = None
+        """The best row of the newest frame that shows an object inside."""
         self._enter, self._leave = "enter" in config.events, "leave" in config.events
         self._enter_after_ns, self._leave_after_ns = round(config.enter_after * 1e9), round(config.leave_after * 1e9)
         self._visits: dict[int, _Visit] = {}
@@ -104,7 +106,9 @@ class Zone(Rule):
     def see(self, seen: Seen) -> Iterator[Finding]:
         """What the frame tells of each object in it, then of those that are gone, then of how many are inside."""
         here = standing(seen, self._config, self._visits)
+        labels, margin = seen.labels, self._config.margin
         newest: int | None = None
+        self._shown = None
         for at, deep in enumerate(self._depths(here, seen.size)):
             track = here.track[at]
             visit = self._visits.get(track)
@@ -112,10 +116,12 @@ class Zone(Rule):
                 visit = _Visit(seen.at_ns, seen.at_ns, track not in self._known, "")
                 self._visits[track] = visit
             if visit is not None:
-                visit.label = seen.labels[here.label[at]]
+                visit.label = labels[here.label[at]]
                 was_in = visit.entered
-                yield from self._stay(visit, track, here.row[at], seen.at_ns, inside=deep >= -self._config.margin)
+                yield from self._stay(visit, track, here.row[at], seen.at_ns, inside=deep >= -margin)
                 newest = here.row[at] if visit.entered > was_in else newest
+                if visit.entered and visit.outside_ns is None and self._shown is None:
+                    self._shown = here.row[at]
         present = {*seen.present, *here.track}
         for track in sorted(self._visits.keys() - present):
             visit = self._visits[track]
@@ -127,6 +133,7 @@ class Zone(Rule):
         """Nobody is inside."""
         self._visits.clear()
         self._known.clear()
+        self._shown = None
         for crowd in self._crowds.values():
             crowd.forget()
 
@@ -140,6 +147,13 @@ class Zone(Rule):
     def inside(self) -> Collection[int]:
         """Tracks that have entered and not left."""
         return [track for track, visit in self._visits.items() if visit.entered]
+
+    @property
+    def showing(self) -> Mapping[Hashable, int]:
+        """One of those who are too many."""
+        if self._shown is None:
+            return {}
+        return {f"count>{limit}": self._shown for limit, crowd in self._crowds.items() if crowd.yes}
 
     def _depths(self, here: Standing, size: tuple[int, int]) -> list[float]:
         """How far inside each object stands, in heights of its box; negative outside."""
@@ -167,7 +181,7 @@ class Zone(Rule):
                     visit.open = self._leave or bool(self._dwells)
                     data = {"event": "enter", "appeared": visit.appeared}
                     yield Finding("start" if visit.open else "moment", track, row, data=data)
-            if visit.entered:
+            if visit.entered and visit.dwelt < len(self._dwells):
                 yield from self._dwell(visit, track, row)
 
     def _dwell(self, visit: _Visit, track: int, row: int) -> Iterator[Finding]:

@@ -14,13 +14,17 @@ def overlap(a: Floats, b: Floats, margin: Floats) -> Floats:
     Boxes that have grown overlap where they only came near before: C-BIoU, Yang et al. 2023.
     """
     more = 2 * margin[:, None]
-    one, other = a.T[:, :, None], b.T[:, None]  # x and y first: numpy is quick along what lies last
-    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]) + more
+    one, other = a.T.copy()[:, :, None], b.T.copy()[:, None]  # x and y first: numpy is quick along what lies last
+    sides = np.minimum(one[2:], other[2:])
+    sides -= np.maximum(one[:2], other[:2])
+    sides += more
     np.maximum(sides, 0, out=sides)
-    both = sides[0] * sides[1]
+    shares: Floats = sides[0] * sides[1]
     first, second = one[2:] - one[:2] + more, other[2:] - other[:2] + more
-    union = first[0] * first[1] + second[0] * second[1] - both
-    shares: Floats = both / np.maximum(union, 1e-9)
+    union = second[0] * second[1]
+    union += first[0] * first[1]
+    union -= shares
+    shares /= np.maximum(union, 1e-9, out=union)
     return shares
 
 

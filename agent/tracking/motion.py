@@ -23,17 +23,9 @@ _WOBBLE = np.array([0.05, 0.05, 0.15, 0.15]) ** 2
 _FIRST_SPEED = np.array([0.5, 0.5, 0.1, 0.1]) ** 2
 """Variance of the velocity of what is seen for the first time, (box sizes a second)²."""
 
-_PLACE, _SPEED, _VARIANCE, _BOTH, _SPREAD = (slice(start, start + 4) for start in range(0, 20, 4))
-"""Columns of the state: place, speed, the place's variance, its covariance with the speed, the speed's variance."""
-_ONE = np.ones(4)
-_FROM, _TO = (
-    np.array([part.start for part in parts])[:, None] + np.arange(4)
-    for parts in (
-        (_PLACE, _SPEED, _SPEED, _VARIANCE, _BOTH, _SPREAD, _BOTH, _SPREAD, _SPREAD),
-        (_PLACE, _PLACE, _SPEED, _VARIANCE, _VARIANCE, _VARIANCE, _BOTH, _BOTH, _SPREAD),
-    )
-)
-"""Where a step's map from state to state is not 0."""
+_PLACE, _SPEED, _VARIANCE, _BOTH, _SPREAD = range(5)
+"""Parts of the state: place, speed, the place's variance, its covariance with the speed, the speed's variance."""
+_MEAN, _GAINS = slice(_PLACE, _SPEED + 1), slice(_VARIANCE, _BOTH + 1)
 _TO_CENTRE = np.array([[0.5, 0, -1, 0], [0, 0.5, 0, -1], [0.5, 0, 1, 0], [0, 0.5, 0, 1]])
 _TO_EDGES = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [-0.5, 0, 0.5, 0], [0, -0.5, 0, 0.5]])
 
@@ -42,10 +34,14 @@ class Motion:
     """The state of M tracks."""
 
     def __init__(self) -> None:
-        self._state: Floats = np.empty((0, 20))
+        self._state: Floats = np.empty((0, 5, 4))
         self._step_s = -1.0
         self._transition = np.zeros((20, 20))
-        self._noise = np.zeros(20)
+        """Of a state, as one row, to the next one..."""
+        self._from_to = np.einsum("iaja->ija", self._transition.reshape(5, 4, 5, 4))
+        """... and a view of it, (from part, to part, 4): no coordinate depends on another."""
+        self._from_to[_PLACE, _PLACE] = self._from_to[_VARIANCE, _VARIANCE] = 1
+        self._noise = np.zeros((5, 4))
 
     def __len__(self) -> int:
         return len(self._state)
@@ -59,13 +55,12 @@ class Motion:
     @property
     def area(self) -> Floats:
         """(M,) pixels²."""
-        area: Floats = np.maximum(self._state[:, 2] * self._state[:, 3], 1.0)
-        return area
+        return _area(self._state[:, _PLACE])
 
     @property
     def doubt(self) -> Floats:
         """(M,) variance of the centre, pixels²."""
-        return self._state[:, _VARIANCE.start]
+        return self._state[:, _VARIANCE, 0]
 
     def velocity(self, tracks: NDArray[np.intp]) -> Floats:
         """(K, 4) of the edges of those tracks, pixels a second."""
@@ -76,16 +71,18 @@ class Motion:
         """Move all tracks on in time."""
         if dt_s != self._step_s:
             self._prepare(dt_s)
-        self._state = self._state @ self._transition + self.area[:, None] * self._noise
+        moved = self._state.reshape(-1, 20) @ self._transition
+        self._state = moved.reshape(-1, 5, 4) + self.area[:, None, None] * self._noise
 
     def _prepare(self, dt_s: float) -> None:
         """The step's linear map of a state, and what the step adds to it."""
         stays = np.exp(-dt_s / _FADES_S)
         reach = _FADES_S * (1 - stays)
-        self._transition[_FROM, _TO] = (
-            _ONE, reach, stays,
-            _ONE, 2 * reach, reach * reach, stays, stays * reach, stays * stays,
-        )  # fmt: skip
+        step = self._from_to
+        step[_SPEED, _PLACE], step[_SPEED, _SPEED] = reach, stays
+        step[_BOTH, _VARIANCE], step[_SPREAD, _VARIANCE] = 2 * reach, reach * reach
+        step[_BOTH, _BOTH], step[_SPREAD, _BOTH] = stays, stays * reach
+        step[_SPREAD, _SPREAD] = stays * stays
         noise = self._noise
         noise[_SPREAD] = _PUSH * _FADES_S / 2 * (1 - stays * stays)
         noise[_BOTH] = _PUSH * reach * reach / 2
@@ -95,26 +92,28 @@ class Motion:
     def correct(self, tracks: NDArray[np.intp], xyxy: Floats) -> None:
         """Those tracks were seen at those boxes, (K, 4)."""
         state = self._state[tracks]
-        area = np.maximum(state[:, 2] * state[:, 3], 1.0)
-        trust = 1 / (state[:, _VARIANCE] + area[:, None] * _WOBBLE)
-        to_place, to_speed = state[:, _VARIANCE] * trust, state[:, _BOTH] * trust
+        doubt = state[:, _VARIANCE] + _area(state[:, _PLACE])[:, None] * _WOBBLE
+        gains = state[:, _GAINS] / doubt[:, None]  # of the place, and of the speed
         missed = xyxy @ _TO_CENTRE - state[:, _PLACE]
-        state[:, _PLACE] += to_place * missed
-        state[:, _SPEED] += to_speed * missed
-        state[:, _SPREAD] -= to_speed * state[:, _BOTH]
-        rest = 1 - to_place
-        state[:, _VARIANCE] *= rest
-        state[:, _BOTH] *= rest
+        state[:, _MEAN] += gains * missed[:, None]
+        state[:, _SPREAD] -= gains[:, 1] * state[:, _BOTH]
+        state[:, _GAINS] *= 1 - gains[:, :1]
         self._state[tracks] = state
 
     def add(self, xyxy: Floats) -> None:
         """New tracks after the others, seen for the first time at those boxes, (K, 4)."""
-        fresh = np.zeros((len(xyxy), 20))
+        fresh = np.zeros((len(xyxy), 5, 4))
         fresh[:, _PLACE] = xyxy @ _TO_CENTRE
-        area = np.maximum(fresh[:, 2] * fresh[:, 3], 1.0)[:, None]
+        area = _area(fresh[:, _PLACE])[:, None]
         fresh[:, _VARIANCE], fresh[:, _SPREAD] = area * _WOBBLE, area * _FIRST_SPEED
         self._state = np.concatenate((self._state, fresh))
 
     def keep(self, tracks: NDArray[np.bool_]) -> None:
         """Forget all other tracks."""
         self._state = self._state[tracks]
+
+
+def _area(place: Floats) -> Floats:
+    """(M,) pixels² of places (M, 4)."""
+    area: Floats = np.maximum(place[:, 2] * place[:, 3], 1.0)
+    return area

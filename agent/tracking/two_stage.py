@@ -144,8 +144,8 @@ class TwoStage(Tracker):
         near = overlap(self._motion.xyxy, rows.boxes, np.sqrt(doubt))
         recent = self._seen_ns >= self._at_ns - max(_MOMENT_NS, step_ns)
         state = np.where(self._known(), np.where(recent, _RECENT, _HIDDEN), _NAMELESS)
-        kinds = state[:, None], rows.strong.view(np.int8)
-        least, rank = _LEAST[kinds], _RANK[kinds]
+        kinds = 2 * state[:, None] + rows.strong
+        least, rank = _LEAST.take(kinds), _RANK.take(kinds)
         if not self._one_label and (other := self._label[:, None] != rows.label).any():
             least = np.where(other, np.where(rows.strong, _NEAR_IF_OTHER, _NEVER), least)
             rank[other] = 0
@@ -205,6 +205,8 @@ class TwoStage(Tracker):
     def _drop(self, track: NDArray[np.intp]) -> None:
         """Forget what has not been seen for too long, by this frame neither; `track` is told the new numbers."""
         unseen_ns = self._at_ns - self._seen_ns
+        if unseen_ns.max(initial=0) < min(self._lost_ns, self._confirm_ns):
+            return
         keep = unseen_ns < np.where(self._known(), self._lost_ns, self._confirm_ns)
         keep |= unseen_ns == 0
         if keep.all():

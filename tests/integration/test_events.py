@@ -103,7 +103,7 @@ def test_what_is_open_when_a_recording_ends_is_over_and_when_the_agent_stops_say
     """The block is in the zone from frame 20 on."""
     agent = Agent(site({**FILM, "frames": 30}), tmp_path / "ended")
     agent.run()
-    assert [(e["phase"], e.get("reason")) for e in agent.events] == [("start", None), ("end", "over")]
+    assert [(e["phase"], e.get("reason")) for e in agent.events] == [("start", None), ("end", "recording_ended")]
     agent = Agent(site(STREAM), tmp_path / "stopped")
     agent.service.start()
     try:

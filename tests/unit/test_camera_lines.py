@@ -91,7 +91,7 @@ def test_a_recording_is_seen_and_published_in_one_order_whichever_engine_is_fast
         stage.answer(use, seq, fails=(use, seq) == ("one", 1))
     seen = [("one", 0), ("two", 0), ("two", 1), ("one", 2), ("two", 2)]
     assert stage.published.said == seen
-    assert stage.diary.said == [*seen, "over"]
+    assert stage.diary.said == [*seen, "recording_ended"]
     assert stage.camera.wait_idle(0)
 
 

@@ -47,7 +47,13 @@ def test_what_is_seen_for_half_a_second_is_there_until_it_has_not_been_seen_for_
     found = told(rule("presence"), frames)
     assert [(at, f.phase, f.reason) for at, f in found] == [(1.5, "start", None), (14.0, "end", "gone")]
     assert found[0][1].data == {"count": 1}
-    assert found[1][1].data == {"there_s": pytest.approx(7.4)}
+    assert found[1][1].data == {"there_s": pytest.approx(7.9)}  # from the first frame that showed it to the last one
+
+
+def test_presence_shows_the_best_of_what_is_there_as_long_as_it_is_there() -> None:
+    judge, two = rule("presence"), objects(0, {2: (0.1, 0.5), 1: (0.5, 0.5)})
+    showing = [(list(judge.see(seen)), judge.showing)[1] for seen in shown((0.7, two), (1, None), (0.2, two))]
+    assert showing == [{}] * 5 + [{"presence": 0}] * 2 + [{}] * 10 + [{"presence": 0}] * 2
 
 
 def test_a_glimpse_is_not_presence() -> None:

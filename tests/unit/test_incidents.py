@@ -9,9 +9,25 @@ from agent.messages import EventPayload
 from agent.rules import Finding
 from agent.snapshots import Album
 from engines.results import Result
+from tests.support.tracks import rule
 from tests.support.watching import Scene, Scripted, Told
 
 HERE = (0, 0.8, 100.0, 200.0)
+
+
+class Kept(Album):
+    def __init__(self) -> None:
+        self.offered: list[tuple[str, int, int | None, float]] = []
+
+    def saw(self, frame: Frame) -> None:
+        """Nobody asks."""
+
+    def offer(self, incident: str, frame: Frame, result: Result, row: int | None, score: float, labels=()) -> str:
+        self.offered.append((incident[-1], frame.seq, row, round(score, 2)))
+        return "first"
+
+    def ended(self, incident: str) -> str:
+        return "best"
 
 
 def test_start_update_and_end_have_one_id_and_the_next_incident_another() -> None:
@@ -115,6 +131,21 @@ def test_an_incident_without_an_object_shows_the_newest_row_and_has_no_path() ->
     assert (update.first_seen, update.last_seen) == ("1970-01-01T00:00:00.000000Z", "1970-01-01T00:00:00.100000Z")
 
 
+def test_what_lasts_without_an_object_was_seen_from_before_it_was_told_until_it_was_seen_last() -> None:
+    keys = {"after": "200ms", "gone_after": "500ms"}
+    album = Kept()
+    scene = Scene([rule("presence", tracked="things", **keys)], tracker=Told(), album=album)
+    scene.frame()
+    for score in (0.6, 0.6, 0.6, 0.9, 0.7):
+        scene.frame((0, score, 100, 200))
+    for _ in range(6):
+        scene.frame()
+    start, end = scene.events
+    assert (start.started_at[-8:], start.first_seen[-8:], start.last_seen[-8:]) == (".300000Z", ".100000Z", ".300000Z")
+    assert (end.first_seen[-8:], end.last_seen[-8:], end.score) == (".100000Z", ".500000Z", 0.7)
+    assert [score for *_, score in album.offered] == [0.6, 0.9, 0.7]
+
+
 def test_zones_are_where_the_object_is_or_was_in_the_order_it_came_there() -> None:
     class Place(Scripted):
         inside: tuple[int, ...] = ()
@@ -151,20 +182,6 @@ def test_a_rule_that_fails_takes_nothing_else_along(caplog: pytest.LogCaptureFix
 
 
 def test_every_frame_that_shows_an_object_is_offered_for_its_picture_and_the_end_names_the_best() -> None:
-    class Kept(Album):
-        def __init__(self) -> None:
-            self.offered: list[tuple[str, int, int | None, float]] = []
-
-        def saw(self, frame: Frame) -> None:
-            """Nobody asks."""
-
-        def offer(self, incident: str, frame: Frame, result: Result, row: int | None, score: float, labels=()) -> str:
-            self.offered.append((incident[-1], frame.seq, row, round(score, 2)))
-            return "first"
-
-        def ended(self, incident: str) -> str:
-            return "best"
-
     album = Kept()
     rule = Scripted(
         "gate", {1: [Finding("start", 1, 0)], 2: [Finding("update", 1, 1)], 4: [Finding("end", 1, None, "gone")]}
