@@ -28,6 +28,8 @@ from tests.support.eventful import PERSISTENT, SAVED_OFTEN, Account, EventAgent,
 from tests.support.eventful import event as new_event
 from tests.support.publishing import FAREWELL, RESULTS, STATUS
 
+FRESH_MS = 250.0
+"""No live result is older when it arrives."""
 MEMORY_S = 1.0
 """What a killed mosquitto may not have written yet."""
 
@@ -67,10 +69,10 @@ def _sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def broker_down(folder: Path, down_s: float, rate: float, backlog: int = 0) -> Outcome:
+def broker_down(folder: Path, down_s: float, rate: float, backlog: int = 0, *, timed: bool = False) -> Outcome:
     """The broker is stopped for so long, with events all the while, and live results before and during the drain.
 
-    `backlog`: so many events besides, all at once.
+    `backlog`: so many events besides, all at once. `timed`: the machine is left alone, so that rates and ages are ours.
     """
     with _lasting_broker(folder) as broker, Hearer(broker.observer_url) as hearer:
         with (
@@ -99,6 +101,7 @@ def broker_down(folder: Path, down_s: float, rate: float, backlog: int = 0) -> O
                 drained_s = time.monotonic() - began_s
             counts = agent.counts
             during_ms = _ages_ms(listener, came)
+            oldest_ms = max(during_ms, default=0.0)
         account = hearer.wait_until(lambda account: len(account.numbers) >= counts["made"], 60)
     ages = f"live results p95 {_p95(before_ms)} before, {_p95(during_ms)} during it"
     return _judged(
@@ -107,6 +110,8 @@ def broker_down(folder: Path, down_s: float, rate: float, backlog: int = 0) -> O
         account,
         f"{waiting} had waited, drained at {left / drained_s:,.0f}/s, {ages}",
         (counts["acknowledged"] == counts["made"] == agent.offered, f"the account is {counts}"),
+        (not timed or left < 1000 or left / drained_s >= 1000, "drained more slowly"),
+        (not timed or 0 < oldest_ms <= FRESH_MS, f"the oldest live result: {oldest_ms:.0f} ms"),
     )
 
 
@@ -227,7 +232,7 @@ def broker_killed(folder: Path, times: int, rate: float = 200.0, up_s: float = 0
                 agent.put(50)
                 broker.restart()
             counts = agent.drained(120)
-            again = agent.courier.counts()["lost"]
+            again = agent.courier.counts()["again"]
         newest = max(acknowledged)
         hearer.wait_until(lambda account: newest in account.numbers, 30)
         account = hearer.account
