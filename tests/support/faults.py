@@ -5,6 +5,7 @@ Used with small numbers by tests/integration/test_event_faults.py and with large
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -163,7 +164,8 @@ def agent_killed(folder: Path, times: int, rate: float = 500.0, longest_s: float
                 child = nursery.born(rate)
                 _sleep(moments.uniform(0.02, longest_s))
                 os.kill(child, signal.SIGKILL)
-                psutil.wait_procs([psutil.Process(child)] if psutil.pid_exists(child) else [], 5)
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    psutil.Process(child).wait(5)
                 found = _newest_on_disk(path)
                 unreadable += found is None
                 committed = max(committed, found or 0)
