@@ -29,7 +29,7 @@ LONG: dict[str, Fault] = {
     "broker-killed": partial(faults.broker_killed, times=20),
     "limit": partial(faults.limit_reached, keep=10_000, offered=30_000),
     "flood": partial(faults.flood, seconds=10),
-    "drain": partial(faults.broker_down, down_s=20, rate=50, backlog=20_000, timed=True),
+    "drain": partial(faults.broker_down, down_s=20, rate=50, backlog=20_000),
     "frozen": faults.frozen_broker,
     "name": partial(faults.name_shared, seconds=120),
     "retained": faults.retained_restored,
