@@ -49,15 +49,15 @@ class Events:
         self.outbox = (new_outbox or self._configured)(list(sinks))
         self.snapshots = Snapshots(self._agent, outlets.publish, on_state)
         self.clips = Clips(self._agent, on_state)
-        self._couriers = [
-            Worker(f"courier-{name}", Courier(self.outbox, name, sink).run) for name, sink in sinks.items()
-        ]
+        unheard = settings.events.no_subscriber
+        self._couriers = {name: Courier(self.outbox, name, sink, unheard) for name, sink in sinks.items()}
+        self._workers = [Worker(f"courier-{name}", courier.run) for name, courier in self._couriers.items()]
 
     def start(self) -> None:
         """Open the outbox, and deliver what waits in it."""
         self.outbox.start()
-        for courier in self._couriers:
-            courier.start()
+        for worker in self._workers:
+            worker.start()
 
     def start_pictures(self) -> None:
         """Start what keeps pictures and clips, when every camera has its watch."""
@@ -102,8 +102,8 @@ class Events:
         """Let what was told go its way for a moment; events that do not arrive wait for the next start."""
         self.snapshots.close(CLOSE_S)
         self.clips.close(CLOSE_S)
-        for courier in self._couriers:
-            courier.stop.set()
+        for worker in self._workers:
+            worker.stop.set()
         if any(account["waiting"] for account in self.outbox.counts().values()):
             self._join_couriers()
         self.outbox.close(CLOSE_S)
@@ -115,7 +115,13 @@ class Events:
 
     def counts(self) -> dict[str, dict[str, Any]]:
         """What the metrics say."""
-        return {"events": self.outbox.counts(), "snapshots": self.snapshots.counts(), "clips": self.clips.counts()}
+        couriers = {name: courier.counts() for name, courier in self._couriers.items()}
+        return {
+            "events": self.outbox.counts(),
+            "outbox": {**self.outbox.standing(), "couriers": couriers},
+            "snapshots": self.snapshots.counts(),
+            "clips": self.clips.counts(),
+        }
 
     def _configured(self, sinks: Sequence[str]) -> Outbox:
         """On disk, if there are events to be expected, or to be delivered that an earlier configuration left."""
@@ -126,6 +132,6 @@ class Events:
 
     def _join_couriers(self) -> None:
         end_s = time.monotonic() + CLOSE_S
-        for courier in self._couriers:
-            if not courier.join(max(0.0, end_s - time.monotonic())):
-                log.warning("%s: does not end; left behind", courier.name)
+        for worker in self._workers:
+            if not worker.join(max(0.0, end_s - time.monotonic())):
+                log.warning("%s: does not end; left behind", worker.name)

@@ -247,7 +247,7 @@ class AgentStatus(Payload):
     clips: dict[str, dict[str, Any]] = {}
     """Camera -> where clips of incidents are kept: folder, state and reason."""
     events: dict[str, Any] = {}
-    """Where events wait until they are acknowledged: path, state, reason, how many and since when."""
+    """Where events wait until they are acknowledged: path, state, reason, and what sinks refused."""
     commands: dict[str, Any] = {}
     """`allowed`: what may be asked over MQTT; with `reason` where nothing is."""
     reload: dict[str, Any] = {}
@@ -274,5 +274,8 @@ class Metrics(Payload):
     """Camera -> begun == made + failed + waiting; what is kept."""
     events: dict[str, Any] = {}
     """Sink -> the account of its events (law 7): made == acknowledged + expired + dropped + waiting."""
+    outbox: dict[str, Any] = {}
+    """What waits in it: how many events, bytes, since when, incidents that are open; and for each sink's `couriers` how
+    many are `under_way`, put `aside` to be tried again, and how often one had to be handed over `again`."""
     commands: dict[str, int] = {}
     """What was asked over MQTT, and what became of it; empty where nothing may be asked."""

@@ -93,8 +93,8 @@ class Service:
         self._workers: list[Worker] = []
         self.captures: list[Worker] = []
         self._status_wanted = threading.Event()
-        self._told: tuple[dict[str, Any], dict[str, Any]] = {}, {}
-        """What the last status said of engines and sinks."""
+        self._told: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] = {}, {}, {}
+        """What the last status said of engines, sinks and events."""
         self.engines: dict[str, _Engine] = {}
         self.cameras: dict[str, Camera] = {}
         self._collector = self._collecting()
@@ -157,7 +157,7 @@ class Service:
         """Publish status and metrics until `stop` is set or every source has ended."""
         metrics_due = time.monotonic() + METRICS_EVERY_S
         while not stop.wait(0.1):
-            if self._status_wanted.is_set() or self._told != (self._descriptions(), self._connections()):
+            if self._status_wanted.is_set() or self._told != self._changing():
                 self._status_wanted.clear()
                 self._publish_status("online")
             if time.monotonic() >= metrics_due:
@@ -337,7 +337,7 @@ class Service:
         status = self._status(state)
         for name, description in status.engines.items():
             tell_engine(f"models.{name}", description, self._told[0].get(name))
-        self._told = status.engines, status.sinks
+        self._told = status.engines, status.sinks, status.events
         self._outlets.publish(Message("status", status, retain=True, qos=1))
 
     def _status(self, state: Literal["online", "offline"]) -> AgentStatus:
@@ -356,6 +356,10 @@ class Service:
             reload=self._standing.reload,
             **more,
         )
+
+    def _changing(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """What status says of that which does not report its changes."""
+        return self._descriptions(), self._connections(), self._events.outbox.state() if self._events else {}
 
     def _descriptions(self) -> dict[str, dict[str, Any]]:
         """What status says of the engines."""

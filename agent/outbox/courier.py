@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from queue import Empty, SimpleQueue
-from typing import Any, Literal
+from typing import Literal
 
 from agent.errors import Transient
 from agent.outbox.aside import Aside
@@ -66,8 +66,9 @@ class Courier:
         """What is under way and was put aside before: where."""
         self._retry_s = self._notice_s = 0.0
         self._reconnects: object = None
-        self._counts = {"delivered": 0, "lost": 0, "refused": 0, "no_subscriber": 0}
-        self._reason: str | None = None
+        self._again = 0
+        self._told: dict[str | None, str] = {}
+        """Camera -> why its last one was not wanted, as the log has it."""
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until `stop`, then what is there for at most LAST_WORDS_S."""
@@ -87,14 +88,10 @@ class Courier:
                 break
         self._take_answers()
 
-    def state(self) -> dict[str, Any]:
-        """For status: how many wait for their answer or to be tried again, and why the last one was not wanted."""
-        aside = len(self._refused) + len(self._unheard)
-        return {"under_way": self._under_way, "aside": aside, "reason": self._reason if aside else None}
-
     def counts(self) -> dict[str, int]:
-        """How often what was answered."""
-        return dict(self._counts)
+        """How many wait for their answer, and to be tried again; how often a connection took one with it."""
+        aside = len(self._refused) + len(self._unheard)
+        return {"under_way": self._under_way, "aside": aside, "again": self._again}
 
     def _choose(self, stopping: bool) -> Stored | None:
         """The event to hand over next; None if there is none for the moment."""
@@ -113,18 +110,18 @@ class Courier:
         while self._fresh:
             stored = self._fresh.popleft()
             self._read_to = stored.seq
-            if stored.seq not in self._held and stored.expires_ns > time.time_ns():
+            if stored.seq not in self._held and stored.expires_ns > time.monotonic_ns():
                 return stored
         return None
 
     def _find_aside(self, aside: Aside) -> Stored | None:
         """One to be tried again, if there is one that the outbox has not dropped since."""
         while (number := aside.take()) is not None:
-            for stored in self._outbox.next(self._name, number - 1, 1, 0.0):
-                if stored.seq == number:
-                    aside.asked(stored.event.camera)
-                    self._tried[number] = aside
-                    return stored
+            stored = self._outbox.find(self._name, number)
+            if stored is not None:
+                aside.asked(stored.event.camera)
+                self._tried[number] = aside
+                return stored
             self._held.discard(number)
         return None
 
@@ -132,8 +129,8 @@ class Courier:
         """False if the sink does not take it now."""
         event = stored.event
         topic = f"{event.camera}/events" if event.camera else "events"
-        left_ns = stored.expires_ns - time.time_ns()
-        message = Message(topic, event, qos=1, born_ns=time.monotonic_ns(), max_age_ns=left_ns)
+        now_ns = time.monotonic_ns()
+        message = Message(topic, event, qos=1, born_ns=now_ns, max_age_ns=stored.expires_ns - now_ns)
         self._held.add(stored.seq)
         self._under_way += 1
         try:
@@ -164,19 +161,16 @@ class Courier:
 
     def _take(self, stored: Stored, answer: Answer, reason: str | None) -> None:
         if answer == "lost":
-            self._counts["lost"] += 1
+            self._again += 1
             self._read_again(stored)
             return
         self._under_way -= 1
         tried = self._tried.pop(stored.seq, None) is not None
         if answer == "refused":
-            self._counts["refused"] += 1
             self._put_aside(self._refused, stored, reason or "refused")
         elif answer == "no_subscriber" and self._keeps_unheard:
-            self._counts["no_subscriber"] += 1
             self._put_aside(self._unheard, stored, "nobody listens")
         else:
-            self._counts["delivered" if answer == "acknowledged" else "no_subscriber"] += 1
             self._held.discard(stored.seq)
             self._outbox.settle(self._name, stored.seq, answer)
             self._unheard.went_through(stored.event.camera)  # whoever hears this one hears the others
@@ -184,9 +178,9 @@ class Courier:
                 self._refused.went_through(stored.event.camera)
 
     def _put_aside(self, aside: Aside, stored: Stored, reason: str) -> None:
-        if reason != self._reason:
+        if reason != self._told.get(stored.event.camera):
             log.warning("%s: event %d stays: %s", self._name, stored.seq, reason)
-        self._reason = reason
+        self._told[stored.event.camera] = reason
         if not len(self._refused) + len(self._unheard):
             self._retry_s = time.monotonic() + RETRY_S
         aside.put(stored.event.camera, stored.seq)

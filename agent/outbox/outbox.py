@@ -26,7 +26,7 @@ from agent.messages import EventPayload, rfc3339
 from agent.outbox import repair
 from agent.outbox.ledger import Gap, Ledger, Limits, Row
 from agent.outbox.settings import EventsSection
-from agent.outbox.store import HOLDS, Batch, Boot, Damaged, Entry, Kept, Store, StoreError, Unwritable
+from agent.outbox.store import HOLDS, Batch, Boot, Damaged, Entry, Kept, Store, StoreError, Unwritable, told
 from agent.workers import Backoff, Worker
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Stored:
     seq: int
     event: EventPayload
     expires_ns: int
-    """Wall time as the clock is now."""
+    """`time.monotonic_ns`: a wall clock that is set meanwhile changes nothing."""
 
 
 class Outbox:
@@ -100,7 +100,7 @@ class Outbox:
         self._rewind: set[str] = set()
         self._reason: str | None = None
         self._refusals: dict[str, tuple[int, str]] = {}
-        """Sink -> the last that it refused, and why."""
+        """Sink -> the first that it refused of those that still wait, and why."""
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._commit_s = self._dirty_s = self._unwritten_s = 0.0
@@ -171,6 +171,15 @@ class Outbox:
                 self._ledger.read(row)
         return self._read(rows, bodies)
 
+    def find(self, sink: str, seq: int) -> Stored | None:
+        """The event of that number, if the sink is still owed it."""
+        with self._changed:
+            if not self._is_owed(seq, sink):
+                return None
+            row = self._ledger.rows[seq]
+            bodies = {seq: self._ledger.bodies.get(seq)}
+        return next(iter(self._read([row], bodies)), None)
+
     def settle(self, sink: str, seq: int, answer: Literal["acknowledged", "no_subscriber"]) -> None:
         """The sink has it: it is owed no longer."""
         with self._changed:
@@ -183,7 +192,9 @@ class Outbox:
         """The sink does not take it. It stays."""
         with self._changed:
             self._ledger.accounts[sink].refused += 1
-            self._refusals[sink] = seq, reason
+            before = self._refusals.get(sink)
+            if before is None or not self._is_owed(before[0], sink):  # the first one stands for all that follow
+                self._refusals[sink] = seq, reason
 
     def counts(self) -> dict[str, Any]:
         """Per sink: made == acknowledged + expired + dropped + waiting.
@@ -211,30 +222,36 @@ class Outbox:
             return self._ledger.unwritten.events
 
     def state(self) -> dict[str, Any]:
-        """For the agent's status: where events wait, and why not where they should."""
+        """For the agent's status: where events wait, why not where they should, what was refused."""
         with self._changed:
             state, reason = "ok", self._reason
             if reason or self.path is None:
                 state = "memory"
             waits_s = time.monotonic() - self._unwritten_s if self._ledger.unwritten.events else 0.0
             if state == "ok" and waits_s > STUCK_S:
-                state, reason = "stuck", f"the disk has not answered for {waits_s:.0f} s"
+                state, reason = "stuck", f"the disk has not answered for more than {STUCK_S:g} s"
             if self._started and not self._writer.alive:
                 state, reason = "stopped", reason or ("" if self._closing.is_set() else "its thread has ended")
-            oldest = self._ledger.oldest()
             return {
                 "path": None if self.path is None else str(self.path),
                 "state": state,
                 "reason": reason or None,
+                "refused": {
+                    name: f"event {seq}: {why}"
+                    for name, (seq, why) in self._refusals.items()
+                    if self._is_owed(seq, name)
+                },
+            }
+
+    def standing(self) -> dict[str, Any]:
+        """For the metrics: what waits, in any sink's name, and since when; incidents that are open."""
+        with self._changed:
+            oldest = self._ledger.oldest()
+            return {
                 "waiting": self._ledger.waiting.events,
                 "bytes": self._ledger.waiting.bytes,
                 "oldest": None if oldest is None else rfc3339(oldest.born_s * 1_000_000_000),
                 "open": len(self._ledger.open),
-                "refused": {
-                    name: f"event {seq}: {why}"
-                    for name, (seq, why) in self._refusals.items()
-                    if (row := self._ledger.rows.get(seq)) and row.owed & self._ledger.bits[name]
-                },
             }
 
     def close(self, deadline_s: float) -> None:
@@ -384,7 +401,9 @@ class Outbox:
         if self.path is None:
             raise Unwritable(reason)
         with self._disk:
-            aside = repair.set_aside(self.path) if self.path.exists() else None
+            with told():
+                there = self.path.exists()
+            aside = repair.set_aside(self.path) if there else None
             new = Store(self.path)
             try:
                 with self._changed:
@@ -472,10 +491,6 @@ class Outbox:
             self._store.close()
             self._store = None
 
-    def _renew(self, reason: str | None) -> None:
-        """Another file, with all that can be had of the one before."""
-        raise Unwritable(reason or "cannot be opened")
-
     def _say(self, reason: str | None) -> None:
         with self._changed:
             if reason == self._reason:
@@ -500,6 +515,10 @@ class Outbox:
                 self._ledger.bodies.pop(seq, None)
 
     # Under the lock
+
+    def _is_owed(self, seq: int, sink: str) -> bool:
+        row = self._ledger.rows.get(seq)
+        return row is not None and bool(row.owed & self._ledger.bits[sink])
 
     def _life_s(self, kind: str) -> int:
         return max(1, round(self.settings.expire_s(kind)))
@@ -554,12 +573,11 @@ class Outbox:
                 self._wake.set()
                 self._closing.wait(COMMIT_EVERY_S)
         found: list[Stored] = []
-        now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
         for row in rows:
             body = bodies[row.seq]
             event = None if body is None else self._event(row.seq, row.boot, body)
             if event is not None:
-                found.append(Stored(row.seq, event, wall_ns + row.expires_ns - now_ns))
+                found.append(Stored(row.seq, event, row.expires_ns))
                 continue
             with self._changed:
                 if row.owed and not self._broken:

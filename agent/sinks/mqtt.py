@@ -113,6 +113,7 @@ class MqttSink(Sink):
         """Connections, one after the other, that ended without the answer to any question."""
         self._sent = self._bytes = self._refused = 0
         self._denied: str | None = None
+        """The first thing that this connection was not allowed: the last one would change, and status with it."""
 
     def start(self) -> None:
         """Begin to connect."""
@@ -344,7 +345,7 @@ class MqttSink(Sink):
         if answer == "refused":
             with self._changed:
                 self._refused += 1
-                self._denied = reason
+                self._denied = self._denied or reason
         delivery.answered(answer, reason)
 
     def _check_size(self, terms: Terms, said: Said, user: tuple[tuple[str, str], ...]) -> None:
@@ -353,7 +354,7 @@ class MqttSink(Sink):
             reason = _too_large(said)
             with self._changed:
                 self._refused += 1
-                self._denied = reason
+                self._denied = self._denied or reason
             raise Transient(reason)
 
     def _publish_state(self, client: BrokerClient) -> None:
@@ -384,7 +385,7 @@ class MqttSink(Sink):
         """State of this topic was answered, if it was. Called with `_changed`."""
         if topic is not None and code is not None and code.is_failure:
             self._refused += 1
-            self._denied = f"publishing {topic} refused: {code}"
+            self._denied = self._denied or f"publishing {topic} refused: {code}"
 
     def _count(self, payload: bytes) -> None:
         self._sent += 1
@@ -502,7 +503,7 @@ class MqttSink(Sink):
             if self._inbox and topic in self._inbox.filters and not self._commands.startswith("refused"):
                 self._commands = refused or "heard"
             if refused:
-                self._denied = f"subscribing to {topic} {refused}"
+                self._denied = self._denied or f"subscribing to {topic} {refused}"
         if refused:
             log.warning("broker: subscribing to %s %s", topic, refused)
 

@@ -286,7 +286,7 @@ def test_a_frozen_broker_gets_a_few_events_and_no_pile(tmp_path: Path, monkeypat
                 agent.put(500)
                 agent.wait_for(lambda counts: counts["made"] == 510)
                 reached(agent.sink, lambda: agent.sink.state()["reason"] == "broker does not answer")  # type: ignore[arg-type]
-                assert agent.courier.state()["under_way"] <= 20
+                assert agent.courier.counts()["under_way"] <= 20
             finally:
                 broker.thaw()
             agent.drained()

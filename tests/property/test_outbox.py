@@ -11,22 +11,10 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agent.outbox.outbox import Outbox
 from agent.outbox.settings import EventsSection
-from tests.support.outbox import event, lawful
+from tests.support.outbox import ByHand, event, lawful
 
 SINKS = ("mqtt", "jsonl")
-
-
-class ByHand(Outbox):
-    """Has no thread: the test says when it writes."""
-
-    def _write_on(self) -> None:
-        pass
-
-    def write(self) -> None:
-        self._dirty_s = 0.0  # deletes wait no longer
-        assert self._turn()
 
 
 class Machine(RuleBasedStateMachine):
@@ -117,7 +105,7 @@ class Machine(RuleBasedStateMachine):
     def law_holds(self) -> None:
         if hasattr(self, "outbox"):
             assert lawful(self.outbox)
-            assert self.outbox.state()["waiting"] <= self.keep
+            assert self.outbox.standing()["waiting"] <= self.keep
 
     def teardown(self) -> None:
         if not hasattr(self, "outbox"):

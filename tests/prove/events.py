@@ -21,6 +21,9 @@ from tests.support.faults import Outcome
 
 Fault = Callable[[Path], Outcome]
 
+LONGEST = "broker-down"
+"""It has a section of its own, to be run alone."""
+
 LONG: dict[str, Fault] = {
     "agent-killed": partial(faults.agent_killed, times=100),
     "broker-killed": partial(faults.broker_killed, times=20),
@@ -30,7 +33,7 @@ LONG: dict[str, Fault] = {
     "frozen": faults.frozen_broker,
     "name": partial(faults.name_shared, seconds=120),
     "retained": faults.retained_restored,
-    "broker-down": partial(faults.broker_down, down_s=600, rate=20),
+    LONGEST: partial(faults.broker_down, down_s=600, rate=20),
 }
 SHORT: dict[str, Fault] = LONG | {
     "agent-killed": partial(faults.agent_killed, times=5),
@@ -39,7 +42,7 @@ SHORT: dict[str, Fault] = LONG | {
     "flood": partial(faults.flood, seconds=1, max_mb=1),
     "drain": partial(faults.broker_down, down_s=2, rate=50, backlog=3000),
     "name": partial(faults.name_shared, seconds=20),
-    "broker-down": partial(faults.broker_down, down_s=2, rate=20),
+    LONGEST: partial(faults.broker_down, down_s=2, rate=20),
 }
 
 
@@ -51,24 +54,30 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="into docs/measurements.md")
     asked = parser.parse_args()
     say = Console(width=160)
-    outcomes = []
+    outcomes: dict[str, Outcome] = {}
     for name, fault in (SHORT if asked.short else LONG).items():
         if name not in asked.only:
             continue
         with tempfile.TemporaryDirectory() as folder:
             outcome = fault(Path(folder))
-        outcomes.append(outcome)
+        outcomes[name] = outcome
         say.print(f"[bold]{outcome.fault}[/]\n  expected: {outcome.expected}\n  happened: {outcome.happened}")
         for wrong in outcome.wrong:
             say.print(f"  [red]wrong: {wrong}[/]")
     if asked.write:
-        rows: list[tuple[object, ...]] = [
-            (outcome.fault, outcome.expected, outcome.happened, "; ".join(outcome.wrong) or "held")
-            for outcome in outcomes
-        ]
+        _write("events", "Events under faults", [outcome for name, outcome in outcomes.items() if name != LONGEST])
+        _write("events-outage", "Events of a long outage", [outcomes[LONGEST]] if LONGEST in outcomes else [])
+    return int(any(outcome.wrong for outcome in outcomes.values()))
+
+
+def _write(name: str, title: str, outcomes: list[Outcome]) -> None:
+    """A section of docs/measurements.md, if there is something to say."""
+    rows: list[tuple[object, ...]] = [
+        (outcome.fault, outcome.expected, outcome.happened, "; ".join(outcome.wrong) or "held") for outcome in outcomes
+    ]
+    if rows:
         body = table(("fault", "must hold", "what happened", ""), rows)
-        section("events", "Events under faults", " ".join(["scripts/prove events", *sys.argv[1:]]), body)
-    return int(any(outcome.wrong for outcome in outcomes))
+        section(name, title, " ".join(["scripts/prove events", *sys.argv[1:]]), body)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ class Asker:
         self.send(command, camera, **more)
         return self.wait(before + 1)[-1][1]
 
-    def wait(self, count: int, deadline_s: float = 5.0) -> list[tuple[bytes | None, dict[str, Any]]]:
+    def wait(self, count: int, deadline_s: float = 20.0) -> list[tuple[bytes | None, dict[str, Any]]]:
         """All replies, once there are so many."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.replies) >= count, deadline_s), self.replies

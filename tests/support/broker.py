@@ -224,7 +224,7 @@ class Subscriber:
             self.messages.append(received)
             self._changed.notify_all()
 
-    def wait_for(self, wanted: Callable[[list[Received]], Any], deadline_s: float = 5.0) -> list[Received]:
+    def wait_for(self, wanted: Callable[[list[Received]], Any], deadline_s: float = 20.0) -> list[Received]:
         """All messages, as soon as `wanted(messages)` is true. Raises TimeoutError with what did arrive."""
         with self._changed:
             if not self._changed.wait_for(lambda: wanted(self.messages), deadline_s):
@@ -232,7 +232,7 @@ class Subscriber:
                 raise TimeoutError(f"not seen in {deadline_s} s; {len(self.messages)} messages, the last: {last}")
             return list(self.messages)
 
-    def wait_for_topic(self, topic: str, deadline_s: float = 5.0) -> Received:
+    def wait_for_topic(self, topic: str, deadline_s: float = 20.0) -> Received:
         """The newest message of that topic, as soon as there is one."""
         found = self.wait_for(lambda messages: any(m.topic == topic for m in messages), deadline_s)
         return [m for m in found if m.topic == topic][-1]

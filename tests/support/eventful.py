@@ -86,7 +86,7 @@ class EventAgent:
         deadline = time.monotonic() + deadline_s
         while not wanted(counts := self.counts):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not reached in {deadline_s} s: {counts}, {self.courier.state()}")
+                raise TimeoutError(f"not reached in {deadline_s} s: {counts}, {self.courier.counts()}")
             time.sleep(0.01)
         return counts
 

@@ -126,7 +126,7 @@ class FakeBroker:
         self._threads = [threading.Thread(target=self._accept, name="fake-broker")]
         self._threads[0].start()
 
-    def wait_for(self, wanted: Callable[[], Any], deadline_s: float = 5.0) -> None:
+    def wait_for(self, wanted: Callable[[], Any], deadline_s: float = 20.0) -> None:
         """Return when `wanted()` is true; it is looked at after every packet."""
         with self._changed:
             if not self._changed.wait_for(wanted, deadline_s):

@@ -241,7 +241,7 @@ def broker_killed(folder: Path, times: int, rate: float = 200.0, up_s: float = 0
                 agent.put(50)
                 broker.restart()
             counts = agent.drained(120)
-            again = agent.courier.counts()["lost"]
+            again = agent.courier.counts()["again"]
         newest = max(acknowledged)
         hearer.wait_until(lambda account: newest in account.numbers, 30)
         account = hearer.account

@@ -26,6 +26,18 @@ def event(n: int = 0, phase: Phase = "moment", *, kind: str = "zone", **more: An
     )
 
 
+class ByHand(Outbox):
+    """Has no thread: the test says when it writes."""
+
+    def _write_on(self) -> None:
+        pass
+
+    def write(self) -> None:
+        """Commit, deletes too."""
+        self._dirty_s = 0.0
+        assert self._turn()
+
+
 def read(outbox: Outbox, sink: str = "mqtt", after: int = 0, timeout_s: float = 5.0) -> list[Stored]:
     """All that waits for the sink and is committed; waits for the first."""
     found: list[Stored] = []

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.errors import Transient
+from agent.events import Events
 from agent.outbox import courier
+from agent.outbox.outbox import Outbox
+from agent.outbox.settings import EventsSection
+from agent.publishing import Outlets
 from agent.sinks import Answer, Message, Sink
+from tests.support.agents import fake_model, settings_of
 from tests.support.eventful import EventAgent, event
 
 Answered = Callable[[Answer, str | None], None]
+MODELS = {"colours": fake_model("classes")}
+CAMERAS = {"dock": {"source": "synthetic:", "models": ["colours"]}}
 
 
 class Scripted(Sink):
@@ -78,7 +87,7 @@ def opened() -> Iterator[Callable[..., tuple[EventAgent, Scripted]]]:
 
     def open_agent(**events: Any) -> tuple[EventAgent, Scripted]:
         sink = Scripted()
-        agents.append(EventAgent("", None, sink, **events))
+        agents.append(EventAgent("", events.pop("path", None), sink, **events))
         return agents[-1], sink
 
     yield open_agent
@@ -96,7 +105,7 @@ def test_what_is_acknowledged_is_gone_and_comes_once(opened: Open) -> None:
     counts = agent.drained()
     assert sink.taken == list(range(1, 201))
     assert counts["acknowledged"] == counts["made"] == 200
-    assert agent.courier.counts()["delivered"] == 200
+    assert agent.courier.counts() == {"under_way": 0, "aside": 0, "again": 0}
 
 
 def test_what_was_lost_comes_again_in_order_before_anything_newer(opened: Open) -> None:
@@ -113,7 +122,7 @@ def test_what_was_lost_comes_again_in_order_before_anything_newer(opened: Open) 
     sink.open = True
     agent.drained()
     assert sink.taken == [*range(1, 51), *range(11, 56)]
-    assert agent.courier.counts() == {"delivered": 55, "lost": 40, "refused": 0, "no_subscriber": 0}
+    assert agent.courier.counts()["again"] == 40
 
 
 def test_what_the_outbox_dropped_during_an_outage_is_not_delivered_after_all(opened: Open) -> None:
@@ -138,7 +147,8 @@ def test_a_refused_event_stays_and_blocks_nobody(opened: Open) -> None:
     assert sink.taken == list(range(1, 11))
     assert counts["waiting"] == 1
     assert counts["refused"] == 1
-    assert agent.courier.state() == {"under_way": 0, "aside": 1, "reason": "not wanted"}
+    assert agent.courier.counts() == {"under_way": 0, "aside": 1, "again": 0}
+    assert agent.outbox.state()["refused"] == {"mqtt": "event 2: not wanted"}
 
 
 def test_refused_events_are_tried_again_when_the_sink_has_connected_again(
@@ -170,7 +180,7 @@ def test_refused_events_are_tried_again_when_the_sink_has_connected_again(
     sink.answer = lambda _number, _camera: "acknowledged"
     sink.reconnects += 1
     agent.drained()
-    assert agent.courier.state()["reason"] is None
+    assert agent.outbox.state()["refused"] == {}
 
 
 def test_one_that_is_refused_for_ever_does_not_stand_before_the_others(
@@ -201,7 +211,7 @@ def test_what_nobody_hears_is_deleted_or_kept_until_somebody_does(opened: Open, 
         return
     agent.wait_for(lambda counts: counts["refused"] == 5)
     assert agent.counts["waiting"] == 5
-    assert agent.courier.state()["reason"] == "nobody listens"
+    assert agent.outbox.state()["refused"] == {"mqtt": "event 1: nobody listens"}
     sink.answer = lambda _number, _camera: "acknowledged"
     agent.put(1, "dock")
     agent.drained()
@@ -213,12 +223,77 @@ def test_an_event_past_its_time_is_not_delivered(opened: Open) -> None:
     agent, sink = opened(expire="100ms")
     sink.open = False
     agent.put(3)
-    counts = agent.wait_for(lambda counts: counts["expired"] == 3 or counts["expired"] >= 3)
+    counts = agent.wait_for(lambda counts: counts["expired"] >= 3)
     sink.open = True
     agent.put(1)
     sink.wait_for(bool)
     assert not set(sink.taken) & {1, 2, 3}
     assert counts["acknowledged"] == 0
+
+
+def test_a_clock_that_is_set_costs_no_event(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a battery learns the year when the network comes, with events that wait for it as well."""
+    agent, sink = opened()
+    sink.open = False
+    agent.put(5)
+    wall_ns = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: wall_ns() + 10 * 365 * 86400 * 10**9)
+    sink.open = True
+    agent.drained()
+    assert sink.taken == [1, 2, 3, 4, 5]
+
+
+def test_a_file_that_another_agent_gives_back_late_is_delivered_too(opened: Open, tmp_path: Path) -> None:
+    """Its numbers are lower than all that went before; what is put aside is not disturbed."""
+    path = tmp_path / "events.db"
+    other = Outbox(EventsSection(path=path), "gate", ["mqtt"])
+    other.start()
+    for n in range(3):
+        other.put(event(n))
+    agent, sink = opened(path=path)
+    sink.answer = lambda number, _camera: "refused" if number == own else "acknowledged"
+    own = agent.outbox.put(event(3))
+    agent.wait_for(lambda counts: counts["refused"] == 1)
+    other.close(5)
+    agent.wait_for(lambda counts: counts["acknowledged"] == 4)  # with the gap
+    assert [n for n in sink.taken if n < 10] == [1, 2, 3]
+    assert agent.outbox.find("mqtt", own) is not None
+    assert agent.outbox.find("mqtt", 1) is None
+
+
+def test_reasons_that_alternate_are_not_said_again_and_again(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    """Each camera's topic is refused in words of its own."""
+    agent, sink = opened()
+    sink.answer = lambda _number, _camera: "refused"
+    monotone = sink.deliver
+
+    def deliver(message: Message, answered: Answered) -> None:
+        monotone(message, lambda answer, _reason: answered(answer, f"{message.topic} refused"))
+
+    sink.deliver = deliver  # type: ignore[method-assign]
+    for _ in range(10):
+        agent.put(1, "dock")
+        agent.put(1, "gate")
+    agent.wait_for(lambda counts: counts["refused"] == 20)
+    assert caplog.text.count("stays") == 2
+    assert agent.outbox.state()["refused"] == {"mqtt": "event 1: dock/events refused"}
+
+
+@pytest.mark.parametrize("policy", ["delete", "keep"])
+def test_the_configuration_says_what_becomes_of_what_nobody_hears(policy: str) -> None:
+    """All the way to the courier of a service."""
+    sink = Scripted()
+    sink.answer = lambda _number, _camera: "no_subscriber"
+    settings = settings_of(events={"no_subscriber": policy}, models=MODELS, cameras=CAMERAS)
+    events = Events(
+        settings, {"mqtt": sink}, Outlets([]), on_state=lambda: None,
+        new_outbox=lambda sinks: Outbox.in_memory("gate", sinks, settings.events),
+    )  # fmt: skip
+    events.start()
+    events.outbox.put(event(1))
+    sink.wait_for(bool)
+    events.close()
+    assert events.outbox.counts()["mqtt"]["waiting"] == (policy == "keep")
 
 
 def test_a_stop_delivers_what_is_there_and_waits_for_its_answers(opened: Open) -> None:
@@ -248,7 +323,7 @@ def test_a_sink_without_bounds_is_not_handed_more_than_memory_should_hold(opened
     sink.answer = lambda _number, _camera: None
     agent.put(courier.MOST_UNDER_WAY + 500)
     sink.wait_for(lambda taken: len(taken) >= courier.MOST_UNDER_WAY)
-    assert agent.courier.state()["under_way"] == courier.MOST_UNDER_WAY
+    assert agent.courier.counts()["under_way"] == courier.MOST_UNDER_WAY
     with sink._changed:
         pending, sink.pending = sink.pending, []
         sink.answer = lambda _number, _camera: "acknowledged"

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from agent.outbox import outbox as outboxes
 from agent.outbox.outbox import Outbox
 from agent.outbox.settings import EventsSection
-from tests.support.outbox import committed, event, lawful, read, settle_all, until
+from tests.support.outbox import ByHand, committed, event, lawful, read, settle_all, until
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_an_event_is_read_back_as_it_was_put_with_its_number_and_start(opened):
     assert said == event(7, "start", label="person", score=0.5, path=[(0.0, 1.0, 2.0)]).model_dump(
         exclude_unset=True, exclude={"boot_id", "event_seq", "schema_"}
     )
-    assert 6.9 * 86400 < stored.expires_ns / 1e9 - time.time() < 7.1 * 86400
+    assert 6.9 * 86400 < stored.expires_ns / 1e9 - time.monotonic() < 7.1 * 86400
 
 
 def test_what_is_not_acknowledged_waits_for_the_next_start_and_numbers_go_on(opened):
@@ -80,13 +80,13 @@ def test_an_event_waits_until_each_sink_has_acknowledged_it(opened):
     outbox = opened("mqtt", "jsonl")
     outbox.put(event())
     assert len(settle_all(outbox, "jsonl")) == 1
-    assert outbox.state()["waiting"] == 1
+    assert outbox.standing()["waiting"] == 1
     assert outbox.counts()["jsonl"]["waiting"] == 0
     outbox.close(5)
     again = opened("mqtt", "jsonl")
     assert again.next("jsonl", 0, 9, 0.0) == []
     assert len(settle_all(again)) == 1
-    assert again.state()["waiting"] == 0
+    assert again.standing()["waiting"] == 0
 
 
 def test_what_waits_for_a_sink_that_is_not_configured_waits_on(opened, caplog):
@@ -151,6 +151,23 @@ def test_what_is_too_much_goes_oldest_first_and_is_announced(opened):
     assert all(any(gap["from"] <= number <= gap["to"] for gap in gaps) for number in lost)
 
 
+def test_a_full_outbox_says_so_now_and_then_not_with_each_event():
+    """To a sink that hears everything while another one is away."""
+    outbox = ByHand(EventsSection(keep=1000), "gatehouse", ["mqtt", "jsonl"], in_memory=True)
+    outbox.start()
+    gaps = 0
+    for n in range(1200):
+        outbox.put(event(n))
+        if n > 990:
+            outbox.write()
+            gaps += sum(stored.event.kind == "gap" for stored in settle_all(outbox, "jsonl", 0.0))
+    dropped = outbox.counts()["mqtt"]["dropped"]
+    assert outbox.standing()["waiting"] <= 1000
+    assert outbox.counts()["jsonl"]["dropped"] == 0
+    assert dropped >= 200
+    assert 2 <= gaps <= 1 + dropped // 9
+
+
 def test_what_has_waited_too_long_goes_by_its_kind_and_is_announced(opened):
     outbox = opened(expire={"line": "1s"})
     for n in range(4):
@@ -167,7 +184,7 @@ def test_bytes_are_limited_too(opened):
     outbox = opened(max_mb=0.01)
     for n in range(100):
         outbox.put(event(n))
-    assert outbox.state()["bytes"] <= 10_000
+    assert outbox.standing()["bytes"] <= 10_000
     assert outbox.counts()["mqtt"]["dropped"] > 20
     assert lawful(outbox)
 
@@ -210,7 +227,7 @@ def test_incidents_that_a_killed_agent_left_open_are_ended_at_the_next_start(ope
     assert ended.event.last_seen == "2026-11-22T08:00:09.000000Z"
     assert (ended.seq, ended.event.boot_id) == (6, outbox.boot_id)
     outbox.close(5)
-    assert opened().state()["waiting"] == 0
+    assert opened().standing()["waiting"] == 0
 
 
 def test_an_open_incident_is_remembered_though_its_events_were_dropped(opened):

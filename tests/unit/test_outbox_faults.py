@@ -88,7 +88,7 @@ def test_a_full_disk_is_reported_and_events_go_out_from_memory_until_it_has_room
         outbox.put(event(n, rule="x" * 200))
     until(lambda: outbox.state()["state"] == "memory")
     assert outbox.state()["reason"] == "there is no room left: make some"
-    assert outbox.state()["waiting"] == 600
+    assert outbox.standing()["waiting"] == 600
     for stored in read(outbox)[:500]:
         outbox.settle("mqtt", stored.seq, "acknowledged")
     outbox.put(event(600))
