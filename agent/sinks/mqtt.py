@@ -41,6 +41,8 @@ from agent.sinks._told import Told
 from agent.sinks._voice import Voice
 from agent.sinks._window import Window
 from agent.sinks.dialects import DialectConfig, Said
+from agent.sinks.dialects.home_assistant import Config as HomeAssistantConfig
+from agent.sinks.dialects.sightwire import Config as SightwireConfig
 from agent.values import union_of_parts
 
 log = logging.getLogger(__name__)
@@ -85,11 +87,11 @@ def _dialect(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) else value
 
 
-def _for_home_assistant(value: Any) -> Any:
-    """Yes, no, or a mapping of that dialect's settings without its `type`."""
-    if isinstance(value, dict):
-        return {"type": "home_assistant", **value}
-    return {True: {"type": "home_assistant"}, False: None}.get(value, value) if isinstance(value, bool) else value
+def _yes_or_no(value: Any) -> Any:
+    """Instead of a mapping of settings."""
+    if not isinstance(value, (bool, dict, type(None), HomeAssistantConfig)):
+        raise ValueError("expected true, false or a mapping of keys")
+    return ({} if value else None) if isinstance(value, bool) else value
 
 
 if TYPE_CHECKING:  # made of whatever parts are installed
@@ -139,7 +141,7 @@ class Config(SinkConfig, Credentials):
         default_factory=lambda: cast(Any, "sightwire"), validate_default=True
     )
     """What topics and payloads look like: a name, or a mapping with `type`."""
-    home_assistant: Annotated[AnyDialect | None, BeforeValidator(_for_home_assistant)] = None
+    home_assistant: Annotated[HomeAssistantConfig | None, BeforeValidator(_yes_or_no)] = None
     """`true` or `{prefix: homeassistant}`: besides, cameras are announced to Home Assistant."""
 
     @model_validator(mode="after")
@@ -152,6 +154,13 @@ class Config(SinkConfig, Credentials):
             raise ValueError("headers need a URL that begins with ws:// or wss://")
         if self.key is not None and self.cert is None:
             raise ValueError("key needs cert")
+        if isinstance(self.dialect, HomeAssistantConfig):
+            raise ValueError("home_assistant is no dialect of its own: say 'home_assistant: true' instead of it")
+        if self.home_assistant is not None and not isinstance(self.dialect, SightwireConfig):
+            raise ValueError(
+                "home_assistant needs the dialect sightwire: its entities read our own topics. "
+                "Give the other dialect a sink of its own, with its own client_id"
+            )
         return self
 
     def open(self, agent: str, farewell: Message) -> MqttSink:
@@ -159,6 +168,10 @@ class Config(SinkConfig, Credentials):
         sink = MqttSink(self, agent, farewell)
         sink.start()
         return sink
+
+    def client_name(self, agent: str) -> str:
+        """What it calls itself at the broker; empty: the broker chooses."""
+        return f"sightwire-{agent}" if self.client_id is None else self.client_id
 
     def look_at_files(self) -> None:
         """See SinkConfig."""
@@ -205,8 +218,7 @@ class MqttSink(Sink):
         )  # fmt: skip
         self._may_ping = config.probe == "auto"
         will = _will(self._voice.say(farewell, time.monotonic_ns()), config)
-        client_id = f"sightwire-{agent}" if config.client_id is None else config.client_id
-        self._link = Link(replace(config.endpoint(), largest_in=LARGEST), client_id, self, will)
+        self._link = Link(replace(config.endpoint(), largest_in=LARGEST), config.client_name(agent), self, will)
         self._changed = threading.Condition()
         # What follows is guarded by _changed.
         self._client: BrokerClient | None = None
