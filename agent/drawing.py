@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.quiet import quiet_opencv
 from engines.results import Classification, Detections, Result
 
 Pixels = NDArray[np.uint8]
@@ -177,7 +178,7 @@ def read_picture(path: Path) -> Pixels | None:
     """Return a picture file's pixels (H, W, 3) BGR, or the first frame of a video; None for anything else."""
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if pixels is None:
-        video = cv2.VideoCapture(str(path))
+        video = quiet_opencv().VideoCapture(str(path))
         _, pixels = video.read()
         video.release()
     return cast("Pixels | None", pixels)

@@ -36,7 +36,7 @@ class BrokerClient(Client):
 
     def limit_in_flight(self, count: int) -> None:
         """At most so many messages of QoS 1 without an acknowledgement. To be called before the first is sent."""
-        self._max_inflight_messages = min(self._max_inflight_messages, count)
+        self._max_inflight_messages = count
 
     def cut(self) -> None:
         """Whoever waits for the other side, in a handshake as well, waits no more. Any thread."""

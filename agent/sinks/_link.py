@@ -374,7 +374,7 @@ class Link:
         self.reconnects = self._ups - 1
         self._say("connected", None)
         said = said if version == V5 else None
-        client.limit_in_flight(getattr(said, "ReceiveMaximum", MOST_IN_FLIGHT))
+        client.limit_in_flight(min(MOST_IN_FLIGHT, getattr(said, "ReceiveMaximum", MOST_IN_FLIGHT)))
         self._owner.up(client, Accepted(self.protocol, said))
 
     def _build(self, version: MQTTProtocolVersion, trouble: Trouble, bare: bool = False) -> BrokerClient:

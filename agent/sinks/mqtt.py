@@ -13,37 +13,31 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import Any
 
 from paho.mqtt.client import Client, MQTTMessage, topic_matches_sub
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-from typing_extensions import Self
 
-from agent.errors import ConfigError, Transient
-from agent.secrets import Credentials, Password
-from agent.sinks import Answer, Message, Request, Sink, SinkConfig
+from agent.errors import Transient
+from agent.sinks import Answer, Message, Request, Sink
 from agent.sinks._address import parse_url
 from agent.sinks._awaited import Awaited, Delivery
 from agent.sinks._client import BrokerClient
 from agent.sinks._gate import Gate
 from agent.sinks._inbox import LARGEST, Inbox
-from agent.sinks._link import MOST_IN_FLIGHT, Accepted, Endpoint, Link, Will
+from agent.sinks._link import MOST_IN_FLIGHT, Accepted, Link, Will
 from agent.sinks._packets import event_properties, expiry_s_of, kept_properties, properties_of
-from agent.sinks._proxy import Proxy
+from agent.sinks._settings import Config
 from agent.sinks._terms import REPEAT_S, Terms
-from agent.sinks._tls import tls_context
 from agent.sinks._told import Told
 from agent.sinks._voice import Voice
 from agent.sinks._window import Window
-from agent.sinks.dialects import DialectConfig, Said
-from agent.sinks.dialects.home_assistant import Config as HomeAssistantConfig
-from agent.sinks.dialects.sightwire import Config as SightwireConfig
-from agent.values import union_of_parts
+from agent.sinks.dialects import Said
+
+__all__ = ["Config", "MqttSink"]
 
 log = logging.getLogger(__name__)
 
@@ -67,137 +61,6 @@ UNHEARD_NS = 30_000_000_000
 NOT_SUBSCRIBED = "not subscribed"
 PING = 0
 """The number of a question that is a PINGREQ: packet ids begin at 1."""
-
-
-def _url(url: str) -> str:
-    parse_url(url)
-    return url
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-def _worded(value: Any) -> Any:
-    return str(value) if type(value) is int else value  # YAML reads `protocol: 5` as a number
-
-
-def _dialect(value: Any) -> Any:
-    """A dialect's name instead of a mapping with `type`."""
-    return {"type": value} if isinstance(value, str) else value
-
-
-def _yes_or_no(value: Any) -> Any:
-    """Instead of a mapping of settings."""
-    if not isinstance(value, (bool, dict, type(None), HomeAssistantConfig)):
-        raise ValueError("expected true, false or a mapping of keys")
-    return ({} if value else None) if isinstance(value, bool) else value
-
-
-if TYPE_CHECKING:  # made of whatever parts are installed
-    AnyDialect = DialectConfig
-else:
-    AnyDialect = union_of_parts("agent.sinks.dialects", "sightwire.dialects")
-
-Alpn = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
-HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
-
-
-class Config(SinkConfig, Credentials):
-    """`mqtt: {url: mqtts://broker:8883, username: cam, password: credential:mqtt}`."""
-
-    type: Literal["mqtt"] = "mqtt"
-    url: Annotated[str, AfterValidator(_url)]
-    """`mqtt://HOST[:1883]`, `mqtts://HOST[:8883]` (TLS), `ws://HOST[:80][/mqtt]` or `wss://HOST[:443][/mqtt]`."""
-    ca: Path | None = None
-    """PEM file with the authorities to trust instead of the system's."""
-    cert: Path | None = None
-    """Client certificate, PEM; may contain the key too."""
-    key: Path | None = None
-    alpn: Annotated[tuple[Alpn, ...], BeforeValidator(_listed)] = ()
-    """Protocol names that TLS announces, for a broker that shares port 443 with others."""
-    headers: dict[HeaderName, Password] = Field(default_factory=dict)
-    """More lines for the WebSocket handshake; values are secrets."""
-    proxy: Proxy | None = None
-    client_id: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")] | None = None
-    """Default `sightwire-<agent>`; empty: the broker chooses. It ends an older connection of the same name."""
-    prefix: Annotated[str, Field(pattern=r"^[^+#/\s\x00]+(/[^+#/\s\x00]+)*$")] = "sightwire"
-    """First part of every topic; may contain `/`."""
-    keepalive_s: int = Field(default=10, ge=2, le=3600)
-    protocol: Annotated[Literal["auto", "5", "3.1.1"], BeforeValidator(_worded)] = "auto"
-    """auto: 5, and 3.1.1 where the broker does not speak it."""
-    retain: bool = True
-    """False for a broker that cannot, or must not, keep messages. MQTT 5 brokers say so themselves."""
-    will: bool = True
-    """False for a broker that refuses a will."""
-    max_qos: Literal[0, 1] = 1
-    """Of state and events; MQTT 5 brokers that cannot do 1 say so themselves. Results are always QoS 0."""
-    max_packet_bytes: int | None = Field(default=None, ge=256)
-    """Larger messages are not sent: for a broker of 3.1.1 that would close the connection."""
-    probe: Literal["auto", "unsubscribe", "ping"] = "auto"
-    """What asks the broker whether it still answers. auto: UNSUBSCRIBE, and PINGREQ where that is not answered."""
-
-    dialect: Annotated[AnyDialect, BeforeValidator(_dialect)] = Field(
-        default_factory=lambda: cast(Any, "sightwire"), validate_default=True
-    )
-    """What topics and payloads look like: a name, or a mapping with `type`."""
-    home_assistant: Annotated[HomeAssistantConfig | None, BeforeValidator(_yes_or_no)] = None
-    """`true` or `{prefix: homeassistant}`: besides, cameras are announced to Home Assistant."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        address = parse_url(self.url)
-        for name in ("ca", "cert", "key", "alpn"):
-            if getattr(self, name) and not address.tls:
-                raise ValueError(f"{name} needs a URL that begins with mqtts:// or wss://")
-        if self.headers and not address.websocket:
-            raise ValueError("headers need a URL that begins with ws:// or wss://")
-        if self.key is not None and self.cert is None:
-            raise ValueError("key needs cert")
-        if isinstance(self.dialect, HomeAssistantConfig):
-            raise ValueError("home_assistant is no dialect of its own: say 'home_assistant: true' instead of it")
-        if self.home_assistant is not None and not isinstance(self.dialect, SightwireConfig):
-            raise ValueError(
-                "home_assistant needs the dialect sightwire: its entities read our own topics. "
-                "Give the other dialect a sink of its own, with its own client_id"
-            )
-        return self
-
-    def open(self, agent: str, farewell: Message) -> MqttSink:
-        """Build the sink and begin to connect. Raises ConfigError for a certificate file that cannot be used."""
-        sink = MqttSink(self, agent, farewell)
-        sink.start()
-        return sink
-
-    def client_name(self, agent: str) -> str:
-        """What it calls itself at the broker; empty: the broker chooses."""
-        return f"sightwire-{agent}" if self.client_id is None else self.client_id
-
-    def look_at_files(self) -> None:
-        """See SinkConfig."""
-        self.endpoint()
-
-    def endpoint(self) -> Endpoint:
-        """Where and how to connect. Raises ConfigError as `open` does."""
-        address = parse_url(self.url)
-        return Endpoint(
-            address=address,
-            tls=tls_context(self.ca, self.cert, self.key, self.alpn) if address.tls else None,
-            proxy=self.proxy,
-            headers=self._read_headers,
-            username=self.username,
-            password=self.read_password if self.username is not None else None,
-            protocol=self.protocol,
-            keepalive_s=self.keepalive_s,
-        )
-
-    def _read_headers(self) -> dict[str, str]:
-        """Name and value as they are now. Raises ConfigError for what would not be one line."""
-        values = {name: value.resolve() for name, value in self.headers.items()}
-        for name, value in values.items():
-            if not value.isprintable():
-                raise ConfigError(f"headers: {name}: a value is one line, without control characters")
-        return values
 
 
 class MqttSink(Sink):
@@ -289,24 +152,24 @@ class MqttSink(Sink):
             return
         ours = event_properties(event)
         with self._changed:
-            client, terms = self._client, self._terms
-            self._wait_for_room(client)
+            client = self._wait_for_room()
+            terms = self._terms
             reason = next((_too_large(said) for said in parts if not terms.fits(said, (*said.user, *ours))), None)
-            if reason is None and client is not None and parts:
-                delivery = Delivery(answered, [said.topic for said in parts], sum(len(said.payload) for said in parts))
+            delivery = Delivery(answered, [said.topic for said in parts], sum(len(said.payload) for said in parts))
+            if reason is not None:
+                self._refused += 1
+                self._denied = reason
+            elif parts:
                 self._awaited.begin(delivery)
-            else:
-                self._refused += reason is not None
-                client = None
-        if client is None:  # nothing can be sent, or the dialect has no word for it
-            answered("refused" if reason else "acknowledged", reason)
-            return
-        for said in parts:
-            user = (*said.user, *ours)
-            about = properties_of(said.content_type, expiry_s, user) if terms.expires else None
-            self._hand_over(client, delivery, said, about)
-        with self._changed:
-            self._awaited.handed()
+        if reason is not None:
+            answered("refused", reason)
+        elif not parts:  # the dialect has no word for it
+            answered("acknowledged", None)
+        else:
+            for said in parts:
+                self._hand_over(client, delivery, replace(said, user=(*said.user, *ours)), expiry_s)
+            with self._changed:
+                self._awaited.handed()
 
     def subscribe(self, topic_filter: str, heard: Callable[[MQTTMessage], None]) -> None:
         """From now on, over all connections, pass on what comes to this topic.
@@ -434,12 +297,14 @@ class MqttSink(Sink):
         if client is not None:
             self._publish_state(client)
 
-    def _wait_for_room(self, client: BrokerClient | None) -> None:
+    def _wait_for_room(self) -> BrokerClient:
         """Until one more event may follow those under way. Called with `_changed`. Raises Transient."""
+        client = self._client
 
         def settled() -> bool:
-            gone = client is None or client is not self._client
-            return gone or (self._obstacle() is None and self._window.has_room(len(self._awaited), self._awaited.size))
+            if client is None or client is not self._client:
+                return True
+            return self._obstacle() is None and self._window.has_room(len(self._awaited), self._awaited.size)
 
         there = self._changed.wait_for(settled, ROOM_S)
         if client is None or client is not self._client:
@@ -449,11 +314,13 @@ class MqttSink(Sink):
             raise Transient("connection lost")
         if not there:
             raise Transient(self._obstacle() or "events before it are not acknowledged yet")
+        return client
 
-    def _hand_over(self, client: BrokerClient, delivery: Delivery, said: Said, about: Properties | None) -> None:
+    def _hand_over(self, client: BrokerClient, delivery: Delivery, said: Said, expiry_s: int | None) -> None:
         """One message of an event. What becomes of it is told by an answer, or by the end of the connection."""
         finished = None
         try:
+            about = properties_of(said.content_type, expiry_s, said.user) if self._terms.expires else None
             if self._terms.max_qos:
                 # Not under our lock: paho holds its own for QoS 1 while it tells us of acknowledgements.
                 info = client.publish(said.topic, said.payload, 1, said.retain and self._terms.retain, about)
@@ -464,7 +331,7 @@ class MqttSink(Sink):
                 with self._changed:
                     mid = self._publish_unsure(client, said, about)
                     finished = None if mid is None else self._awaited.sent(delivery, said.topic, mid)
-        except ValueError as error:  # paho's, of a topic or size that MQTT does not have
+        except ValueError as error:  # of a topic or size that MQTT does not have
             with self._changed:
                 finished = self._awaited.refuse(delivery, f"publishing {said.topic!r} refused: {error}")
         if finished is not None:
@@ -499,7 +366,7 @@ class MqttSink(Sink):
             if claimed is None:
                 return
             try:
-                self._check_size(terms, claimed, ())
+                self._check_size(terms, claimed, claimed.user)
             except Transient:
                 with self._changed:
                     self._state.give_up(claimed.topic)

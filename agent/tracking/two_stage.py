@@ -146,9 +146,8 @@ class TwoStage(Tracker):
         state = np.where(self._known(), np.where(recent, _RECENT, _HIDDEN), _NAMELESS)
         kinds = state[:, None], rows.strong.view(np.int8)
         least, rank = _LEAST[kinds], _RANK[kinds]
-        if not self._one_label:
-            other = self._label[:, None] != rows.label
-            least[other] = np.where(rows.strong, _NEAR_IF_OTHER, _NEVER)[None].repeat(len(state), 0)[other]
+        if not self._one_label and (other := self._label[:, None] != rows.label).any():
+            least = np.where(other, np.where(rows.strong, _NEAR_IF_OTHER, _NEVER), least)
             rank[other] = 0
         return pair(np.where(near >= least, near + rank, 0), rows.boxes @ _TIE)
 
@@ -226,7 +225,7 @@ class TwoStage(Tracker):
         ids[rows] = self._id[tracks]
         velocity[rows] = self._motion.velocity(tracks)
         label = found.label
-        if not self._one_label:
+        if not self._one_label and (label[rows] != self._label[tracks]).any():
             label = label.copy()
             label[rows] = self._label[tracks]
         told = ((ids > 0) | (found.score >= self._reported[found.label])).nonzero()[0]

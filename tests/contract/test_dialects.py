@@ -527,9 +527,9 @@ def test_home_assistant_is_answered_when_it_is_born() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"dialect": "home_assistant"}, "is no dialect of its own"),
-        ({"dialect": "frigate", "home_assistant": True}, "needs the dialect sightwire"),
-        ({"dialect": "vision_msgs", "home_assistant": {"labels": ["person"]}}, "needs the dialect sightwire"),
+        ({"dialect": "home_assistant"}, "stands beside a dialect"),
+        ({"dialect": "frigate", "home_assistant": True}, "needs 'dialect: sightwire'"),
+        ({"dialect": "vision_msgs", "home_assistant": {"labels": ["person"]}}, "needs 'dialect: sightwire'"),
         ({"home_assistant": {"type": "frigate"}}, "home_assistant"),
         ({"home_assistant": "yes"}, "expected true, false or a mapping"),
     ],

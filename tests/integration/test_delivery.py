@@ -15,10 +15,10 @@ from agent.sinks import Message, _link, mqtt
 from agent.sinks.dialects import Dialect, Said
 from tests.support.answers import Answers
 from tests.support.broker import Mosquitto, Subscriber, free_port
-from tests.support.eventful import EventAgent, Hearer, LiveResults
+from tests.support.eventful import EventAgent, Hearer
 from tests.support.eventful import event as new_event
 from tests.support.fake_broker import FakeBroker, Rules
-from tests.support.publishing import RESULTS, STATUS, reached, result, status
+from tests.support.publishing import STATUS, reached, result, status
 
 Open = Callable[..., mqtt.MqttSink]
 EVENTS = "sightwire/gate/dock/events"
@@ -310,22 +310,13 @@ def test_events_reach_a_broker_that_asks_for_certificates(tmp_path: Path) -> Non
         assert hearer.account.faults == []
 
 
-def test_live_results_are_as_fresh_as_ever_while_a_backlog_of_events_drains(tmp_path: Path) -> None:
-    """Thirty a second, beside a thousand events; how fast they drain is a figure of docs/measurements.md."""
-    with Mosquitto(tmp_path) as broker, Subscriber(broker.observer_url, RESULTS) as listener:
-        broker.stop()
-        with EventAgent(broker.url, tmp_path / "events.db") as agent:
-            assert isinstance(agent.sink, mqtt.MqttSink)
-            agent.put(1000)
-            broker.restart()
-            with LiveResults(agent.sink) as live:
-                agent.drained(60)
-            offered, sent = live.offered, live.sent
-        arrived = listener.messages
-        ages_ms = sorted((m.arrived_ns - m.data["at_ns"]) / 1e6 for m in arrived)
-        print(f"\n{offered} offered, {sent} sent, median {ages_ms[len(ages_ms) // 2]:.1f} ms")  # noqa: T201
-        assert sent > 0
-        assert ages_ms[len(ages_ms) // 2] < 100
+def test_pauses_between_tries_grow_and_are_never_the_same() -> None:
+    """A hundred agents must not come back in the same moment."""
+    for failures, most_s in ((0, 0.5), (1, 1.0), (3, 4.0), (6, 30.0), (50, 30.0)):
+        pauses = [_link.pause_s(failures) for _ in range(100)]
+        assert most_s / 2 <= min(pauses) < max(pauses) <= most_s
+        assert len(set(pauses)) > 90
+    assert 1 <= _link.pause_s(0, _link.NOT_AUTHORIZED) <= 2
 
 
 # -- one name, two agents

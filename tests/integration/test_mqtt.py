@@ -131,6 +131,10 @@ def test_settings_that_contradict_each_other_are_refused_without_secrets() -> No
         ({"url": "mqtts://h", "key": "x"}, "key needs cert"),
         ({"url": "mqtt://h", "password_file": "x"}, "a password needs a username"),
         ({"url": "mqtt://h", "prefix": "a/#"}, "prefix"),
+        (
+            {"url": "mqtt://h", "dialect": "frigate", "home_assistant": True},
+            "home_assistant needs 'dialect: sightwire'",
+        ),
     ):
         with pytest.raises(ValueError, match=words) as raised:
             mqtt.Config.model_validate(settings)

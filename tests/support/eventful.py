@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -13,14 +14,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from agent.errors import Transient
 from agent.messages import EventPayload, rfc3339
 from agent.outbox.courier import Courier
 from agent.outbox.outbox import Outbox
 from agent.outbox.settings import EventsSection
-from agent.sinks import Message, Sink, mqtt
+from agent.sinks import Sink, mqtt
 from agent.workers import Worker
 from tests.support.broker import Received, Subscriber
-from tests.support.publishing import FAREWELL
+from tests.support.publishing import FAREWELL, result
 
 CAMERAS = ("dock", "gate", "yard")
 PERSISTENT = "persistence true\npersistence_location {folder}/\n"
@@ -168,6 +170,15 @@ class Hearer(Subscriber):
         self._looked_at = 0
         super().__init__(url, "sightwire/gate/#", session="hearer")
 
+    def leave(self) -> None:
+        """Go away; the broker keeps what comes."""
+        self.close()
+
+    def come_back(self) -> None:
+        """Into the same session."""
+        self._client.reconnect()
+        self._client.loop_start()
+
     @property
     def account(self) -> Account:
         """Of all that has come so far."""
@@ -189,23 +200,19 @@ class Hearer(Subscriber):
 
 
 class LiveResults:
-    """A camera of 30 results a second through the same sink, as a sender publishes it; `ages_ms` by `at_s`."""
+    """A camera of 30 results a second through the same sink, as a sender publishes it."""
 
     def __init__(self, sink: mqtt.MqttSink, rate: float = 30.0) -> None:
-        from tests.support.publishing import result
-
-        self._result, self._sink, self._rate = result, sink, rate
+        self._sink, self._rate = sink, rate
         self.offered = self.sent = 0
         self._worker = Worker("live", self._run)
         self._worker.start()
 
     def _run(self, stop: threading.Event) -> None:
-        from agent.errors import Transient
-
         due = time.monotonic()
         while not stop.wait(max(0.0, due - time.monotonic())):
             due += 1 / self._rate
-            message: Message = self._result(self.offered)
+            message = result(self.offered)
             self.offered += 1
             if self._sink.ready(0.03):
                 try:
@@ -223,9 +230,7 @@ class LiveResults:
 
 
 def main() -> None:
-    """`python -m tests.support.eventful URL FILE`: forks an agent for each line read, and prints its process id."""
-    import os
-
+    """`python -m tests.support.eventful URL FILE`: an agent for each line read; says its process id, and its end."""
     url, path = sys.argv[1], Path(sys.argv[2])
     for line in sys.stdin:
         rate = float(line)
@@ -237,6 +242,7 @@ def main() -> None:
                     time.sleep(1 / rate)
         print(child, flush=True)  # noqa: T201
         os.waitpid(child, 0)
+        print("gone", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -32,6 +32,10 @@ MEMORY_S = 1.0
 """What a killed mosquitto may not have written yet."""
 
 
+ENOUGH = 5000
+"""Events that must wait for the speed of their delivery to mean something."""
+
+
 @dataclass
 class Outcome:
     """Of one fault."""
@@ -70,7 +74,7 @@ def _sleep(seconds: float) -> None:
 def broker_down(folder: Path, down_s: float, rate: float, backlog: int = 0) -> Outcome:
     """The broker is stopped for so long, with events all the while, and live results before and during the drain.
 
-    `backlog`: so many events besides, all at once.
+    `backlog`: so many events besides, all at once. The subscriber is away meanwhile, and has a session.
     """
     with _lasting_broker(folder) as broker, Hearer(broker.observer_url) as hearer:
         with (
@@ -83,6 +87,7 @@ def broker_down(folder: Path, down_s: float, rate: float, backlog: int = 0) -> O
             with LiveResults(agent.sink):
                 _sleep(min(10.0, down_s / 4))
             before_ms = _ages_ms(listener)
+            hearer.leave()  # its session stays; reading here would slow down what is measured
             broker.stop()
             agent.put(backlog)
             end_s = time.monotonic() + down_s
@@ -99,14 +104,18 @@ def broker_down(folder: Path, down_s: float, rate: float, backlog: int = 0) -> O
                 drained_s = time.monotonic() - began_s
             counts = agent.counts
             during_ms = _ages_ms(listener, came)
+        hearer.come_back()
         account = hearer.wait_until(lambda account: len(account.numbers) >= counts["made"], 60)
+    rate_s = left / drained_s
     ages = f"live results p95 {_p95(before_ms)} before, {_p95(during_ms)} during it"
     return _judged(
         f"broker down {down_s:g} s, then back",
         "0 lost, order kept per camera, duplicates recognisable by id; drained at 1,000/s or more, live results fresh",
         account,
-        f"{waiting} had waited, drained at {left / drained_s:,.0f}/s, {ages}",
+        f"{waiting} had waited, drained at {rate_s:,.0f}/s, {ages}",
         (counts["acknowledged"] == counts["made"] == agent.offered, f"the account is {counts}"),
+        (left < ENOUGH or rate_s >= 1000, f"drained at {rate_s:,.0f}/s"),
+        (left < ENOUGH or statistics.median(during_ms) < 50, "live results waited for events"),
     )
 
 
@@ -141,6 +150,12 @@ class Nursery:
         self._parent.stdin.flush()
         return int(self._parent.stdout.readline())
 
+    def kill(self, child: int) -> None:
+        """SIGKILL; it is gone when this returns."""
+        assert self._parent.stdout
+        os.kill(child, signal.SIGKILL)
+        assert self._parent.stdout.readline() == "gone\n"
+
     def __enter__(self) -> Nursery:
         return self
 
@@ -157,8 +172,7 @@ def agent_killed(folder: Path, times: int, rate: float = 500.0, longest_s: float
             for _ in range(times):
                 child = nursery.born(rate)
                 _sleep(moments.uniform(0.02, longest_s))
-                os.kill(child, signal.SIGKILL)
-                psutil.wait_procs([psutil.Process(child)] if psutil.pid_exists(child) else [], 5)
+                nursery.kill(child)
                 found = _newest_on_disk(path)
                 unreadable += found is None
                 committed = max(committed, found or 0)
