@@ -151,12 +151,12 @@ def test_a_check_says_what_is_kept_and_what_leaves(tmp_path: Path) -> None:
         settings_of(models={"blobs": MODEL}, cameras={"dock": {**camera, "snapshots": {"retain": True}}})
 
 
-@pytest.mark.parametrize(("codec", "suffix"), [("mpeg4", ".mp4"), ("mjpeg", ".mkv")])
+@pytest.mark.parametrize(("codec", "suffix"), [("libsvtav1", ".mp4"), ("mjpeg", ".mkv")])
 def test_an_event_names_its_clip_which_shows_it_from_before_to_after(
     tmp_path: Path, state: Path, codec: str, suffix: str
 ) -> None:
     """The recording's own packets, in a file of their own that players expect such packets in."""
-    source = film(tmp_path / "film.avi", codec)
+    source = film(tmp_path / "film.mkv", codec)
     agent = Agent(tmp_path / "models", source=str(source), clips={"before": "500ms", "after": "300ms"})
     agent.run()
     folder = state / "clips" / "test" / "dock"
