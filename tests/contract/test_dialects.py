@@ -138,7 +138,7 @@ rows = st.builds(
 
 @pytest.mark.parametrize("kind", ["deepstream", "vision_msgs"])
 @given(found=st.lists(rows, max_size=3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_any_detections_have_the_documented_format(kind: str, found: list[Detection]) -> None:
     message = detections(0)
     payload = message.payload.model_copy(update={"detections": found})
@@ -162,7 +162,7 @@ steps = st.tuples(
 
 
 @given(st.lists(steps, max_size=10))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_whatever_order_events_come_in_frigate_objects_begin_once_and_end_once(life: list[Any]) -> None:
     messages = [
         event(phase, event_seq=n, id=f"01234567-dock-{incident}", box=box, score=top, **INCIDENTS[incident])

@@ -17,6 +17,7 @@ from agent.service import Service
 from agent.sinks.memory import MemorySink
 from agent.sources.synthetic import picture
 from tests.support.agents import fake_store, settings_of
+from tests.support.asyncapi_specs import user_properties
 from tests.support.blobs import MODEL, USE, add_blobs
 from tests.support.broker import Mosquitto, Subscriber
 
@@ -118,6 +119,7 @@ def test_a_broker_gets_the_picture_with_its_type_and_facts(tmp_path: Path, retai
     assert got.properties.ContentType == "image/jpeg"
     assert got.properties.PayloadFormatIndicator == 0
     facts = dict(got.properties.UserProperty)
+    assert facts.keys() == user_properties("snapshot")
     assert facts["id"] in {event["id"] for event in agent.events}
     assert facts["clock"] == "file"
 

@@ -12,6 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from agent.schema.asyncapi import document
+
 FILE = Path(__file__).with_name("asyncapi-3.0.0.json.gz")
 SHA256 = "abe96881dbfaad495ccbb6bd8d3fb43ca18a13b9d7564849ccb66f39d5e5b20f"
 
@@ -21,3 +23,8 @@ def official_schema() -> dict[str, Any]:
     text = gzip.decompress(FILE.read_bytes())
     assert hashlib.sha256(text).hexdigest() == SHA256
     return json.loads(text)
+
+
+def user_properties(message: str) -> set[str]:
+    """Those that our own document tells of."""
+    return set(document()["components"]["messages"][message]["headers"]["properties"])
