@@ -29,6 +29,7 @@ from agent.outbox.settings import EventsSection
 from agent.remote.settings import CommandsSection
 from agent.rules import RuleConfig, line, zone
 from agent.sinks import SinkConfig
+from agent.sinks._address import parse_url
 from agent.sinks.mqtt import Config as Mqtt
 from agent.snapshots.settings import SnapshotSection
 from agent.sources import SourceConfig
@@ -334,6 +335,7 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _cross_check(settings: Settings) -> Iterator[tuple[At, str]]:
     """Mistakes that no single section can see: where, and what."""
+    yield from _same_client(settings)
     for camera, section in settings.cameras.items():
         if section.clips is not None and (reason := _without_clips(section)):
             yield ("cameras", camera, "clips"), reason
@@ -357,6 +359,20 @@ def _cross_check(settings: Settings) -> Iterator[tuple[At, str]]:
                 )
         for where, what in _wrong_rules(section):
             yield ("cameras", camera, *where), what
+
+
+def _same_client(settings: Settings) -> Iterator[tuple[At, str]]:
+    """Two sinks of one name at one broker: each would end the other's connection, for ever."""
+    named: set[tuple[str, int, str]] = set()
+    places: list[tuple[At, SinkConfig | None]] = [(("mqtt",), settings.mqtt)]
+    places += [(("sinks", index), sink) for index, sink in enumerate(settings.sinks)]
+    for at, sink in places:
+        if isinstance(sink, Mqtt) and sink.client_id != "":
+            address = parse_url(sink.url)
+            client = address.host.lower(), address.port, sink.client_name(settings.agent.name)
+            if client in named:
+                yield at, f"there is a sink called {client[2]!r} at this broker already: give this one a client_id"
+            named.add(client)
 
 
 def _wrong_rules(camera: CameraSection) -> Iterator[tuple[At, str]]:

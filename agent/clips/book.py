@@ -20,8 +20,8 @@ from agent.clips.muxing import ClipFile
 from agent.clips.packets import Packet, PacketTap
 from agent.clips.reel import CameraReel, Clip
 from agent.clips.settings import ClipSection
+from agent.folders import state_folder
 from agent.keeping import Shelf
-from agent.outbox.settings import state_folder
 from agent.workers import Worker
 
 log = logging.getLogger(__name__)

@@ -37,7 +37,7 @@ class Template:
         # A stream dies with its container: this one is never written.
         self._holder = av.open(io.BytesIO(), "w", format="matroska")
         self.stream: Any = self._holder.add_stream_from_template(stream, opaque=True)
-        mp4 = stream.codec_context.name in IN_MP4
+        mp4 = stream.codec.canonical_name in IN_MP4  # a decoder may be called otherwise: libdav1d
         self.format, self.suffix = ("mp4", ".mp4") if mp4 else ("matroska", ".mkv")
 
 

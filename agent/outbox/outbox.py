@@ -563,12 +563,15 @@ class Outbox:
     def _read(self, rows: list[Row], bodies: dict[int, bytes | None]) -> list[Stored]:
         """Up to the first that cannot be read, if it is still wanted."""
         missing = [row.seq for row in rows if bodies[row.seq] is None]
+        unread = False
         if missing:
             try:
                 with self._disk:
+                    unread = self._store is None
                     if self._store is not None:
                         bodies.update((seq, body) for seq, (_, body) in self._store.read(missing).items())
             except StoreError as error:
+                unread = True  # also when the file is mended meanwhile: then it is to be asked again
                 self._broken = f"damaged: {error}"
                 self._wake.set()
                 self._closing.wait(COMMIT_EVERY_S)
@@ -580,10 +583,10 @@ class Outbox:
                 found.append(Stored(row.seq, event, row.expires_ns))
                 continue
             with self._changed:
-                if row.owed and not self._broken:
-                    self._ledger.lose(row, "damaged")
-                elif row.owed:
+                if row.owed and (unread or self._broken):
                     break
+                if row.owed:
+                    self._ledger.lose(row, "damaged")
         return found
 
     def _event(self, seq: int, boot: int, body: bytes) -> EventPayload | None:

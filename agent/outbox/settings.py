@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from agent.durations import Seconds
+from agent.folders import state_folder
 from agent.values import Count, Section
 
 DEFAULT_EXPIRE_S = 7 * 86400.0
@@ -42,11 +42,3 @@ class EventsSection(Section):
     def file(self, agent: str) -> Path:
         """Where the events of the agent of that name are kept."""
         return self.path or state_folder() / "events" / f"{agent}.db"
-
-
-def state_folder() -> Path:
-    """$STATE_DIRECTORY of the service (systemd), else the user's state folder (XDG Base Directory Specification)."""
-    if state := os.environ.get("STATE_DIRECTORY"):
-        return Path(state.split(":")[0])
-    state = os.environ.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path.home() / ".local" / "state") / "sightwire"

@@ -21,10 +21,32 @@ _PARAMETERS = {
     "camera": {"description": "Name of the camera in the configuration."},
     "use": {"description": "Name of the model's entry in the configuration."},
 }
+_PROPERTIES = {
+    "event": {
+        "schema": "sightwire.event/1.",
+        "agent": "Name of the agent.",
+        "boot_id": "As in the payload: with `event_seq` it tells an event from every other.",
+        "event_seq": "As in the payload.",
+    },
+    "snapshot": {
+        "id": "Of the incident that the picture is of.",
+        "captured_at": "When it was taken, RFC 3339.",
+        "clock": "Which clock says so.",
+    },
+}
+"""User properties of MQTT 5, and what they say."""
+
+
+def _headers(message: str) -> Schema:
+    said = {name: {"type": "string", "description": text} for name, text in _PROPERTIES[message].items()}
+    return {"type": "object", "description": "User properties, with MQTT 5.", "properties": said}
+
+
 _SNAPSHOT: Schema = {
     "name": "snapshot",
     "title": "A picture",
     "contentType": "image/jpeg",
+    "headers": _headers("snapshot"),
     "payload": {"type": "string", "format": "binary", "description": "JPEG, masks burnt in."},
 }
 
@@ -88,6 +110,7 @@ def _message(name: str) -> Schema:
         "name": name,
         "title": f"sightwire.{name}/1",
         "contentType": "application/json",
+        **({"headers": _headers(name)} if name in _PROPERTIES else {}),
         "payload": _at("components", "schemas", name),
         "examples": [{"name": case, "payload": payload} for case, payload in EXAMPLES[name].items()],
     }

@@ -16,6 +16,8 @@ from agent.sinks._link import Endpoint
 from agent.sinks._proxy import Proxy
 from agent.sinks._tls import tls_context
 from agent.sinks.dialects import DialectConfig
+from agent.sinks.dialects.home_assistant import Config as HomeAssistantConfig
+from agent.sinks.dialects.sightwire import Config as SightwireConfig
 from agent.values import union_of_parts
 
 if TYPE_CHECKING:
@@ -40,11 +42,11 @@ def _dialect(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) else value
 
 
-def _for_home_assistant(value: Any) -> Any:
-    """Yes, no, or a mapping of that dialect's settings without its `type`."""
-    if isinstance(value, dict):
-        return {"type": "home_assistant", **value}
-    return {True: {"type": "home_assistant"}, False: None}.get(value, value) if isinstance(value, bool) else value
+def _yes_or_no(value: Any) -> Any:
+    """Instead of a mapping of settings."""
+    if not isinstance(value, (bool, dict, type(None), HomeAssistantConfig)):
+        raise ValueError("expected true, false or a mapping of keys")
+    return ({} if value else None) if isinstance(value, bool) else value
 
 
 if TYPE_CHECKING:  # made of whatever parts are installed
@@ -94,7 +96,7 @@ class Config(SinkConfig, Credentials):
         default_factory=lambda: cast(Any, "sightwire"), validate_default=True
     )
     """What topics and payloads look like: a name, or a mapping with `type`."""
-    home_assistant: Annotated[AnyDialect | None, BeforeValidator(_for_home_assistant)] = None
+    home_assistant: Annotated[HomeAssistantConfig | None, BeforeValidator(_yes_or_no)] = None
     """`true` or `{prefix: homeassistant}`: besides, cameras are announced to Home Assistant."""
 
     @model_validator(mode="after")
@@ -107,8 +109,13 @@ class Config(SinkConfig, Credentials):
             raise ValueError("headers need a URL that begins with ws:// or wss://")
         if self.key is not None and self.cert is None:
             raise ValueError("key needs cert")
-        if self.home_assistant is not None and getattr(self.dialect, "type", None) != "sightwire":
-            raise ValueError("home_assistant needs 'dialect: sightwire', whose topics its entities read")
+        if isinstance(self.dialect, HomeAssistantConfig):
+            raise ValueError("home_assistant stands beside a dialect: say 'home_assistant: true' instead of it")
+        if self.home_assistant is not None and not isinstance(self.dialect, SightwireConfig):
+            raise ValueError(
+                "home_assistant needs 'dialect: sightwire', whose topics its entities read; "
+                "give the other dialect a sink of its own"
+            )
         return self
 
     def open(self, agent: str, farewell: Message) -> MqttSink:
@@ -118,6 +125,10 @@ class Config(SinkConfig, Credentials):
         sink = MqttSink(self, agent, farewell)
         sink.start()
         return sink
+
+    def client_name(self, agent: str) -> str:
+        """What it calls itself at the broker; empty: the broker chooses."""
+        return f"sightwire-{agent}" if self.client_id is None else self.client_id
 
     def look_at_files(self) -> None:
         """See SinkConfig."""

@@ -81,8 +81,7 @@ class MqttSink(Sink):
         )  # fmt: skip
         self._may_ping = config.probe == "auto"
         will = _will(self._voice.say(farewell, time.monotonic_ns()), config)
-        client_id = f"sightwire-{agent}" if config.client_id is None else config.client_id
-        self._link = Link(replace(config.endpoint(), largest_in=LARGEST), client_id, self, will)
+        self._link = Link(replace(config.endpoint(), largest_in=LARGEST), config.client_name(agent), self, will)
         self._changed = threading.Condition()
         # What follows is guarded by _changed.
         self._client: BrokerClient | None = None

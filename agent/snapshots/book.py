@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from agent.folders import state_folder
 from agent.frame import Frame
 from agent.keeping import Shelf
 from agent.messages import Blob, rfc3339
-from agent.outbox.settings import state_folder
 from agent.sinks import Message
 from agent.snapshots import Album
 from agent.snapshots.choosing import BETTER, Candidate, Choice, worth

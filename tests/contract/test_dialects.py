@@ -138,7 +138,7 @@ rows = st.builds(
 
 @pytest.mark.parametrize("kind", ["deepstream", "vision_msgs"])
 @given(found=st.lists(rows, max_size=3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_any_detections_have_the_documented_format(kind: str, found: list[Detection]) -> None:
     message = detections(0)
     payload = message.payload.model_copy(update={"detections": found})
@@ -162,7 +162,7 @@ steps = st.tuples(
 
 
 @given(st.lists(steps, max_size=10))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_whatever_order_events_come_in_frigate_objects_begin_once_and_end_once(life: list[Any]) -> None:
     messages = [
         event(phase, event_seq=n, id=f"01234567-dock-{incident}", box=box, score=top, **INCIDENTS[incident])
@@ -407,10 +407,10 @@ def test_home_assistant_gets_an_entity_for_all_that_there_is() -> None:
         "status": ("binary_sensor", "Connected"),
         "dock/status": ("binary_sensor", "Dock connected"),
         "dock/snapshot": ("camera", "Dock snapshot"),
-        "dock/counts/labels/label/person": ("sensor", "Dock person"),
-        "dock/counts/labels/label/traffic light": ("sensor", "Dock traffic light"),
-        "dock/counts/zones/gate/label/person": ("sensor", "Dock gate person"),
-        "dock/counts/zones/gate/label/traffic light": ("sensor", "Dock gate traffic light"),
+        "dock/counts/labels/label/person": ("sensor", "Dock person count"),
+        "dock/counts/labels/label/traffic light": ("sensor", "Dock traffic light count"),
+        "dock/counts/zones/gate/label/person": ("sensor", "Dock gate person count"),
+        "dock/counts/zones/gate/label/traffic light": ("sensor", "Dock gate traffic light count"),
         "dock/counts/lines/door/in": ("sensor", "Dock door in"),
         "dock/counts/lines/door/out": ("sensor", "Dock door out"),
         "dock/counts/rules/anyone": ("binary_sensor", "Dock anyone"),
@@ -522,6 +522,23 @@ def test_home_assistant_names_and_topics_are_apart_for_agents_and_cameras_of_lik
 
 def test_home_assistant_is_answered_when_it_is_born() -> None:
     assert opened("home_assistant", prefix="ha/discovery").birth == "ha/discovery/status"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"dialect": "home_assistant"}, "stands beside a dialect"),
+        ({"dialect": "frigate", "home_assistant": True}, "needs 'dialect: sightwire'"),
+        ({"dialect": "vision_msgs", "home_assistant": {"labels": ["person"]}}, "needs 'dialect: sightwire'"),
+        ({"home_assistant": {"type": "frigate"}}, "home_assistant"),
+        ({"home_assistant": "yes"}, "expected true, false or a mapping"),
+    ],
+)
+def test_home_assistant_without_the_topics_that_its_entities_read_is_refused(settings: Any, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        mqtt.Config.model_validate({"url": "mqtt://broker", **settings})
+    off = mqtt.Config.model_validate({"url": "mqtt://broker", "dialect": "frigate", "home_assistant": False})
+    assert off.home_assistant is None
 
 
 def test_a_prefix_that_is_no_topic_is_refused() -> None:

@@ -14,6 +14,7 @@ from agent.errors import Transient
 from agent.sinks import Message, _link, mqtt
 from agent.sinks.dialects import Dialect, Said
 from tests.support.answers import Answers
+from tests.support.asyncapi_specs import user_properties
 from tests.support.broker import Mosquitto, Subscriber, free_port
 from tests.support.eventful import EventAgent, Hearer
 from tests.support.eventful import event as new_event
@@ -68,6 +69,7 @@ def test_an_event_says_in_its_properties_what_it_is(tmp_path: Path, opened: Open
             "boot_id": "b0",
             "event_seq": "7",
         }
+        assert {name for name, _ in got.properties.UserProperty} == user_properties("event")
         assert got.data["event_seq"] == 7
 
 

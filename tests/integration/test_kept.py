@@ -17,6 +17,7 @@ from agent.service import Service
 from agent.sinks.memory import MemorySink
 from agent.sources.synthetic import picture
 from tests.support.agents import fake_store, settings_of
+from tests.support.asyncapi_specs import user_properties
 from tests.support.blobs import MODEL, USE, add_blobs
 from tests.support.broker import Mosquitto, Subscriber
 
@@ -118,6 +119,7 @@ def test_a_broker_gets_the_picture_with_its_type_and_facts(tmp_path: Path, retai
     assert got.properties.ContentType == "image/jpeg"
     assert got.properties.PayloadFormatIndicator == 0
     facts = dict(got.properties.UserProperty)
+    assert facts.keys() == user_properties("snapshot")
     assert facts["id"] in {event["id"] for event in agent.events}
     assert facts["clock"] == "file"
 
@@ -151,12 +153,12 @@ def test_a_check_says_what_is_kept_and_what_leaves(tmp_path: Path) -> None:
         settings_of(models={"blobs": MODEL}, cameras={"dock": {**camera, "snapshots": {"retain": True}}})
 
 
-@pytest.mark.parametrize(("codec", "suffix"), [("mpeg4", ".mp4"), ("mjpeg", ".mkv")])
+@pytest.mark.parametrize(("codec", "suffix"), [("libsvtav1", ".mp4"), ("mjpeg", ".mkv")])
 def test_an_event_names_its_clip_which_shows_it_from_before_to_after(
     tmp_path: Path, state: Path, codec: str, suffix: str
 ) -> None:
     """The recording's own packets, in a file of their own that players expect such packets in."""
-    source = film(tmp_path / "film.avi", codec)
+    source = film(tmp_path / "film.mkv", codec)
     agent = Agent(tmp_path / "models", source=str(source), clips={"before": "500ms", "after": "300ms"})
     agent.run()
     folder = state / "clips" / "test" / "dock"

@@ -133,4 +133,4 @@ class Machine(RuleBasedStateMachine):
 
 TestOutbox = Machine.TestCase
 # Without shrinking: each step touches the disk.
-TestOutbox.settings = settings(max_examples=20, stateful_step_count=30, deadline=None, phases=[Phase.generate])
+TestOutbox.settings = settings(max_examples=12, stateful_step_count=30, deadline=None, phases=[Phase.generate])

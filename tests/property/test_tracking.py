@@ -16,7 +16,7 @@ from engines.results import Detections
 from tests.support.walks import LABELS, THRESHOLD, Walker, detections, ids_of, seen, tracker
 
 SECOND = 1_000_000_000
-MANY = settings(max_examples=40, deadline=None)
+MANY = settings(max_examples=25, deadline=None)
 side = st.integers(1, 300)
 box = st.tuples(st.integers(0, 500), st.integers(0, 500), side, side).map(
     lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])

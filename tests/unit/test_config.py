@@ -81,6 +81,11 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_lines() -> None:
         ("[0, 0.4, 1, 1]", "[0, 0.4, 1, 2]", "less than or equal to 1"),
         ("name: gatehouse", "name: status", "'status' is a reserved word"),
         ("mqtts://broker:8883", "http://broker", "not a broker URL"),
+        (
+            "calibration:",
+            "sinks: [{type: mqtt, url: mqtts://Broker}]\ncalibration:",
+            "already: give this one a client_id",
+        ),
         ("rtsp://10.0.0.7/stream1", "gopher://x", "unknown kind of URL, gopher://: expected one of rtsp, rtsps, rtmp"),
         ("rtsp://10.0.0.7/stream1", "rtsp:///stream1", "expected SCHEME://HOST"),
         ("on: people, ", "", "only with 'on'"),

@@ -212,12 +212,8 @@ def test_bits_that_flipped_anywhere_never_stop_the_agent(tmp_path):
         outbox.close(5)
 
 
-def test_damage_that_shows_only_later_is_announced_and_the_rest_is_delivered(path, monkeypatch):
-    monkeypatch.setattr(outboxes, "CACHE_BYTES", 0)
-    outbox = opened(path)
-    for n in range(200):
-        outbox.put(event(n))
-    committed(outbox)
+def damage(outbox: Outbox, path: Path) -> None:
+    """Write over a page in the middle of the file that is open."""
     with outbox._disk:
         outbox._store.checkpoint()
         outbox._store._db.execute("PRAGMA cache_size=0")
@@ -225,6 +221,32 @@ def test_damage_that_shows_only_later_is_announced_and_the_rest_is_delivered(pat
         with path.open("r+b") as file:
             file.seek(middle * 1024)
             file.write(b"\xff" * 1024)
+
+
+def test_what_a_mended_file_still_has_is_not_lost_to_who_was_just_reading_the_broken_one(path, monkeypatch):
+    monkeypatch.setattr(outboxes, "CACHE_BYTES", 0)
+    outbox = Outbox(EventsSection(path=path), "gatehouse", ["mqtt"])
+    monkeypatch.setattr(outbox._writer, "start", lambda: None)  # it writes when the test says so
+    outbox.start()
+    for n in range(200):
+        outbox.put(event(n))
+    assert outbox._turn()
+    damage(outbox, path)
+    monkeypatch.setattr(outbox._closing, "wait", lambda _: outbox._turn())  # mended while the reader waits for that
+    assert outbox.next("mqtt", 0, 500, 0) == []
+    found = {stored.seq for stored in read(outbox)}
+    assert 180 < len(found & set(range(1, 201))) < 200
+    assert lawful(outbox)
+    outbox._end()
+
+
+def test_damage_that_shows_only_later_is_announced_and_the_rest_is_delivered(path, monkeypatch):
+    monkeypatch.setattr(outboxes, "CACHE_BYTES", 0)
+    outbox = opened(path)
+    for n in range(200):
+        outbox.put(event(n))
+    committed(outbox)
+    damage(outbox, path)
     found: dict[int, EventPayload] = {}
 
     def gap_came() -> bool:

@@ -225,11 +225,11 @@ class HomeAssistant(Dialect):
         self, camera: str, place: str, name: str, counts: str, labels: list[str]
     ) -> Iterator[tuple[str, Component]]:
         if not labels:
-            entity = self._count(camera, f"{place}/all", f"{name} objects")
+            entity = self._count(camera, f"{place}/all", f"{name} object count")
             yield f"{place}/all", {**entity, "value_template": f"{{{{ {counts}.values() | sum }}}}"}
         for label in labels:
             quoted = label.replace("\\", "\\\\").replace("'", "\\'")
-            entity = self._count(camera, f"{place}/label/{label}", f"{name} {readable(label, '')}")
+            entity = self._count(camera, f"{place}/label/{label}", f"{name} {readable(label, '')} count")
             yield f"{place}/label/{label}", {**entity, "value_template": f"{{{{ {counts}.get('{quoted}', 0) }}}}"}
 
     def _count(self, camera: str, key: str, name: str) -> Component:
