@@ -253,12 +253,19 @@ def loads(text: str, name: str) -> Settings:
     try:
         settings = Settings.model_validate(document.value)
     except ValidationError as error:
-        lines = [_explain(document, problem) for problem in error.errors(include_url=False, include_input=False)]
+        problems = error.errors(include_url=False, include_input=False)
+        # Of a list whose entries are wrong, it is said too that it has too few right ones.
+        told = [p for p in problems if not (p["type"] == "too_short" and _within(p["loc"], problems))]
+        lines = [_explain(document, problem) for problem in told]
         raise ConfigError(_sorted(lines, name)) from None
     settings._origin = _Origin(name, document)
     if mistakes := list(_cross_check(settings)):
         raise ConfigError(settings.told(mistakes))
     return settings
+
+
+def _within(at: tuple[Any, ...], problems: Iterable[Any]) -> bool:
+    return any(len(problem["loc"]) > len(at) and problem["loc"][: len(at)] == at for problem in problems)
 
 
 def _sorted(lines: list[tuple[int, str]], name: str) -> str:
@@ -290,6 +297,7 @@ def _explain(document: Located, problem: Any) -> tuple[int, str]:
         message = f"expected {context['expected']}"
     elif kind in ("model_type", "model_attributes_type", "dict_type"):
         message = "expected a mapping of keys"
+    message = message.removeprefix("Tuple ").removeprefix("List ").replace(" after validation, not ", ", not ")
     return document.line(at), f"{_dotted(at)}: {message[:1].lower()}{message[1:]}"
 
 

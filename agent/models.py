@@ -63,13 +63,13 @@ def _misused(settings: Settings, camera: str, cards: dict[str, tuple[Card, Path]
         parent = cards[use.on][0]
         if not task_config(parent).finds_boxes:
             yield (*at, "on"), f"{parent.name} finds no boxes to look at"
-        for mistake in _no_labels(parent, use.labels):
+        for mistake in _no_labels(settings, use.on, parent, use.labels):
             yield (*at, "labels"), mistake
     if section.track:
         at, card = ("cameras", camera, "track"), cards[section.track.use][0]
         if not task_config(card).finds_boxes:
             yield (*at, "use"), f"{card.name} finds no boxes to follow"
-        for mistake in _no_labels(card, section.track.labels):
+        for mistake in _no_labels(settings, section.track.use, card, section.track.labels):
             yield (*at, "labels"), mistake
     for kind, name, rule in section.all_rules():
         looks_at = rule.looks_at or (section.track.use if section.track else None)
@@ -80,19 +80,22 @@ def _misused(settings: Settings, camera: str, cards: dict[str, tuple[Card, Path]
         if found not in rule.understands and rule.looks_at is not None:
             wanted = " or ".join(_SAID[kind] for kind in rule.understands)
             yield (*at, "use"), f"{card.name} finds {_SAID[found]}; this rule is for {wanted}"
-        for mistake in _no_labels(card, rule.labels):
+        for mistake in _no_labels(settings, looks_at, card, rule.labels):
             yield (*at, "labels"), mistake
 
 
 _SAID = {Detections: "objects", Classification: "classes of the whole picture"}
 
 
-def _no_labels(card: Card, labels: Iterable[str] | None) -> Iterator[str]:
-    """Which of these the card has not, and what may have been meant."""
+def _no_labels(settings: Settings, name: str, card: Card, labels: Iterable[str] | None) -> Iterator[str]:
+    """Which of these that entry of `models:` never reports, and what may have been meant."""
+    only = settings.models[name].only
     for label in labels or ():
         if label not in card.labels:
             near = difflib.get_close_matches(label, card.labels, n=1)
             yield f"{card.name} has no label {label!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        elif only is not None and label not in only:
+            yield f"models.{name} is to report {', '.join(only)} only, not {label!r}"
 
 
 def open_models(settings: Settings, store: ModelStore, *, serve: bool = False) -> dict[str, Model]:

@@ -88,7 +88,7 @@ def test_the_zones_lines_and_rules_of_the_contract_are_understood(check: Any) ->
         ("dwell>30s", "dwell", "gate.events[2]: unknown event, did you mean 'dwell>30s'?"),
         ("dwell>30s", "dwell>soon", "gate.events[2]: unknown event, did you mean 'dwell>30s'?"),
         ("count > 3", "count<3", "gate.events[3]: unknown event, did you mean 'count>3'?"),
-        ("[enter, leave, dwell>30s, count > 3]", "[]", "gate.events: tuple should have at least 1 item"),
+        ("[enter, leave, dwell>30s, count > 3]", "[]", "gate.events: should have at least 1 item, not 0"),
         ("anchor: centre", "anchor: feet", "13: cameras.dock.zones.yard.anchor: expected 'foot', 'centre' or 'top'"),
         ("anchor: centre", "anker: centre", "zones.yard.anker: unknown key, did you mean 'anchor'?"),
         ("      gate:", "      Gate:", "expected a name of a-z"),
@@ -143,6 +143,18 @@ def test_each_mistake_is_told_at_its_line(check: Any, old: str, new: str, expect
     lines = str(caught.value).splitlines()
     assert all(line.startswith("site.yaml:") for line in lines)
     assert any(expected in line for line in lines), lines
+
+
+def test_a_list_of_which_every_entry_is_wrong_is_not_called_too_short_as_well(check: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(GOOD.replace("[enter, leave, dwell>30s, count > 3]", "[entre]"))
+    assert str(caught.value).count("\n") == 0
+
+
+def test_a_label_that_the_model_is_not_to_report_cannot_be_followed_or_waited_for(check: Any) -> None:
+    text = GOOD.replace("scene: {model: classes,", "scene: {model: classes, only: [red],")
+    with pytest.raises(ConfigError, match=r"light\.labels: models\.scene is to report red only, not 'green'"):
+        check(text)
 
 
 def test_a_label_is_looked_for_in_the_model_of_the_rule(check: Any) -> None:
