@@ -27,7 +27,7 @@ from agent.sinks import Message
 from agent.snapshots import Album
 from agent.uses import Cascade, Use
 from agent.view import View
-from agent.watching import Watch
+from agent.watching.watch import Watch
 from engines.pixels import Box
 from engines.results import Detections, Result
 

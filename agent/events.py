@@ -12,8 +12,6 @@ from typing import Any, cast
 
 from agent.clips.book import Clips
 from agent.config import Settings
-from agent.counts import Counts
-from agent.incidents import Incidents
 from agent.messages import CountsPayload
 from agent.outbox.courier import Courier
 from agent.outbox.outbox import Outbox
@@ -23,7 +21,9 @@ from agent.snapshots import Album
 from agent.snapshots.book import Snapshots
 from agent.tracking import Tracker
 from agent.uses import Use
-from agent.watching import Watch
+from agent.watching.counts import Counts
+from agent.watching.incidents import Incidents
+from agent.watching.watch import Watch
 from agent.workers import Worker
 
 log = logging.getLogger(__name__)

@@ -21,9 +21,9 @@ from agent.messages import (
     Timing,
     rfc3339,
 )
-from agent.prediction import Ahead
 from agent.sinks import Message
 from agent.tracking import Tracked
+from agent.tracking.prediction import Ahead
 from agent.uses import Use
 from engines.results import Classification, Detections, Result
 

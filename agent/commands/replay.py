@@ -18,7 +18,7 @@ from agent.exits import EX_CONFIG, EX_INTERRUPTED
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from agent.baseline import Difference
+    from agent.replay.baseline import Difference
 
 DIFFERENT = 1
 CALLED_WRONGLY = 2
@@ -46,7 +46,7 @@ def replay(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
 
-    from agent import baseline
+    from agent.replay import baseline
 
     if update and against is None:
         fail("--update: which file? Give it with --against BASELINE", CALLED_WRONGLY)
@@ -83,7 +83,7 @@ def _events(file: str, config: Path, camera: str | None, stop: threading.Event) 
     from agent.config import load
     from agent.errors import ConfigError, SourceError
     from agent.log import configure
-    from agent.replaying import Replay
+    from agent.replay.replaying import Replay
 
     try:
         settings = load(config)
@@ -119,7 +119,7 @@ def _bar(file: str) -> Iterator[Callable[[int, int | None], None]]:
 def _show(events: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
 
-    from agent import baseline
+    from agent.replay import baseline
 
     console = Console()
     if not console.is_terminal:
@@ -168,7 +168,7 @@ def _tell(found: Sequence[Difference], events: int) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from agent import baseline
+    from agent.replay import baseline
 
     console = Console(highlight=False, soft_wrap=True)
     colours = {"missing": "red", "new": "green", "moved": "yellow"}

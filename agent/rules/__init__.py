@@ -2,7 +2,7 @@
 
 A rule belongs to one camera and looks at one use of it, frame by frame in capture order. It knows no clock but the
 camera's own, so that a recording gives the same events every time, and says only what it found: incidents get their
-names, pictures and paths in `agent.incidents`. What each rule means is written for users in `docs/events.md`.
+names, pictures and paths in `agent.watching.incidents`. What each rule means is written for users in `docs/events.md`.
 """
 
 from __future__ import annotations

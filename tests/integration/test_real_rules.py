@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.replaying import Replay
+from agent.replay.replaying import Replay
 from engines.store import ModelStore
 from tests.support.agents import settings_of
 from tests.support.street import street_video

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from agent.commands._app import app
 from agent.config import load
-from agent.replaying import Replay
+from agent.replay.replaying import Replay
 from engines.store import ModelStore
 from tests.support.agents import fake_model, fake_store
 from tests.support.blobs import MODEL, USE, add_blobs

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from agent.baseline import differences
 from agent.config import Settings
-from agent.replaying import Replay
+from agent.replay.baseline import differences
+from agent.replay.replaying import Replay
 from agent.rules import Seen
 from engines.results import Detections
 from engines.store import ModelStore, default_root

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from agent.counts import Counts
 from agent.flow import Mailbox, Request
 from agent.frame import Frame, Timestamp
-from agent.incidents import Incidents
 from agent.messages import CountsPayload, EventPayload
 from agent.rules import Finding, Rule, Seen
 from agent.snapshots import Album
 from agent.tracking import Tracked, Tracker
 from agent.uses import Use
-from agent.watching import Watch
+from agent.watching.counts import Counts
+from agent.watching.incidents import Incidents
+from agent.watching.watch import Watch
 from engines.pixels import Image
 from engines.results import Detections
 

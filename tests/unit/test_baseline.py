@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.baseline import MOVED_S, BaselineError, differences, read, told, written
+from agent.replay.baseline import MOVED_S, BaselineError, differences, read, told, written
 
 
 def event(at_s: float, rule: str = "gate", phase: str = "start", **more: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from agent.publishing import Outlets
 from agent.sinks import Message
 from agent.tracking import Tracked
 from agent.uses import Use
-from agent.watching import Watch
+from agent.watching.watch import Watch
 from engines.results import Classification, Result
 from tests.support.watching import SIZE, grey, moment
 

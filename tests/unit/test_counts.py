@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.counts import Steady
 from agent.rules import Finding
+from agent.watching.counts import Steady
 from tests.support.watching import RATE, Scene, Scripted, Told
 
 A = (0, 0.9, 100.0, 100.0)

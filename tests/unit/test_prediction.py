@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.messages import Detection, DetectionsPayload
-from agent.prediction import Ahead
 from agent.sinks import Message
+from agent.tracking.prediction import Ahead
 
 SIZE = (640, 480)
 edge = st.floats(-2000, 2000, width=32)

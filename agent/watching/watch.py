@@ -11,15 +11,15 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from agent.counts import Counts
 from agent.flow import Request
 from agent.frame import Timestamp
-from agent.incidents import Attributes, Incidents, Shown
 from agent.messages import CountsPayload
 from agent.results import attributes_of
 from agent.rules import Finding, Rule, Seen
 from agent.tracking import Tracked, Tracker
 from agent.uses import Use
+from agent.watching.counts import Counts
+from agent.watching.incidents import Attributes, Incidents, Shown
 from engines.results import Detections, Result
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from agent.frame import Frame
 from agent.messages import EventPayload, Phase, Size, rfc3339
 from agent.rules import Finding, Rule, Seen
 from agent.snapshots import Album
-from agent.trails import Trail
+from agent.watching.trails import Trail
 from engines.results import Detections
 
 Attributes = Sequence[dict[str, Any]]

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from agent.frame import Timestamp
-from agent.incidents import Incidents
 from agent.messages import CountsPayload, rfc3339
 from agent.rules import Rule
+from agent.watching.incidents import Incidents
 
 HOLD_NS = 1_000_000_000
 """A number that rises is believed at once, one that falls when it has been lower for so long (of its own time)."""
