@@ -182,7 +182,7 @@ def test_what_a_killed_agent_left_open_ends_when_it_starts_again(tmp_path: Path)
     def events(of: Sightwire) -> list[dict[str, Any]]:
         return [m for m in of.messages if m["topic"].endswith("/events")]
 
-    with run(STREAM) as agent:
+    with run({**STREAM, "rate": 20}) as agent:  # inside for a second: this process may be slow to kill it
         agent.wait_for(lambda it: any(e["phase"] == "start" for e in events(it)))
         os.kill(agent.pid, signal.SIGKILL)
         agent.wait()
