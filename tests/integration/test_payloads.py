@@ -21,8 +21,8 @@ from agent.sinks.memory import Kept, MemorySink
 from tests.support.agents import fake_model, fake_store, settings_of
 from tests.support.blobs import MODEL, USE, add_blobs
 
-FILM = {"type": "synthetic", "pace": "live", "rate": 120, "frames": None}
-"""A block goes from the left to the right, and again."""
+FILM = {"type": "synthetic", "pace": "live", "rate": 40, "frames": None}
+"""A block goes from the left to the right, and again; slow enough for the zone's and the line's 300 ms."""
 VALIDATORS = {name: Draft202012Validator(schema) for name, schema in schemas().items()}
 PLACES = {
     "track": {"use": "blobs", "predict": True},
