@@ -21,12 +21,12 @@ from agent.sinks.memory import Kept, MemorySink
 from tests.support.agents import fake_model, fake_store, settings_of
 from tests.support.blobs import MODEL, USE, add_blobs
 
-FILM = {"type": "synthetic", "pace": "live", "rate": 40, "frames": None}
+FILM = {"type": "synthetic", "pace": "live", "rate": 60, "frames": None}
 """A block goes from the left to the right, and again; slow enough for the zone's and the line's 300 ms."""
 VALIDATORS = {name: Draft202012Validator(schema) for name, schema in schemas().items()}
 PLACES = {
     "track": {"use": "blobs", "predict": True},
-    "zones": {"gate": {"polygon": [[0.3, 0.3], [0.6, 0.3], [0.6, 1], [0.3, 1]]}},
+    "zones": {"gate": {"polygon": [[0.2, 0.3], [0.7, 0.3], [0.7, 1], [0.2, 1]], "leave_after": "100ms"}},
     "lines": {"door": {"points": [[0.5, 1], [0.5, 0]]}},
 }
 COMMANDS = (
