@@ -21,14 +21,13 @@ from agent.sinks.memory import Kept, MemorySink
 from tests.support.agents import fake_model, fake_store, settings_of
 from tests.support.blobs import MODEL, USE, add_blobs
 
-FILM = {"type": "synthetic", "pace": "live", "rate": 120, "frames": None}
-"""A block goes from the left to the right, and again."""
+FILM = {"type": "synthetic", "pace": "live", "rate": 60, "frames": None}
+"""A block goes from the left to the right, and again; slow enough for the zone's and the line's 300 ms."""
 VALIDATORS = {name: Draft202012Validator(schema) for name, schema in schemas().items()}
 PLACES = {
     "track": {"use": "blobs", "predict": True},
-    # Without the holds that a real scene needs: the block is fast.
-    "zones": {"gate": {"polygon": [[0.3, 0.3], [0.6, 0.3], [0.6, 1], [0.3, 1]], "enter_after": 0, "leave_after": 0}},
-    "lines": {"door": {"points": [[0.5, 1], [0.5, 0]], "after": 0}},
+    "zones": {"gate": {"polygon": [[0.2, 0.3], [0.7, 0.3], [0.7, 1], [0.2, 1]], "leave_after": "100ms"}},
+    "lines": {"door": {"points": [[0.5, 1], [0.5, 0]]}},
 }
 COMMANDS = (
     {"command": "set_threshold", "camera": "dock", "use": "blobs", "value": 0.6, "id": 1},
