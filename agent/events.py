@@ -73,7 +73,10 @@ class Events:
         tracker: Tracker | None = None
         if track:
             tracked = uses[track.use]
-            tracker = track.build(tracked.labels, cast(Any, tracked.thresholds))
+            tracking = [name for name, other in self._settings.cameras.items() if other.track]
+            tracker = track.build(
+                tracked.labels, cast(Any, tracked.thresholds), camera=tracking.index(camera), cameras=len(tracking)
+            )
         rules = [config.build(name, track.use if track else None) for name, config in places.items()]
         incidents = Incidents(
             self._agent,

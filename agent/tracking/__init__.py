@@ -18,7 +18,7 @@ class Tracked:
     found: Detections
     """(N) rows that are told: those over the use's threshold, and weaker ones that continue a track."""
     track: NDArray[np.int64]
-    """(N,) the object each row is; 0: none (yet). Ids count from 1 in one camera's life and are never used again."""
+    """(N,) the object each row is; 0: none (yet). Ids are never used again, nor by another camera of the agent."""
     velocity: NDArray[np.float32]
     """(N, 4) how fast each edge of the box moves, pixels a second; 0 without a track."""
     present: tuple[int, ...]

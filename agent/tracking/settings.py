@@ -55,12 +55,18 @@ class TrackSection(Section):
         weakest = np.minimum(thresholds, self._thresholds(thresholds).weak)
         return np.where(self._followed(labels), weakest, thresholds)
 
-    def build(self, labels: Sequence[str], thresholds: NDArray[np.float32]) -> Tracker:
-        """A tracker for a model of those labels; `thresholds`: (C,) least score that is reported without a track."""
+    def build(
+        self, labels: Sequence[str], thresholds: NDArray[np.float32], *, camera: int = 0, cameras: int = 1
+    ) -> Tracker:
+        """A tracker for a model of those labels; `thresholds`: (C,) least score that is reported without a track.
+
+        Its ids are those that leave the remainder `camera` + 1 when divided by `cameras`: no two cameras share one.
+        """
         from agent.tracking.two_stage import TwoStage
 
         followed = self._followed(labels)
-        return TwoStage(self._thresholds, thresholds, followed, confirm_s=self.confirm, lost_s=self.lost)
+        ids = camera + 1, cameras
+        return TwoStage(self._thresholds, thresholds, followed, confirm_s=self.confirm, lost_s=self.lost, ids=ids)
 
     def _thresholds(self, reported: NDArray[np.float32]) -> Thresholds:
         from agent.tracking.two_stage import Thresholds

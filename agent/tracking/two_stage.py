@@ -86,12 +86,16 @@ class TwoStage(Tracker):
         *,
         confirm_s: float,
         lost_s: float,
+        ids: tuple[int, int] = (1, 1),
     ) -> None:
-        """`thresholds` makes them from the scores that are `reported` without a track; `followed`: which labels."""
+        """`thresholds` makes them from the scores that are `reported` without a track; `followed`: which labels.
+
+        `ids`: the first, and the step to the next.
+        """
         self._thresholds_from = thresholds
         self._followed, self._one_label = followed, np.count_nonzero(followed) == 1
         self._confirm_ns, self._lost_ns = round(confirm_s * 1e9), round(lost_s * 1e9)
-        self._next_id = 1
+        self._next_id, self._id_step = ids
         self._reported = reported
         self._thresholds = thresholds(reported)
         self._start()
@@ -195,8 +199,8 @@ class TwoStage(Tracker):
     def _name(self, tracks: NDArray[np.intp]) -> None:
         """Give those that are certain by now their ids."""
         certain = np.sort(tracks[self._score[tracks] >= self._thresholds.new[self._label[tracks]]])
-        self._id[certain] = np.arange(self._next_id, self._next_id + len(certain))
-        self._next_id += len(certain)
+        self._id[certain] = self._next_id + self._id_step * np.arange(len(certain))
+        self._next_id += self._id_step * len(certain)
 
     def _known(self) -> NDArray[np.bool_]:
         """(M,) what has an id, or has been there for long without looking enough like an object: a sign, a statue."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agent.tracking import Tracked
 from agent.tracking.matching import overlap, pair
 from agent.tracking.motion import Motion
+from agent.tracking.settings import TrackSection
 from engines.results import Detections
 from tests.support.walks import LABELS, THRESHOLD, Walker, detections, ids_of, seen, tracker
 
@@ -269,3 +270,18 @@ def test_overlap_is_intersection_over_union_and_grows_with_the_margin(first, sec
         area = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
         assert plain[i, j] == pytest.approx(both / (area - both))
     assert ((overlap(a, b, np.full(len(a), 5.0)) >= plain - 1e-9) | (plain > 0)).all()
+
+
+def test_no_two_cameras_of_an_agent_share_an_id() -> None:
+    thresholds = np.full(len(LABELS), THRESHOLD, np.float32)
+    found = detections(((10, 10, 50, 90), 0.9, 0), ((200, 10, 240, 90), 0.9, 0))
+    given = []
+    for camera in range(3):
+        following = TrackSection(use="people", confirm=0).build(LABELS, thresholds, camera=camera, cameras=3)
+        ids = []
+        for n in range(5):
+            ids += tracks(following.update(found, n * SECOND))
+            following.forget()
+        given.append(ids)
+    assert given[0] == [*range(1, 31, 3)]
+    assert len({track for ids in given for track in ids}) == 30
