@@ -269,7 +269,7 @@ def end_to_end(settings: Settings, store: ModelStore, seconds: float) -> EndToEn
         arrivals.__enter__()
     try:
         service.start()
-        while not ledger.handed_ns and any(w.alive for w in service.captures):
+        while not ledger.handed_ns and service.captures.alive:
             stop.wait(0.005)
         warm = WARM_UP * seconds if any(not c.source.lossless for c in settings.cameras.values()) else 0.0
         stop.wait(warm)

@@ -12,6 +12,7 @@ from agent.clips.packets import PacketTap
 from agent.errors import ConfigError, Refused, SourceError
 from agent.frame import Frame
 from agent.sources import Intake, SourceConfig
+from agent.supervision.progress import Progress
 from agent.workers import Backoff
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class Capture:
         self._source, self._cameras, self._tap = source, list(cameras), tap
         self._names = ", ".join(camera.name for camera in cameras)
         self._seq = 0
+        self.progress = Progress()
         self._complained = self._skip_said = ""
         self._noted = 0
         """How many of the open connection's unreadable frames are counted."""

@@ -5,8 +5,6 @@ Made when the sinks are known; `start` before the first frame, `close` when no c
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -24,9 +22,7 @@ from agent.uses import Use
 from agent.watching.counts import Counts
 from agent.watching.incidents import Incidents
 from agent.watching.watch import Watch
-from agent.workers import Worker
-
-log = logging.getLogger(__name__)
+from agent.workers import Worker, join
 
 CLOSE_S = 5.0
 """Each part has so long to end."""
@@ -108,9 +104,9 @@ class Events:
         for worker in self._workers:
             worker.stop.set()
         if any(account["waiting"] for account in self.outbox.counts().values()):
-            self._join_couriers()
+            join(self._workers, CLOSE_S)
         self.outbox.close(CLOSE_S)
-        self._join_couriers()
+        join(self._workers, CLOSE_S)
 
     def state(self) -> dict[str, dict[str, Any]]:
         """What status says."""
@@ -132,9 +128,3 @@ class Events:
         expected = any(camera.zones or camera.lines or camera.rules for camera in cameras)
         on_disk = expected or wanted.path is not None or wanted.file(self._agent).exists()
         return Outbox(wanted, self._agent, sinks, on_state=self._on_state, in_memory=not on_disk)
-
-    def _join_couriers(self) -> None:
-        end_s = time.monotonic() + CLOSE_S
-        for worker in self._workers:
-            if not worker.join(max(0.0, end_s - time.monotonic())):
-                log.warning("%s: does not end; left behind", worker.name)

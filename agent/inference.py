@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from agent.flow import Mailbox, Request
+from agent.supervision.progress import Progress
 from engines.base import Ticket
 from engines.errors import EngineError
 from engines.model import Model
@@ -48,6 +49,7 @@ class Inference:
         self._unread: dict[Request, int] = {}
         self._failed: set[Request] = set()
         self._complained = ""
+        self.progress = Progress()
 
     def run(self, stop: threading.Event) -> None:  # noqa: ARG002  # ends when its mailbox is closed and drained
         """Until the mailbox is closed and everything in it has an outcome."""

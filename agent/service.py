@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import cv2
@@ -20,26 +19,24 @@ import psutil
 import agent
 from agent.about import about
 from agent.camera import Camera
-from agent.capture import Capture
 from agent.collecting import Collector
 from agent.config import CameraSection, Settings, UseSection
 from agent.errors import ConfigError
 from agent.events import Events
 from agent.every import Every
-from agent.flow import Mailbox
-from agent.inference import Inference
 from agent.messages import AgentStatus, Metrics, rfc3339
-from agent.models import open_models, reported_from, thresholds_of, weak_of
+from agent.models import reported_from, thresholds_of, weak_of
 from agent.outbox.outbox import Outbox
 from agent.publishing import Outlets, Sender
 from agent.remote.acts import Acts, Standing
 from agent.remote.remote import Remote
 from agent.remote.settings import allowed
 from agent.sinks import Message, Sink
+from agent.supervision.captures import Captures
+from agent.supervision.engines import Engines, tell_engine
 from agent.uses import Cascade, Use
 from agent.view import View
-from agent.workers import Worker
-from engines.model import Model
+from agent.workers import Worker, join
 from engines.store import ModelStore, default_root
 
 log = logging.getLogger(__name__)
@@ -48,15 +45,6 @@ METRICS_EVERY_S = 10.0
 CONNECTION = ("type", "state", "connected", "reason", "transport", "protocol", "limits", "commands")
 METRICS_MAX_AGE_NS = 1_000_000_000
 STOP_DEADLINE_S = 5.0
-
-
-@dataclass(eq=False)
-class _Engine:
-    """One entry of `models:` at work."""
-
-    model: Model
-    mailbox: Mailbox
-    worker: Worker
 
 
 class Service:
@@ -88,14 +76,14 @@ class Service:
         self._more_sinks = sinks or []
         self._senders: dict[str, Sender] = {}
         self._outlets = Outlets([])
-        self._new_outbox, self._serve = outbox, serve
+        self._new_outbox = outbox
         self._events: Events | None = None
         self._workers: list[Worker] = []
-        self.captures: list[Worker] = []
+        self.captures = Captures()
         self._status_wanted = threading.Event()
         self._told: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] = {}, {}, {}
         """What the last status said of engines, sinks and events."""
-        self.engines: dict[str, _Engine] = {}
+        self.engines = Engines(self._store, serve=serve)
         self.cameras: dict[str, Camera] = {}
         self._collector = self._collecting()
         self._collecting_worker: Worker | None = None
@@ -123,32 +111,24 @@ class Service:
         self._events = Events(self._settings, sinks, self._outlets, on_state=say, new_outbox=self._new_outbox)
         self._events.start()
         try:
-            models = open_models(self._settings, self._store, serve=self._serve)
+            self.engines.start(self._settings)
         except ConfigError:
             self._events.close()
             self._close_sinks()
             raise
-        for name, model in models.items():
-            mailbox = Mailbox()
-            loop = Inference(name, model, mailbox, self._settings.models[name].linger)
-            self.engines[name] = _Engine(model, mailbox, Worker(f"engine-{name}", loop.run))
-        for engine in self.engines.values():
-            engine.worker.start()
         if self._collector:
             log.info("keeping pictures for calibration in %s", self._collector.folder)
             self._collecting_worker = Worker("collect", self._collector.run)
             self._collecting_worker.start()
-        cards = {name: engine.model.card for name, engine in self.engines.items()}
+        cards = {name: self.engines[name].model.card for name in self.engines}
         self._outlets.publish(Message("about", about(self._settings, cards), retain=True, qos=1))
         for name in self._settings.cameras:
             self._add_camera(name, self._events)
         self._events.start_pictures()
         for names in self._settings.connections():
-            source = self._settings.cameras[names[0]].source
-            work = Capture(source, [self.cameras[name] for name in names], self._events.clips.tap(names)).run
-            self.captures.append(Worker("camera-" + "+".join(names), work))
-        for worker in self.captures:
-            worker.start()
+            cameras = [self.cameras[name] for name in names]
+            self.captures.add(self._settings.cameras[names[0]].source, cameras, self._events.clips.tap(names))
+        self.captures.start()
         if self._settings.commands.allow:
             self._remote = self._listening(self._events)
         self._publish_status("online")
@@ -163,7 +143,7 @@ class Service:
             if time.monotonic() >= metrics_due:
                 metrics_due += METRICS_EVERY_S
                 self._publish_metrics()
-            if not any(worker.alive for worker in self.captures):
+            if not self.captures.alive:
                 return
 
     def stop(self) -> None:
@@ -171,30 +151,21 @@ class Service:
         deadline = time.monotonic() + STOP_DEADLINE_S
         if self._remote:
             self._remote.close(STOP_DEADLINE_S / 2)
-        for worker in self.captures:
-            worker.stop.set()
-        for camera in self.cameras.values():
-            camera.release()
-        self._join(self.captures, deadline)
+        self.captures.stop(self.cameras, deadline)
         if self._collector and self._collecting_worker:
             self._collecting_worker.stop.set()
             self._collector.close()
         for camera in self.cameras.values():
             if not camera.wait_idle(deadline - time.monotonic()):
                 log.warning("%s: stopped with results still under way", camera.name)
-        for engine in self.engines.values():
-            engine.mailbox.close()
-        self._join([engine.worker for engine in self.engines.values()], deadline)
-        for engine in self.engines.values():
-            if not engine.worker.alive:
-                engine.model.close()
+        self.engines.stop(deadline)
         for camera in self.cameras.values():
             camera.close()
         if self._collecting_worker:
-            self._join([self._collecting_worker], deadline)
+            join([self._collecting_worker], deadline - time.monotonic())
         if self._events:
             self._events.close()
-        if self.engines:
+        if list(self.engines):
             self._publish_last_metrics()
             self._publish_status("offline")
         self._close_sinks()
@@ -239,14 +210,9 @@ class Service:
         deadline = time.monotonic() + STOP_DEADLINE_S
         for sender in self._senders.values():
             sender.close()
-        self._join(self._workers, deadline)
+        join(self._workers, deadline - time.monotonic())
         for sender in self._senders.values():
             sender.sink.close(max(0.1, deadline - time.monotonic()))
-
-    def _join(self, workers: list[Worker], deadline: float) -> None:
-        for worker in workers:
-            if not worker.join(max(0.0, deadline - time.monotonic())):
-                log.warning("%s: does not end; left behind", worker.name)
 
     def _add_camera(self, name: str, events: Events) -> None:
         section = self._settings.cameras[name]
@@ -349,7 +315,7 @@ class Service:
             version=agent.__version__,
             since=self._since,
             cameras={name: camera.state for name, camera in self.cameras.items()},
-            engines=self._descriptions(),
+            engines=self.engines.descriptions(),
             sinks=self._connections(),
             collect=self._collector.state() if self._collector else {},
             commands=allowed(self._settings.commands),
@@ -359,32 +325,9 @@ class Service:
 
     def _changing(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """What status says of that which does not report its changes."""
-        return self._descriptions(), self._connections(), self._events.outbox.state() if self._events else {}
-
-    def _descriptions(self) -> dict[str, dict[str, Any]]:
-        """What status says of the engines."""
-        return {name: dict(engine.model.engine.description) for name, engine in self.engines.items()}
+        return self.engines.descriptions(), self._connections(), self._events.outbox.state() if self._events else {}
 
     def _connections(self) -> dict[str, dict[str, Any]]:
         """What status says of the sinks: how they are connected; counters are in the metrics."""
         said = {name: sender.sink.state() for name, sender in self._senders.items()}
         return {name: {key: state[key] for key in CONNECTION if key in state} for name, state in said.items()}
-
-
-def tell_engine(where: str, description: dict[str, Any], before: dict[str, Any] | None) -> None:
-    """Log which engine serves now, if it is not the one that was asked for (yet) or is so only now."""
-    serves = f"{description['backend']} serves"
-    wanted, because, following = (description.get(key) for key in ("instead_of", "because", "next"))
-    same = before is not None and {**before, "next": None} == {**description, "next": None}
-    if same and (because or description == before):
-        return  # when another one is tried again is for status
-    if wanted:
-        log.warning(
-            "%s: %s instead of %s: %s%s", where, serves, wanted, because, f" ({following})" if following else ""
-        )
-    elif following:
-        log.info("%s: %s; next %s", where, serves, following)
-    elif because:
-        log.info("%s: %s: %s", where, serves, because)
-    elif before is not None:
-        log.info("%s: %s, on %s", where, serves, description["device"])

@@ -6,7 +6,9 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from agent.supervision.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +34,10 @@ class Backoff:
 class Worker:
     """One thread running `work(stop)` until it returns. An unexpected exception is logged and `work` is run again."""
 
-    def __init__(self, name: str, work: Callable[[threading.Event], None]) -> None:
+    def __init__(self, name: str, work: Callable[[threading.Event], None], progress: Progress | None = None) -> None:
+        """`progress`: what `work` says of itself."""
         self.name = name
+        self.progress = progress or Progress()
         self.stop = threading.Event()
         self.restarts = 0
         self._work = work
@@ -68,3 +72,11 @@ class Worker:
                 backoff.reset()
             if self.stop.wait(backoff.next_s()):
                 return
+
+
+def join(workers: Iterable[Worker], timeout_s: float) -> None:
+    """Wait for them to end, so long in all; those that do not are left behind, and said."""
+    end_s = time.monotonic() + timeout_s
+    for worker in workers:
+        if not worker.join(max(0.0, end_s - time.monotonic())):
+            log.warning("%s: does not end; left behind", worker.name)

@@ -84,7 +84,7 @@ class Replay:
         camera = self._service.cameras[self.camera]
         while self._tape.lost is None and not stop.is_set():
             progress(camera.frames, self._frames)
-            if any(capture.alive for capture in self._service.captures):
+            if self._service.captures.alive:
                 stop.wait(LOOK_S)
             elif camera.wait_idle(LOOK_S):
                 return

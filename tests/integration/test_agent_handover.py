@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.service import Service, tell_engine
+from agent.service import Service
 from agent.sinks.memory import MemorySink
+from agent.supervision.engines import tell_engine
 from engines.backends import fake
 from engines.base import Engine
 from engines.errors import BackendError
