@@ -25,13 +25,21 @@ class Capture:
     """Reads one source for the cameras that look at it; `run` is the thread's work."""
 
     def __init__(self, source: SourceConfig, cameras: Sequence[Camera], tap: PacketTap | None = None) -> None:
-        self._source, self._cameras, self._tap = source, list(cameras), tap
-        self._names = ", ".join(camera.name for camera in cameras)
+        self._source, self._tap = source, tap
+        self._cameras, self._names = self._of(cameras)
         self._seq = 0
         self.progress = Progress()
         self._complained = self._skip_said = ""
         self._noted = 0
         """How many of the open connection's unreadable frames are counted."""
+
+    def look_for(self, cameras: Sequence[Camera]) -> None:
+        """From the next frame on these look at the source. Any thread."""
+        self._cameras, self._names = self._of(cameras)
+
+    @staticmethod
+    def _of(cameras: Sequence[Camera]) -> tuple[list[Camera], str]:
+        return list(cameras), ", ".join(camera.name for camera in cameras)
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`, or until a recording is at its end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from engines.errors import EngineError
 from engines.model import Model, open_model, task_config
 from engines.results import Classification, Detections
 from engines.store import ModelStore
-from engines.tasks import Options
+from engines.tasks import Options, Task
 from engines.tasks.limits import thresholds
 
 
@@ -98,9 +98,12 @@ def _no_labels(settings: Settings, name: str, card: Card, labels: Iterable[str] 
             yield f"models.{name} is to report {', '.join(only)} only, not {label!r}"
 
 
-def open_models(settings: Settings, store: ModelStore, *, serve: bool = False) -> dict[str, Model]:
-    """Compile every entry of `models:`, the machine's cores divided among them, and all at the same time.
+def open_models(
+    settings: Settings, store: ModelStore, *, serve: bool = False, only: Collection[str] | None = None
+) -> dict[str, Model]:
+    """Compile entries of `models:`, the machine's cores divided among all of them, and all at the same time.
 
+    `only`: these entries; default: all.
     `serve`: an agent wants engines that answer at once, a measurement those that were asked for (`open_model`).
     Raises ConfigError for models that are absent, altered or unfit: only the user can mend those.
     """
@@ -127,7 +130,8 @@ def open_models(settings: Settings, store: ModelStore, *, serve: bool = False) -
         except Exception as error:  # noqa: BLE001  # of a thread, it would be lost
             unexpected.append(error)
 
-    builders = [threading.Thread(target=build, args=item, name=f"build-{item[0]}") for item in settings.models.items()]
+    wanted = {name: section for name, section in settings.models.items() if only is None or name in only}
+    builders = [threading.Thread(target=build, args=item, name=f"build-{item[0]}") for item in wanted.items()]
     for builder in builders:
         builder.start()
     for builder in builders:
@@ -138,7 +142,12 @@ def open_models(settings: Settings, store: ModelStore, *, serve: bool = False) -
         if unexpected:
             raise unexpected[0]
         raise ConfigError(settings.told(failed))
-    return {name: opened[name] for name in settings.models}
+    return {name: opened[name] for name in wanted}
+
+
+def task_for(settings: Settings, name: str, card: Card) -> Task:
+    """What makes results of that entry's engine, as its entry and its uses want them. Raises CardError."""
+    return task_config(card).open(card.labels, _options(settings.models[name], card, _wanted(settings, name, card)))
 
 
 def _askers(settings: Settings) -> dict[str, int]:

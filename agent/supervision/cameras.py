@@ -37,6 +37,20 @@ class Cameras(Mapping[str, Camera]):
         """From now on this one has its name."""
         self._all = {**self._all, camera.name: camera}
 
+    def remove(self, name: str) -> Camera:
+        """Nothing has that name any more; the camera that had it."""
+        gone = self._all[name]
+        self._all = {other: camera for other, camera in self._all.items() if other != name}
+        return gone
+
+    def use_engines(self, settings: Settings) -> None:
+        """Have all of them ask the engines that are at work now, which report what this configuration says."""
+        for camera in self.values():
+            for name, use in camera.uses_by_name.items():
+                engine = self._engines[name]
+                use.mailbox = engine.mailbox
+                use.floor = reported_from(settings, name, engine.model.card)
+
     def build(self, settings: Settings, name: str, events: Events, candidates: Candidates | None) -> Camera:
         """Make the camera of that name, which nothing knows yet. `candidates`: takes pictures for calibration."""
         section = settings.cameras[name]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agent.config import Settings
 from agent.flow import Mailbox
 from agent.inference import Inference
-from agent.models import open_models
+from agent.models import open_models, task_for
 from agent.workers import Worker, join
 from engines.model import Model
 from engines.store import ModelStore
@@ -35,15 +35,38 @@ class Engines:
         """`serve`: an agent wants engines that answer at once, a comparison those that were asked for."""
         self._store, self._serve = store, serve
         self._at_work: dict[str, EngineAtWork] = {}
+        """Replaced, never changed: others look at it."""
 
     def start(self, settings: Settings) -> None:
         """Open every entry of `models:` and serve. Raises ConfigError for what only the user can mend."""
-        for name, model in open_models(settings, self._store, serve=self._serve).items():
+        self.take(self.open(settings, settings.models))
+
+    def open(self, settings: Settings, names: Collection[str]) -> dict[str, EngineAtWork]:
+        """Engines for these entries of `models:`, which nothing asks yet; may take long. Raises ConfigError."""
+        opened: dict[str, EngineAtWork] = {}
+        for name, model in open_models(settings, self._store, serve=self._serve, only=names).items():
             mailbox = Mailbox()
             loop = Inference(name, model, mailbox, settings.models[name].linger)
-            self._at_work[name] = EngineAtWork(model, mailbox, Worker(f"engine-{name}", loop.run, loop.progress))
-        for engine in self._at_work.values():
+            opened[name] = EngineAtWork(model, mailbox, Worker(f"engine-{name}", loop.run, loop.progress))
+        return opened
+
+    def take(self, opened: Mapping[str, EngineAtWork]) -> None:
+        """Serve with these, under their names: what had one before is not among ours any more, and works on."""
+        for engine in opened.values():
             engine.worker.start()
+        self._at_work = {**self._at_work, **opened}
+
+    def let_go(self, names: Collection[str]) -> list[EngineAtWork]:
+        """These are not among ours any more, but work on."""
+        gone = [engine for name, engine in self._at_work.items() if name in names]
+        self._at_work = {name: engine for name, engine in self._at_work.items() if name not in names}
+        return gone
+
+    def ask(self, settings: Settings, names: Collection[str]) -> None:
+        """From now on make of the output of these what this configuration wants."""
+        for name in names:
+            model = self._at_work[name].model
+            model.task = task_for(settings, name, model.card)
 
     def __getitem__(self, name: str) -> EngineAtWork:
         return self._at_work[name]
@@ -57,12 +80,17 @@ class Engines:
 
     def stop(self, deadline_s: float) -> None:
         """End them when what waits in their mailboxes has an outcome; `deadline_s`: on `time.monotonic`."""
-        for engine in self._at_work.values():
-            engine.mailbox.close()
-        join([engine.worker for engine in self._at_work.values()], deadline_s - time.monotonic())
-        for engine in self._at_work.values():
-            if not engine.worker.alive:
-                engine.model.close()
+        end(list(self._at_work.values()), deadline_s)
+
+
+def end(engines: Sequence[EngineAtWork], deadline_s: float) -> None:
+    """End them when what waits in their mailboxes has an outcome; `deadline_s`: on `time.monotonic`."""
+    for engine in engines:
+        engine.mailbox.close()
+    join([engine.worker for engine in engines if engine.worker.alive], deadline_s - time.monotonic())
+    for engine in engines:
+        if not engine.worker.alive:
+            engine.model.close()
 
 
 def tell_engine(where: str, description: dict[str, Any], before: dict[str, Any] | None) -> None:
