@@ -83,7 +83,6 @@ def apply(service: Service, after: Settings) -> dict[str, Any]:
             if service.stopping:
                 raise Stopping
             gone = _exchange(service, events, after, changes, opened)
-            opened = {}
     _let_go(service, events, before, changes, gone)
     return _told(before, after, changes, added, sinks_before - set(service.sinks.sinks()))
 

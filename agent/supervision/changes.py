@@ -11,6 +11,9 @@ from agent.sinks import SinkConfig
 
 _T = TypeVar("_T")
 
+PARTS = ("mqtt", "sinks", "models", "cameras", "calibration", "events", "commands", "log")
+"""Sections that are compared part by part; what others say holds for the whole agent."""
+
 ENGINE = ("model", "precision", "backend", "linger")
 """What an engine is made of, and how it takes its work."""
 ASKED = ("threshold", "top", "only", "iou", "agnostic")
@@ -86,7 +89,7 @@ def between(before: Settings, after: Settings, remade: Collection[str] = ()) -> 
         sinks_removed=removed,
         events=before.events != after.events,
         commands=before.commands != after.commands,
-        collect=before.calibration.collect != after.calibration.collect
+        collect=before.calibration != after.calibration
         or bool(after.calibration.collect and (cameras.added or cameras.removed)),
         log=before.log != after.log,
     )
@@ -95,22 +98,22 @@ def between(before: Settings, after: Settings, remade: Collection[str] = ()) -> 
 def kept_connections(before: Settings, after: Settings) -> dict[tuple[str, ...], tuple[str, ...]]:
     """Cameras that share a connection -> those that share it from now on, of all connections that can stay.
 
-    One can if its source is the same and the same cameras want clips of its packets in the same way: clips begin with
-    a stream's beginning.
+    One can if its source is the same, one of its cameras stays, and the same ones want clips of its packets in the same
+    way: clips begin with a stream's beginning.
     """
     wanted = [tuple(names) for names in after.connections()]
     kept: dict[tuple[str, ...], tuple[str, ...]] = {}
     for names in map(tuple, before.connections()):
         for now in wanted:
-            same = before.cameras[names[0]].source == after.cameras[now[0]].source
+            same = bool(set(names) & set(now)) and before.cameras[names[0]].source == after.cameras[now[0]].source
             if same and _clips(before, names) == _clips(after, now):
                 kept[names] = now
     return kept
 
 
 def _everything(before: Settings, after: Settings) -> Iterable[str]:
-    if before.agent != after.agent:
-        yield "agent"
+    others = [key for key in Settings.model_fields if key not in PARTS]
+    yield from (key for key in others if getattr(before, key) != getattr(after, key))
     if before.events.path != after.events.path:
         yield "events.path"
 
