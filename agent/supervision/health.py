@@ -3,10 +3,14 @@
 `WATCHDOG=1` is sent by the main thread, and only while no thread is stuck that nothing replaces. A thread that waits
 for work or for its next try is not stuck, and neither is a part that hangs while its successor works: those are a
 status. What is left is what only a new process can mend, and systemd makes one when the watchdog is not fed.
+
+Where nobody watches, in a container, `SIGHTWIRE_WATCHDOG_S` has the interpreter's own watchdog do it: it needs no lock
+that a hanging thread may hold, says where every thread is, and ends the process for the container engine to restart.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import socket
@@ -34,6 +38,10 @@ class Health:
         ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         patience_us = environ.get("WATCHDOG_USEC", "0")
         self._beat_s = int(patience_us) / 1e6 / BEATS if ours and patience_us.isdigit() else 0.0
+        own = environ.get("SIGHTWIRE_WATCHDOG_S", "0")
+        self._own_patience_s = float(own) if own.replace(".", "", 1).isdigit() and not self._beat_s else 0.0
+        if self._own_patience_s:
+            self._beat_s = self._own_patience_s / BEATS
         self._next_s = 0.0
         self._stuck: list[str] = []
         self._said = ""
@@ -49,6 +57,8 @@ class Health:
 
     def stopping(self) -> None:
         """It ends because it was asked to."""
+        if self._own_patience_s:
+            faulthandler.cancel_dump_traceback_later()
         self._send("STOPPING=1", "STATUS=stopping")
 
     def beat(self, workers: Iterable[Worker], status: str) -> None:
@@ -67,11 +77,17 @@ class Health:
         now_s = self._clock()
         if self._beat_s and not stuck and now_s >= self._next_s:
             self._next_s = now_s + self._beat_s
-            self._send("WATCHDOG=1")
+            self._feed()
 
     def extend(self, seconds: float) -> None:
         """Starting or stopping takes longer, and so long at most."""
         self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+
+    def _feed(self) -> None:
+        if self._own_patience_s:
+            faulthandler.dump_traceback_later(self._own_patience_s, exit=True)
+        else:
+            self._send("WATCHDOG=1")
 
     def _send(self, *lines: str) -> None:
         if not self._address:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,3 +121,23 @@ def test_nobody_listening_is_no_fault(address: str) -> None:
     health = Health({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1000"} if address else {})
     health.ready("")
     health.beat([], "x")
+
+
+HANGS = """
+import time
+from agent.supervision.health import Health
+health = Health()
+health.beat([], "")
+print("beaten", flush=True)
+def in_the_driver():
+    time.sleep(60)
+in_the_driver()
+"""
+
+
+def test_without_systemd_a_process_that_hangs_ends_itself_and_says_where() -> None:
+    """As a container wants it: its engine starts what has ended, not what hangs."""
+    environ = {**os.environ, "SIGHTWIRE_WATCHDOG_S": "0.4"}
+    done = subprocess.run([sys.executable, "-c", HANGS], env=environ, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.returncode) == ("beaten\n", 1)
+    assert "in in_the_driver" in done.stderr
