@@ -17,9 +17,10 @@ from typing import Any
 
 from agent.clips import Reel
 from agent.clips.muxing import ClipFile
-from agent.clips.packets import Packet, PacketTap
+from agent.clips.packets import Packet
 from agent.clips.reel import CameraReel, Clip
 from agent.clips.settings import ClipSection
+from agent.clips.tap import PacketTap
 from agent.folders import state_folder
 from agent.keeping import FolderState, Keeper, Shelf
 from agent.workers import Worker
