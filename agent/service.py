@@ -137,6 +137,7 @@ class Service:
         """Publish status and metrics until `stop` is set or every source has ended."""
         metrics_due = time.monotonic() + METRICS_EVERY_S
         while not stop.wait(0.1):
+            self.captures.look()
             if self._status_wanted.is_set() or self._told != self._changing():
                 self._status_wanted.clear()
                 self._publish_status("online")
