@@ -123,6 +123,7 @@ class Service:
     def wait(self, stop: threading.Event) -> None:
         """Look after what is at work until `stop` is set or every source has ended."""
         while not stop.wait(LOOK_S):
+            self.captures.look()
             self.reporting.look()
             self.health.beat(self.reporting.in_a_line(), self.sinks.stuck())
             if not self.captures.alive:

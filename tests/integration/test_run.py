@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import socket
 import time
@@ -275,7 +276,7 @@ def test_a_real_camera_is_published_with_its_clock_and_no_secret_ever_leaves(
             )
             listener.wait_for(rtcp, 20)
             listener.wait_for(results("beside/scene/classification", 5))
-            listener.wait_for(lambda seen: states(seen, "absent").count("lost") >= 2)
+            listener.wait_for(lambda seen: "lost" in states(seen, "absent"))
             agent.interrupt()
             assert agent.wait() == 0
             printed = agent.out + agent.err
@@ -502,7 +503,9 @@ def test_cameras_that_cannot_be_had_are_reported_and_retried_and_the_rest_runs_o
         "keyless": "gone: cannot be read",
     }
     with Sightwire("run", site(tmp_path, cameras, **mqtt(broker)), models=fakes) as agent:
-        listener.wait_for(lambda seen: all(states(seen, name).count("lost") >= 2 for name in expected), 15)
+        listener.wait_for(lambda seen: all("lost" in states(seen, name) for name in expected), 15)
+        shutil.copy(SMALL.path(), tmp_path / "no such.mp4")
+        listener.wait_for(lambda seen: "ended" in states(seen, "missing"), 15)
         seen = listener.wait_for(results("good/c/classification", 50))
         assert agent.end() == 0
         assert "Traceback" not in agent.err
