@@ -118,6 +118,7 @@ class Service:
     def wait(self, stop: threading.Event) -> None:
         """Look after what is at work until `stop` is set or every source has ended."""
         while not stop.wait(LOOK_S):
+            self.engines.look()
             self.reporting.look()
             if not self.captures.alive:
                 return
@@ -129,9 +130,7 @@ class Service:
             self.remote.close(STOP_DEADLINE_S / 2)
         self.captures.stop(self.cameras, deadline)
         self.collecting.close()
-        for camera in self.cameras.values():
-            if not camera.wait_idle(deadline - time.monotonic()):
-                log.warning("%s: stopped with results still under way", camera.name)
+        self.engines.finish(list(self.cameras.values()), deadline)
         self.engines.stop(deadline)
         for camera in self.cameras.values():
             camera.close()
