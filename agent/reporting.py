@@ -119,6 +119,7 @@ class Reporting:
             rss_mb=round(process.memory_info().rss / 1e6, 1),
             cpu_s=round(times.user + times.system, 2),
             cameras={name: camera.counts() for name, camera in service.cameras.items()},
+            engines=service.engines.counts(),
             sinks=service.sinks.counts(),
             collect=service.collecting.counts(),
             commands=service.remote.counts() if service.remote else {},

@@ -124,6 +124,7 @@ class Service:
         """Look after what is at work until `stop` is set or every source has ended."""
         while not stop.wait(LOOK_S):
             self.captures.look()
+            self.engines.look()
             self.reporting.look()
             self.health.beat(self.reporting.in_a_line(), self.sinks.stuck())
             if not self.captures.alive:
@@ -137,9 +138,7 @@ class Service:
             self.remote.close(STOP_DEADLINE_S / 2)
         self.captures.stop(self.cameras, deadline)
         self.collecting.close()
-        for camera in self.cameras.values():
-            if not camera.wait_idle(deadline - time.monotonic()):
-                log.warning("%s: stopped with results still under way", camera.name)
+        self.engines.finish(list(self.cameras.values()), deadline)
         self.engines.stop(deadline)
         for camera in self.cameras.values():
             camera.close()
