@@ -37,7 +37,7 @@ class Making:
 
 
 def made_of(folder: Path) -> dict[str, Any] | None:
-    """`version`, `wheel` (sha256), and what `Making` holds; None if its making did not come to its end."""
+    """`version`, `wheel` (its digest), and what `Making` holds; None if its making did not come to its end."""
     try:
         stamp: dict[str, Any] = json.loads((folder / _STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -148,4 +148,4 @@ class Environment:
         )
 
     def _stamp(self) -> dict[str, Any]:
-        return {"version": self.wheel.version, "wheel": self.wheel.sha256, **asdict(self.making)}
+        return {"version": self.wheel.version, "wheel": self.wheel.digest, **asdict(self.making)}

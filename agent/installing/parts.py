@@ -145,7 +145,8 @@ class Swept:
     @property
     def says(self) -> str:
         """See Step."""
-        return f"remove older versions: {', '.join(path.name for path in self._old())}"
+        old = self._old()
+        return f"remove older versions: {', '.join(path.name for path in old)}" if old else ""
 
     def shows(self) -> Iterator[str]:
         """See Step."""

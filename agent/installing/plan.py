@@ -107,7 +107,7 @@ def left_over() -> list[Path]:
 def _switched(
     before: Sequence[Step], environment: Path, shipped: Mapping[str, bytes], credentials: Sequence[str], *, now: bool
 ) -> list[Step]:
-    """`before`, a trial, and over to this environment; a service that runs begins anew with it, or goes on as before."""
+    """`before`, a trial, and over to this environment; a service that runs begins anew with it or goes on as before."""
     current, up = _target(layout.CURRENT), systemd.is_up()
     units = Units(
         [

@@ -31,7 +31,8 @@ class Wheel:
 
     path: Path
     version: str
-    sha256: str
+    digest: str
+    """SHA-256 of what it installs: the same whoever packed it."""
 
 
 def wheel_from(wanted: str | None, into: Path, pip_options: Sequence[str] = ()) -> Wheel:
@@ -51,11 +52,10 @@ def wheel_from(wanted: str | None, into: Path, pip_options: Sequence[str] = ()) 
 def read_wheel(path: Path) -> Wheel:
     """Which version it is. Raises InstallError if it is no wheel of sightwire."""
     try:
-        content = path.read_bytes()
-        with zipfile.ZipFile(io.BytesIO(content)) as opened:
+        with zipfile.ZipFile(path) as opened:
             (name,) = [entry for entry in opened.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", entry)]
             metadata = HeaderParser().parsestr(opened.read(name).decode("utf-8"))
-            held = set(opened.namelist())
+            held = {entry: opened.read(entry) for entry in sorted(opened.namelist())}
     except OSError as error:
         raise InstallError(f"{path}: cannot be read: {error.strerror}") from None
     except (zipfile.BadZipFile, ValueError, KeyError):
@@ -67,7 +67,8 @@ def read_wheel(path: Path) -> Wheel:
         raise InstallError(f"{path}: has no version that can name a folder: {version!r}")
     if "agent/installing/files/sightwire.service" not in held:
         raise InstallError(f"{path}: version {version} is older than the service; install a newer one")
-    return Wheel(path, version, hashlib.sha256(content).hexdigest())
+    installs = [(entry, _digest(content)) for entry, content in held.items() if not entry.endswith("/RECORD")]
+    return Wheel(path, version, hashlib.sha256(repr(installs).encode()).hexdigest())
 
 
 def _of_this(into: Path) -> Path:
