@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from agent.camera import Camera, State
-from agent.clips.packets import PacketTap
+from agent.clips.tap import PacketTap
 from agent.errors import ConfigError, Refused, SourceError
 from agent.frame import Frame
 from agent.sources import Intake, SourceConfig

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from agent.camera import Camera
 from agent.capture import Capture
-from agent.clips.packets import PacketTap
+from agent.clips.tap import PacketTap
 from agent.sources import SourceConfig
 from agent.workers import Worker, join
 
