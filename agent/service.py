@@ -126,7 +126,7 @@ class Service:
             self.captures.look()
             self.engines.look()
             self.reporting.look()
-            self.health.beat(self.reporting.in_a_line(), self.sinks.stuck())
+            self.health.beat(self.reporting.in_a_line(), self._beyond_help())
             if not self.captures.alive:
                 return
 
@@ -148,6 +148,11 @@ class Service:
         if list(self.engines):
             self.reporting.end()
         self.sinks.stop(time.monotonic() + STOP_DEADLINE_S)
+
+    def _beyond_help(self) -> list[str]:
+        """What only a new process can mend."""
+        workers = (*self.captures.beyond_help(), *self.engines.workers())
+        return [worker.name for worker in workers] + self.sinks.stuck()
 
     def metrics(self) -> Metrics:
         """Counters since the start."""
