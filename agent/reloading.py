@@ -22,9 +22,10 @@ from agent.config import CameraSection, Settings
 from agent.errors import ConfigError
 from agent.models import find_cards
 from agent.sinks import Message
+from agent.supervision.captures import end
 from agent.supervision.changes import Changes, between, kept_connections
-from agent.supervision.engines import EngineAtWork, end
-from agent.workers import Worker, join
+from agent.supervision.engine import EngineAtWork
+from agent.workers import Worker
 
 if TYPE_CHECKING:
     from agent.events import Events
@@ -76,7 +77,7 @@ def apply(service: Service, after: Settings) -> dict[str, Any]:
     if not events.has_room_for(after):
         raise Anew(["the first events: they need a file to wait in"])
     opened = service.engines.open(after, changes.models.added | changes.models.changed)
-    with _closed_unless_used(opened):
+    with _closed_unless_taken(service, opened):
         sinks_before = set(service.sinks.sinks())
         added = _exchange_sinks(service, events, after, changes)
         with service.lock:
@@ -88,13 +89,14 @@ def apply(service: Service, after: Settings) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _closed_unless_used(opened: dict[str, EngineAtWork]) -> Iterator[None]:
+def _closed_unless_taken(service: Service, opened: dict[str, EngineAtWork]) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        taken = [service.engines[name] for name in service.engines]
         for engine in opened.values():
-            if not engine.worker.alive:
-                engine.model.close()
+            if engine not in taken:
+                engine.discard(LET_GO_S)
         raise
 
 
@@ -174,15 +176,15 @@ def _exchange_connections(
     """End those that cannot stay, have the others look for their cameras of now; new ones are not begun yet."""
     for names in map(tuple, service.settings.connections()):
         if names not in kept:
-            gone.connections.append(service.captures.remove(names))
+            gone.connections += service.captures.remove(names)
             continue
         now = kept[names]
         if now == names and not changes.cameras.changed & set(now):
             continue
+        service.captures.hand_over(names, [service.cameras[name] for name in now])
         for name in now:
             if name not in names:
                 service.cameras[name].join(service.cameras[next(n for n in now if n in names)])
-        service.captures.hand_over(names, [service.cameras[name] for name in now])
     for new in map(tuple, after.connections()):
         if new not in kept.values():
             cameras = [service.cameras[name] for name in new]
@@ -203,7 +205,7 @@ def _follow_commands(service: Service, events: Events, after: Settings) -> None:
 def _let_go(service: Service, events: Events, before: Settings, changes: Changes, gone: _Gone) -> None:
     """End what is not needed any more, and tell the world."""
     after = service.settings
-    join(gone.connections, LET_GO_S)  # a device, or a camera, may take one connection at a time
+    end(gone.connections, time.monotonic() + LET_GO_S)  # a device, or a camera, may take one connection at a time
     with service.lock:
         if not service.stopping:
             service.captures.start()
@@ -217,7 +219,8 @@ def _let_go(service: Service, events: Events, before: Settings, changes: Changes
     until_s = time.monotonic() + LET_GO_S
     for camera in gone.cameras:
         camera.retire(CHANGED if camera.name in after.cameras else REMOVED, until_s - time.monotonic())
-    end(gone.engines, time.monotonic() + LET_GO_S)
+    for engine in gone.engines:
+        engine.stop(time.monotonic() + LET_GO_S)
     events.start_pictures()
     for name, section in before.cameras.items():
         now = after.cameras.get(name)

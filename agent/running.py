@@ -21,6 +21,7 @@ from agent.models import find_cards
 from agent.reloading import Anew, Stopping, apply
 from agent.remote.acts import Standing
 from agent.service import Service
+from agent.supervision.health import Health
 from engines.store import ModelStore, default_root
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Running:
         self._path, self._asked = path, asked
         self._store = store or ModelStore(default_root())
         self._standing = Standing()
+        self._health = Health()
         self._lock = threading.Lock()
         # What follows is guarded by _lock.
         self._turn = threading.Event()
@@ -49,6 +51,8 @@ class Running:
         """What was read, and is not applied yet."""
         self._anew: Settings | None = None
         """What another service is to be begun with."""
+        self._announced = False
+        """Health was told of a reload, and not yet that it is over; the main thread's."""
         self._service: Service | None = None
 
     def run(self) -> None:
@@ -59,8 +63,7 @@ class Running:
         try:
             while True:
                 configure(settings.log)
-                service = Service(settings, self._store, reload=self.reload, standing=self._standing)
-                self._service = service
+                service = self._service = self._new(settings)
                 try:
                     service.run(self._turn, self._look)
                 except ConfigError as error:
@@ -74,10 +77,16 @@ class Running:
                     wanted, self._anew = None if self._ends else self._anew, None
                 if wanted is None:
                     return
+                if not self._announced:
+                    self._health.reloading()
+                self._announced = False
                 settings, before = wanted, service.settings
         finally:
             self._asked.put("done")
             hearing.join()
+
+    def _new(self, settings: Settings) -> Service:
+        return Service(settings, self._store, reload=self.reload, standing=self._standing, health=self._health)
 
     def reload(self) -> None:
         """Read the file again, and go over to it soon. Raises ConfigError, and goes on, if it is wrong."""
@@ -98,6 +107,7 @@ class Running:
         """Do what is asked for, in a thread."""
         while (wish := self._asked.get()) != "done":
             if wish == "end":
+                self._health.stopping()
                 with self._lock:
                     self._ends = True
                     self._turn.set()
@@ -112,7 +122,13 @@ class Running:
             return
         with self._lock:
             settings, self._next = self._next, None
+            ends = self._anew is not None
+        if self._announced and settings is None and not ends:
+            self._announced = False
+            self._health.ready(service.reporting.in_a_line())
         if settings is not None:
+            self._announced = True
+            self._health.reloading()
             service.change(lambda: self._apply(service, settings))
 
     def _apply(self, service: Service, settings: Settings) -> None:

@@ -27,6 +27,7 @@ from agent.supervision.cameras import Cameras
 from agent.supervision.captures import Captures
 from agent.supervision.collecting import Collecting
 from agent.supervision.engines import Engines
+from agent.supervision.health import Health
 from agent.supervision.sinks import Sinks
 from engines.store import ModelStore, default_root
 
@@ -50,13 +51,15 @@ class Service:
         reload: Callable[[], None] | None = None,
         standing: Standing | None = None,
         serve: bool = True,
+        health: Health | None = None,
     ) -> None:
         """`sinks`: more than the configuration names, for tests and measurements.
 
         `serve`: an agent wants engines that answer at once, a comparison those that were asked for (`open_models`).
 
         `outbox`: builds the outbox for sinks of those names; default: as the configuration says. `reload`: what that
-        command does. `standing`: what commands left behind that were sent to the service before this one.
+        command does. `standing`: what commands left behind that were sent to the service before this one. `health`: is
+        told that the agent is ready, and moves.
         """
         self.settings = settings
         self.store = store or ModelStore(default_root())
@@ -72,6 +75,7 @@ class Service:
         self.cameras = Cameras(self.engines, self.sinks.outlets, self.say_status)
         self.captures = Captures()
         self.remote: Remote | None = None
+        self.health = health or Health({})
         self.lock = threading.Lock()
         """Held while parts are looked after, and while they are exchanged (`agent.reloading`)."""
         self.stopping = False
@@ -119,12 +123,16 @@ class Service:
         if settings.commands.allow:
             self.remote = self.listening(settings, events)
         self.reporting.begin()
+        self.health.ready(self.reporting.in_a_line())
 
     def wait(self, stop: threading.Event, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Look after what is at work until `stop` is set or every source has ended. `meanwhile` returns at once."""
         while not stop.wait(LOOK_S):
             with self.lock:
+                self.captures.look()
+                self.engines.look()
                 self.reporting.look()
+                self.health.beat(self.reporting.in_a_line(), self._beyond_help())
                 at_work = self.captures.alive
             if not at_work:
                 return
@@ -142,6 +150,7 @@ class Service:
 
     def stop(self) -> None:
         """Stop in reverse order. Everything offered has an outcome afterwards, unless something hangs past its time."""
+        self.health.beat("stopping")  # for as long as this takes
         with self.lock:
             self.stopping = True
         if self._change is not None:
@@ -151,9 +160,7 @@ class Service:
             self.remote.close(STOP_DEADLINE_S / 2)
         self.captures.stop(self.cameras, deadline)
         self.collecting.close()
-        for camera in self.cameras.values():
-            if not camera.wait_idle(deadline - time.monotonic()):
-                log.warning("%s: stopped with results still under way", camera.name)
+        self.engines.finish(list(self.cameras.values()), deadline)
         self.engines.stop(deadline)
         for camera in self.cameras.values():
             camera.close()
@@ -163,6 +170,11 @@ class Service:
         if list(self.engines):
             self.reporting.end()
         self.sinks.stop(time.monotonic() + STOP_DEADLINE_S)
+
+    def _beyond_help(self) -> list[str]:
+        """What only a new process can mend."""
+        workers = (*self.captures.beyond_help(), *self.engines.workers())
+        return [worker.name for worker in workers] + self.sinks.stuck()
 
     def metrics(self) -> Metrics:
         """Counters since the start."""

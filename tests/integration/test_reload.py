@@ -188,7 +188,8 @@ def test_an_engine_is_exchanged_under_cameras_that_stream_on(tmp_path: Path) -> 
         agent.sees("yard", "dock")
         assert agent.service.cameras["yard"] is yard
         assert agent.service.engines["blobs"] is blobs
-        assert not old.worker.alive
+        assert old._worker is not None
+        assert not old._worker.alive
         told = agent.apply(content)
         assert told["removed"]["models"] == ["more"]
         agent.sees("yard")
