@@ -174,7 +174,7 @@ class Service:
     def _beyond_help(self) -> list[str]:
         """What only a new process can mend."""
         workers = (*self.captures.beyond_help(), *self.engines.workers())
-        return [worker.name for worker in workers] + self.sinks.stuck()
+        return [worker.name for worker in workers if worker.progress.overdue_s() > 0] + self.sinks.stuck()
 
     def metrics(self) -> Metrics:
         """Counters since the start."""

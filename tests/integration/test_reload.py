@@ -149,7 +149,7 @@ def test_a_changed_zone_is_only_its_own_cameras_matter(tmp_path: Path) -> None:
     assert yard.frames == read["yard"] == yard.counts()["uses"]["colours"]["offered"]
     assert read["dock"] - 1 <= service.cameras["dock"].frames <= read["dock"], "the last one may be the other camera's"
     seqs = [seq for seq in agent.seqs("dock/blobs/detections") if seq < read["dock"]]
-    assert seqs[-1] > len(seqs) - 1 > 5, "frame numbers go on"
+    assert len(set(seqs)) == len(seqs) <= seqs[-1] + 1, "frame numbers go on"
     told_of = incidents(agent)
     assert [("start", None), ("end", "configuration_changed")] in told_of.values()
     tracks = [e["track"] for e in agent.said("dock/events") if e["phase"] == "start"]
