@@ -28,7 +28,7 @@ ENABLED_LOOK_S = 0.1
 """How often the thread of a disabled camera looks whether it is enabled again."""
 CREDENTIALS_LOOK_S = 1.0
 """How often it is looked whether there is another password, while a camera refuses the one that we have."""
-MOST_APART_S = 4.0
+MOST_APART_S = 3.0
 """Between the beginnings of two tries: a camera that is back is noticed within five seconds."""
 LEAST_WAIT_S = 0.25
 STEADY_S = 10.0
