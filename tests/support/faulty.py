@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
@@ -27,7 +28,7 @@ from tests.support.rtsp import RtspServer
 Kind = Literal["rtsp", "gstreamer", "opencv-rtsp", "http", "mjpeg", "snapshot"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 OVER_RTSP: tuple[Kind, ...] = ("rtsp", "gstreamer", "opencv-rtsp")
-FPS = 10
+FPS = 5
 KEY_FRAME_S = 1.0
 CLIP = Clip(size=(320, 192), frames=60, fps=FPS, gop=round(FPS * KEY_FRAME_S))
 OTHER_SIZE = Clip(size=(448, 256), frames=60, fps=FPS, gop=round(FPS * KEY_FRAME_S))
@@ -66,7 +67,7 @@ class Gaps:
     def worst_s(self, begin: float, end: float) -> float:
         """The longest time without a frame between two moments."""
         times = [begin, *(at for at in self.at if begin < at < end), end]
-        return max(b - a for a, b in zip(times, times[1:], strict=False))
+        return max(b - a for a, b in pairwise(times))
 
 
 class Lag:
@@ -169,8 +170,9 @@ class Site:
                 return away
             time.sleep(0.02)
 
-    def spoil_all(self, for_s: float) -> None:
-        """Let each camera's fault happen, and note when its loss is told."""
+    def spoil_all(self, for_s: float) -> float:
+        """Let each camera's fault happen, and note when its loss is told; when that began, `time.monotonic`."""
+        first = time.monotonic()
         began = {one.name: self.cables.spoil(self._cable[one.name], one.fault) for one in self.fared}
         deadline = time.monotonic() + for_s
         while time.monotonic() < deadline:
@@ -178,9 +180,10 @@ class Site:
                 if one.found_s is None and self.state(one.name) != "streaming":
                     one.found_s = time.monotonic() - began[one.name]
             time.sleep(0.02)
+        return first
 
-    def mend_all(self, deadline_s: float) -> None:
-        """Mend everything, and note when each camera streams again."""
+    def mend_all(self, deadline_s: float) -> float:
+        """Mend everything, and note when each camera streams again; when all do, `time.monotonic`."""
         frames = {one.name: self.service.cameras[one.name].frames for one in self.fared}
         mended = {one.name: self.cables.mend(self._cable[one.name]) for one in self.fared}
         deadline = time.monotonic() + deadline_s
@@ -192,8 +195,9 @@ class Site:
                     one.back_s = time.monotonic() - mended[one.name]
                     away.remove(one)
             time.sleep(0.02)
+        return time.monotonic()
 
-    def reasons(self) -> None:
+    def note_reasons(self) -> None:
         """Note what was said of each camera's loss."""
         for kept in self.sink.messages:
             name, _, what = kept.topic.partition("/")
@@ -206,7 +210,7 @@ def source_of(kind: Kind, port: int, path: str) -> dict[str, Any]:
     """Its configuration: all defaults."""
     url = f"{'rtsp' if kind in OVER_RTSP else 'http'}://127.0.0.1:{port}/{path}"
     if kind == "snapshot":
-        return {"type": "snapshot", "url": url.replace("stream.mjpg", "snap.jpg"), "every": "200ms"}
+        return {"type": "snapshot", "url": url.replace("stream.mjpg", "snap.jpg"), "every": "500ms"}
     type_ = {"rtsp": "rtsp", "http": "rtsp", "gstreamer": "gstreamer"}.get(kind, "opencv")
     return {"type": type_, "url": url}
 
