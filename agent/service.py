@@ -27,6 +27,7 @@ from agent.supervision.cameras import Cameras
 from agent.supervision.captures import Captures
 from agent.supervision.collecting import Collecting
 from agent.supervision.engines import Engines
+from agent.supervision.health import Health
 from agent.supervision.sinks import Sinks
 from engines.store import ModelStore, default_root
 
@@ -50,13 +51,15 @@ class Service:
         reload: Callable[[], None] | None = None,
         standing: Standing | None = None,
         serve: bool = True,
+        health: Health | None = None,
     ) -> None:
         """`sinks`: more than the configuration names, for tests and measurements.
 
         `serve`: an agent wants engines that answer at once, a comparison those that were asked for (`open_models`).
 
         `outbox`: builds the outbox for sinks of those names; default: as the configuration says. `reload`: what that
-        command does. `standing`: what commands left behind that were sent to the service before this one.
+        command does. `standing`: what commands left behind that were sent to the service before this one. `health`: is
+        told that the agent is ready, and moves.
         """
         self.settings = settings
         self._more_sinks, self._new_outbox, self._reload = sinks or [], outbox, reload
@@ -71,6 +74,7 @@ class Service:
         self.cameras = Cameras(self.engines, self.sinks.outlets, self.say_status)
         self.captures = Captures()
         self.remote: Remote | None = None
+        self.health = health or Health({})
 
     def run(self, stop: threading.Event) -> None:
         """Start, serve until `stop` or every recording has ended, stop. Raises ConfigError before anything runs."""
@@ -114,16 +118,19 @@ class Service:
         if settings.commands.allow:
             self.remote = self._listening(events)
         self.reporting.begin()
+        self.health.ready(self.reporting.in_a_line())
 
     def wait(self, stop: threading.Event) -> None:
         """Look after what is at work until `stop` is set or every source has ended."""
         while not stop.wait(LOOK_S):
             self.reporting.look()
+            self.health.beat(self.reporting.in_a_line(), self.sinks.stuck())
             if not self.captures.alive:
                 return
 
     def stop(self) -> None:
         """Stop in reverse order. Everything offered has an outcome afterwards, unless something hangs past its time."""
+        self.health.beat("stopping")  # for as long as this takes
         deadline = time.monotonic() + STOP_DEADLINE_S
         if self.remote:
             self.remote.close(STOP_DEADLINE_S / 2)

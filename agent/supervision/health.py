@@ -1,8 +1,9 @@
 """What systemd is told of a running agent: that it is ready, what it does, and that it moves (sd_notify(3)).
 
-`WATCHDOG=1` is sent by the main thread, and only while no thread is stuck that nothing replaces. A thread that waits
-for work or for its next try is not stuck, and neither is a part that hangs while its successor works: those are a
-status. What is left is what only a new process can mend, and systemd makes one when the watchdog is not fed.
+`WATCHDOG=1` is sent by the main thread, and only while nothing is stuck that only a new process can mend: what was
+replaced so often that this process carries too many hanging threads, or all sinks at once, so that nothing gets out. A
+thread that waits for work or for its next try is not stuck, nor is a part that hangs while another does its work: those
+are a status, since a restart would cost the others more than it mends.
 
 Where nobody watches, in a container, `SIGHTWIRE_WATCHDOG_S` has the interpreter's own watchdog do it: it needs no lock
 that a hanging thread may hold, says where every thread is, and ends the process for the container engine to restart.
@@ -15,9 +16,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
-
-from agent.workers import Worker
+from collections.abc import Callable, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +25,7 @@ BEATS = 4
 
 
 class Health:
-    """Speaks to whoever started this process, if they listen: `NOTIFY_SOCKET`. Used by the main thread."""
+    """Speaks to whoever started this process, if they listen: `NOTIFY_SOCKET`. Of the main thread, but `stopping`."""
 
     def __init__(
         self,
@@ -45,6 +44,7 @@ class Health:
         self._next_s = 0.0
         self._stuck: list[str] = []
         self._said = ""
+        self._ends = False
 
     def ready(self, status: str) -> None:
         """It serves; also after `reloading`."""
@@ -56,21 +56,22 @@ class Health:
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
-        """It ends because it was asked to."""
+        """It ends because it was asked to, in whoever's time who asked; any thread."""
+        self._ends = True
         if self._own_patience_s:
             faulthandler.cancel_dump_traceback_later()
         self._send("STOPPING=1", "STATUS=stopping")
 
-    def beat(self, workers: Iterable[Worker], status: str) -> None:
-        """The main thread moves. `workers`: those that nothing replaces when they hang; `status`: a line for people."""
-        stuck = sorted(_words(worker) for worker in workers if worker.alive and worker.progress.overdue_s() > 0)
-        if stuck != self._stuck:
-            self._stuck = stuck
+    def beat(self, status: str, stuck: Sequence[str] = ()) -> None:
+        """The main thread moves. `status`: a line for people; `stuck`: what only a new process mends, if anything."""
+        if self._ends:
+            return
+        if list(stuck) != self._stuck:
+            self._stuck = list(stuck)
             if stuck:
-                fed = "; the watchdog is not fed" if self._beat_s else ""
-                log.error("stuck: %s%s", ", ".join(stuck), fed)
+                log.error("stuck: %s%s", ", ".join(stuck), "; the watchdog is not fed" if self._beat_s else "")
         if stuck:
-            status = "stuck: " + ", ".join(stuck)
+            status = f"stuck: {', '.join(stuck)}"
         if status != self._said:
             self._said = status
             self._send(f"STATUS={status}")
@@ -100,8 +101,3 @@ class Health:
                 door.sendto("\n".join(lines).encode(), address)
         except OSError as error:
             log.debug("systemd does not hear us: %s", error)
-
-
-def _words(worker: Worker) -> str:
-    doing = worker.progress.doing
-    return f"{worker.name} ({doing.what})" if doing else worker.name

@@ -59,6 +59,12 @@ class Sinks:
         said = {name: sink.state() for name, sink in self.sinks().items()}
         return {name: {key: state[key] for key in CONNECTION if key in state} for name, state in said.items()}
 
+    def stuck(self) -> list[str]:
+        """Those that take no message any more, if that is all of them: nothing gets out of this agent."""
+        workers = [each.worker for each in self._at_work.values()]
+        stuck = [worker.name for worker in workers if worker.progress.overdue_s() > 0]
+        return stuck if len(stuck) == len(workers) else []
+
     def stop(self, deadline_s: float) -> None:
         """Hand over what waits, and let go; `deadline_s`: on `time.monotonic`."""
         _close(self._at_work, deadline_s)
@@ -67,7 +73,7 @@ class Sinks:
         same = sum(each.name == sink.name for each in self.sinks().values())
         name = f"{sink.name}-{same + 1}" if same else sink.name
         sender = Sender(sink)
-        worker = Worker(f"sink-{name}", sender.run)
+        worker = Worker(f"sink-{name}", sender.run, sender.progress)
         self._at_work = {**self._at_work, name: SinkAtWork(config, sender, worker)}
         self.outlets.senders.append(sender)
         worker.start()

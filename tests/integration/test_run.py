@@ -33,6 +33,8 @@ from tests.support.clips import SMALL
 from tests.support.process import Sightwire, sightwire
 from tests.support.rtsp import RtspServer
 from tests.support.street import street_video
+from tests.support.systemd import Systemd
+from tests.support.waiting import until
 
 BASE = "sightwire/gatehouse"
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -320,6 +322,33 @@ def test_a_clean_stop_says_offline_and_its_last_account_adds_up(
     made = sum(metrics["cameras"][c]["uses"][u]["inferred"] for c, u in (("fast", "c"), ("slow", "c"), ("crops", "t")))
     dropped = sum(metrics["sinks"]["mqtt"][fate] for fate in ("replaced", "stale", "failed"))
     assert made - dropped <= received <= made
+
+
+def test_systemd_hears_that_the_agent_is_ready_moves_and_ends(tmp_path: Path, fakes: Path) -> None:
+    """Ready when the engines are, without any broker; then its watchdog is fed until the end."""
+    systemd = Systemd(str(tmp_path / "notify"))
+    path = site(tmp_path, {"door": LIVE}, mqtt={"url": "mqtt://127.0.0.1:1"})
+    heard: list[str] = []
+
+    def hears(wanted: str, times: int = 1) -> bool:
+        heard.extend(systemd.heard())
+        return sum(wanted in line for line in heard) >= times
+
+    with Sightwire("run", path, models=fakes, env=systemd.environ) as agent:
+        until(lambda: hears("WATCHDOG=1", 2) and hears("1 streaming"), 60)
+        assert heard[0] == "READY=1"
+        assert agent.end() == 0
+    assert hears("STOPPING=1")
+    systemd.close()
+
+
+def test_what_the_watchdog_ends_says_where_it_hung(tmp_path: Path, fakes: Path) -> None:
+    """SIGABRT is how systemd does it."""
+    with Sightwire("run", site(tmp_path, {"door": LIVE}), models=fakes) as agent:
+        agent.wait_for_log("streaming", 60)
+        assert agent.end(signal.SIGABRT) == -signal.SIGABRT
+        assert "most recent call first" in agent.err
+        assert "agent/service.py" in agent.err
 
 
 def test_impatience_and_early_stops_end_quietly_too(tmp_path: Path, fakes: Path) -> None:

@@ -3,42 +3,15 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent.supervision.health import BEATS, Health
-from agent.supervision.progress import Progress
-from agent.workers import Worker
-
-WATCHDOG_S = 2.0
-
-
-class Systemd:
-    """Listens as systemd does, and says which environment leads to it."""
-
-    def __init__(self, address: str) -> None:
-        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._door.bind(address)
-        self._door.setblocking(False)
-        shown = address.replace("\0", "@", 1)
-        self.environ = {"NOTIFY_SOCKET": shown, "WATCHDOG_USEC": str(round(WATCHDOG_S * 1e6))}
-
-    def heard(self) -> list[str]:
-        said = []
-        while True:
-            try:
-                said += self._door.recv(4096).decode().splitlines()
-            except BlockingIOError:
-                return said
-
-    def close(self) -> None:
-        self._door.close()
+from tests.support.systemd import WATCHDOG_S, Systemd
 
 
 @pytest.fixture(params=["file", "abstract"])
@@ -49,23 +22,12 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Systemd]
     listening.close()
 
 
-@pytest.fixture
-def stuck_worker() -> Iterator[Worker]:
-    """A thread in the middle of something that took too long from the beginning."""
-    left, progress = threading.Event(), Progress()
-    worker = Worker("sink-x", lambda _: bool(left.wait(30)), progress)
-    worker.start()
-    progress.begin("send", within_s=-1)
-    yield worker
-    left.set()
-    assert worker.join(5)
-
-
 def test_ready_and_stopping_are_said(systemd: Systemd) -> None:
     """What `systemctl status` shows, and what `Type=notify` waits for."""
     health = Health(systemd.environ)
     health.ready("2 cameras")
     health.stopping()
+    health.beat("2 cameras")
     assert systemd.heard() == ["READY=1", "STATUS=2 cameras", "STOPPING=1", "STATUS=stopping"]
 
 
@@ -74,22 +36,21 @@ def test_the_watchdog_is_fed_a_few_times_in_its_patience(systemd: Systemd) -> No
     now = 0.0
     health = Health(systemd.environ, clock=lambda: now)
     for _ in range(100):
-        health.beat([], "")
+        health.beat("")
         now += WATCHDOG_S / 100
     assert systemd.heard().count("WATCHDOG=1") == BEATS
 
 
-def test_a_stuck_thread_is_named_and_the_watchdog_starves(systemd: Systemd, stuck_worker: Worker) -> None:
-    """Systemd makes a new process; the status line says why."""
+def test_what_is_stuck_is_named_and_the_watchdog_starves(systemd: Systemd) -> None:
+    """A new process is what follows; the status line says why."""
     now = 0.0
     health = Health(systemd.environ, clock=lambda: now)
-    health.beat([stuck_worker], "well")
-    assert systemd.heard() == ["STATUS=stuck: sink-x (send)"]
+    health.beat("well", ["engine-people"])
+    assert systemd.heard() == ["STATUS=stuck: engine-people"]
     now += 10
-    health.beat([stuck_worker], "well")
+    health.beat("well", ["engine-people"])
     assert systemd.heard() == []
-    stuck_worker.progress.done()
-    health.beat([stuck_worker], "well")
+    health.beat("well")
     assert systemd.heard() == ["STATUS=well", "WATCHDOG=1"]
 
 
@@ -97,13 +58,13 @@ def test_a_status_is_said_when_it_changes(systemd: Systemd) -> None:
     """A line for people, once."""
     health = Health({"NOTIFY_SOCKET": systemd.environ["NOTIFY_SOCKET"]})
     for status in ("a", "a", "b"):
-        health.beat([], status)
+        health.beat(status)
     assert systemd.heard() == ["STATUS=a", "STATUS=b"]
 
 
 def test_the_watchdog_of_another_process_is_not_ours(systemd: Systemd) -> None:
     """The environment is inherited; `WATCHDOG_PID` says whose it is."""
-    Health({**systemd.environ, "WATCHDOG_PID": "1"}).beat([], "")
+    Health({**systemd.environ, "WATCHDOG_PID": "1"}).beat("")
     assert systemd.heard() == []
 
 
@@ -120,14 +81,14 @@ def test_nobody_listening_is_no_fault(address: str) -> None:
     """Outside of systemd, or after it has gone."""
     health = Health({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1000"} if address else {})
     health.ready("")
-    health.beat([], "x")
+    health.beat("x")
 
 
 HANGS = """
 import time
 from agent.supervision.health import Health
 health = Health()
-health.beat([], "")
+health.beat("")
 print("beaten", flush=True)
 def in_the_driver():
     time.sleep(60)
