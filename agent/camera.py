@@ -80,6 +80,8 @@ class Camera:
         self.frames = 0
         self.unreadable_frames = 0
         self.connects = 0
+        self.readers_abandoned = self.readers_hung = 0
+        """Threads of its source that were given up since the start, and those of them that have not come back."""
         self._agent, self._source, self._outlets, self._on_state = agent, source, outlets, on_state
         self._watch, self._view, self._candidates = watch, view or View(), candidates
         self._album = album
@@ -218,6 +220,8 @@ class Camera:
             "frames": self.frames,
             "unreadable": self.unreadable_frames,
             "reconnects": max(0, self.connects - 1),
+            "abandoned": self.readers_abandoned,
+            "hung": self.readers_hung,
             "state": self.state,
             "uses": {name: use.account.counts() for name, use in self.uses_by_name.items()},
         }

@@ -12,9 +12,12 @@ from typing import Literal
 
 from agent.errors import Transient
 from agent.sinks import Message, Sink
+from agent.supervision.progress import Progress
 
 log = logging.getLogger(__name__)
 
+SEND_S = 30.0
+"""A sink that takes longer for one message is stuck: one that cannot send has other ways to say so."""
 Fate = Literal["sent", "replaced", "stale", "failed"]
 
 
@@ -27,6 +30,7 @@ class Sender:
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
+        self.progress = Progress()
         self._slots: OrderedDict[str, deque[Message]] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
@@ -112,6 +116,7 @@ class Sender:
         if _stale(message, time.monotonic_ns()):
             self._settle(message, "stale")
             return
+        self.progress.begin("send", SEND_S)
         try:
             self.sink.send(message)
         except Transient as error:
@@ -122,6 +127,8 @@ class Sender:
         else:
             self._complaints.pop(message.topic, None)
             self._settle(message, "sent")
+        finally:
+            self.progress.done()
 
     def _settle(self, message: Message, fate: Fate) -> None:
         with self._changed:

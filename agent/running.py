@@ -17,6 +17,7 @@ from agent.messages import rfc3339
 from agent.models import find_cards
 from agent.remote.acts import Standing
 from agent.service import Service
+from agent.supervision.health import Health
 from engines.store import ModelStore, default_root
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Running:
         self._path, self._asked = path, asked
         self._store = store or ModelStore(default_root())
         self._standing = Standing()
+        self._health = Health()
         self._lock = threading.Lock()
         # What follows is guarded by _lock.
         self._turn = threading.Event()
@@ -52,7 +54,7 @@ class Running:
         try:
             while True:
                 configure(settings.log)
-                self._service = Service(settings, self._store, reload=self.reload, standing=self._standing)
+                self._service = self._new(settings)
                 try:
                     self._service.run(self._turn)
                 except ConfigError as error:
@@ -67,10 +69,14 @@ class Running:
                     wanted, self._next = None if self._ends else self._next, None
                 if wanted is None:
                     return
+                self._health.reloading()
                 settings, before = wanted, settings
         finally:
             self._asked.put("done")
             hearing.join()
+
+    def _new(self, settings: Settings) -> Service:
+        return Service(settings, self._store, reload=self.reload, standing=self._standing, health=self._health)
 
     def reload(self) -> None:
         """Read the file again and begin anew with it, soon. Raises ConfigError, and goes on, if it is wrong."""
@@ -93,6 +99,7 @@ class Running:
         """Do what is asked for, in a thread."""
         while (wish := self._asked.get()) != "done":
             if wish == "end":
+                self._health.stopping()
                 with self._lock:
                     self._ends = True
                     self._turn.set()

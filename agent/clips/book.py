@@ -17,11 +17,12 @@ from typing import Any
 
 from agent.clips import Reel
 from agent.clips.muxing import ClipFile
-from agent.clips.packets import Packet, PacketTap
+from agent.clips.packets import Packet
 from agent.clips.reel import CameraReel, Clip
 from agent.clips.settings import ClipSection
+from agent.clips.tap import PacketTap
 from agent.folders import state_folder
-from agent.keeping import Shelf
+from agent.keeping import FolderState, Keeper, Shelf
 from agent.workers import Worker
 
 log = logging.getLogger(__name__)
@@ -36,10 +37,7 @@ class _Camera:
     """One camera's reel, folder and account."""
 
     reel: CameraReel
-    shelf: Shelf
-    known: bool = False
-    """Whether the folder has been opened since it last failed."""
-    reason: str | None = None
+    keeper: Keeper
     begun: int = 0
     made: int = 0
     failed: int = 0
@@ -98,11 +96,9 @@ class Clips:
         def finish(clip: Clip) -> None:
             self._put(_Step(camera, clip, None))
 
-        def refused(reason: str) -> None:
-            self._say(camera, reason)
-
-        reel = CameraReel(name, section, begin, append, finish, refused)
-        camera = self._cameras[name] = _Camera(reel, shelf)
+        state = FolderState(name, "clip", shelf.folder, self._on_state)
+        reel = CameraReel(name, section, begin, append, finish, refused=state.say)
+        camera = self._cameras[name] = _Camera(reel, Keeper(shelf, state))
         return reel
 
     def tap(self, cameras: Sequence[str]) -> PacketTap | None:
@@ -128,14 +124,7 @@ class Clips:
 
     def state(self) -> dict[str, Any]:
         """Camera -> where its clips lie, whether they can be kept, and why not."""
-        return {
-            name: {
-                "folder": str(camera.shelf.folder),
-                "state": "failing" if camera.reason else "keeping",
-                "reason": camera.reason,
-            }
-            for name, camera in self._cameras.items()
-        }
+        return {name: camera.keeper.state.told() for name, camera in self._cameras.items()}
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Camera -> the account of its clips, and what is kept."""
@@ -147,7 +136,7 @@ class Clips:
                 "cut": camera.cut,
                 "missed": camera.reel.missed,
                 "waiting": camera.begun - camera.made - camera.failed,
-                **camera.shelf.standing(),
+                **camera.keeper.standing,
             }
             for name, camera in self._cameras.items()
         }
@@ -174,7 +163,7 @@ class Clips:
             if time.monotonic() >= trim_s:
                 trim_s = time.monotonic() + TRIM_EVERY_S
                 for camera in self._cameras.values():
-                    self._keep(camera, camera.shelf.trim)
+                    camera.keeper.attempt(Shelf.trim)
             step = self._take(trim_s)
             if step is not None:
                 self._do(step)
@@ -196,50 +185,28 @@ class Clips:
             return
         worked = False
         try:
-            worked = self._keep(camera, lambda: self._write(step))
+            worked = camera.keeper.attempt(lambda shelf: self._write(shelf, step))
         finally:  # also after a fault of ours: the next clip must not go on in this one's file
             if not worked:
                 clip.failed = True
                 self._failed(camera)
                 if file := self._files.pop(camera.reel.camera, None):
                     file.give_up()
-                camera.shelf.give_up(clip.name)
+                camera.keeper.shelf.give_up(clip.name)
             elif step.packets is None:
                 camera.made += 1
 
-    def _write(self, step: _Step) -> None:
-        name, clip, shelf = step.camera.reel.camera, step.clip, step.camera.shelf
-        if step.packets is None:
-            self._files.pop(name).close()
-            shelf.finish(clip.name)
-            return
-        file = self._files.get(name)
-        if file is None:
-            file = self._files[name] = ClipFile(shelf.part(clip.name), clip.template)
-        for packet in step.packets:
-            file.add(packet)
-
-    def _keep(self, camera: _Camera, act: Callable[[], None]) -> bool:
-        """Do something with a camera's folder; False, and said once, where it fails."""
+    def _write(self, shelf: Shelf, step: _Step) -> None:
+        name, clip = step.camera.reel.camera, step.clip
         try:
-            if not camera.known:
-                camera.shelf.open()
-                camera.known = True
-            act()
-        except (OSError, ValueError) as error:
-            camera.known = False  # it may be another folder when it is back
-            what = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            self._say(camera, f"{camera.shelf.folder}: {what.lower()}")
-            return False
-        self._say(camera, None)
-        return True
-
-    def _say(self, camera: _Camera, reason: str | None) -> None:
-        if reason == camera.reason:
-            return
-        camera.reason = reason
-        if reason:
-            log.warning("%s: no clip can be kept: %s; trying again", camera.reel.camera, reason)
-        else:
-            log.info("%s: clips are kept in %s again", camera.reel.camera, camera.shelf.folder)
-        self._on_state()
+            if step.packets is None:
+                self._files.pop(name).close()
+                shelf.finish(clip.name)
+                return
+            file = self._files.get(name)
+            if file is None:
+                file = self._files[name] = ClipFile(shelf.part(clip.name), clip.template)
+            for packet in step.packets:
+                file.add(packet)
+        except ValueError as error:  # what no file takes
+            raise OSError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error

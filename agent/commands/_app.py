@@ -20,6 +20,7 @@ from agent.commands import (
     replay,
     run,
     schema,
+    service,
     watch,
 )
 
@@ -47,6 +48,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("compare")(compare.compare)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
+app.add_typer(service.app, name="service")
 
 
 def _version(wanted: bool) -> None:

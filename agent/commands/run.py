@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -40,6 +41,10 @@ def run(config: Path = typer.Argument(..., help="The configuration, a YAML file.
         signal.signal(number, lambda *_: asked.put("end"))
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup wants it
         signal.signal(signal.SIGHUP, hang_up)
+
+    if sys.stderr is not None:
+        # What systemd's watchdog ends (SIGABRT), or a decoder (SIGSEGV), says where every thread was.
+        faulthandler.enable()
 
     from agent.errors import ConfigError
     from agent.running import Running

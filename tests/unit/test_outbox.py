@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from agent.outbox import outbox as outboxes
 from agent.outbox.outbox import Outbox
 from agent.outbox.settings import EventsSection
-from tests.support.outbox import ByHand, committed, event, lawful, read, settle_all, until
+from tests.support.outbox import ByHand, committed, event, lawful, read, settle_all
+from tests.support.waiting import until
 
 
 @pytest.fixture
