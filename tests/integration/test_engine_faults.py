@@ -9,7 +9,7 @@ import pytest
 
 from agent.supervision import pace
 from tests.support.agents import fake_model, settings_of
-from tests.support.engine_faults import longest_gap_s, running
+from tests.support.engine_faults import running
 
 LIVE = {"type": "synthetic", "rate": 50}
 
@@ -35,5 +35,4 @@ def test_an_engine_that_hangs_is_found_within_5_s_and_another_one_serves(tmp_pat
         found_s = agent.until(lambda: agent.engine().get("state") == "restarting" or agent.engine().get("restarts"))
         assert found_s < 5
         agent.more_results(20)
-        print(found_s, longest_gap_s(agent), longest_gap_s(agent, "b", "d"), agent.engine())
         assert agent.engine()["restarts"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -98,4 +99,4 @@ def running(settings: Settings, folder: Path, *sinks: Sink, store: ModelStore | 
 def longest_gap_s(agent: Agent, camera: str = "a", use: str = "c") -> float:
     """The longest time without a result, by their receive clock."""
     at = sorted(kept.sent_ns for kept in agent.results(camera, use))
-    return max((b - a) / 1e9 for a, b in zip(at, at[1:], strict=False))
+    return max((b - a) / 1e9 for a, b in itertools.pairwise(at))
