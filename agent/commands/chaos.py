@@ -155,7 +155,13 @@ class _Progress:
 
         columns = (SpinnerColumn(), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
         self._console = Console(stderr=True)
-        self._bar = Progress(*columns, TextColumn("{task.description}"), console=self._console, transient=True)
+        self._bar = Progress(
+            *columns,
+            TextColumn("{task.description}"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
         self._task = self._bar.add_task("", total=total)
 
     def say(self, what: str) -> None:
