@@ -25,6 +25,7 @@ from agent.errors import AgentError
 PR_SET_PDEATHSIG = 1
 START_S = 15.0
 ANSWER_S = 10.0
+SERVICE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM")
 
 
 class ChaosError(AgentError):
@@ -40,6 +41,11 @@ def _started(command: list[str], **more: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, text=True, start_new_session=True, preexec_fn=_end_with_parent, **more
     )
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what tells a service whom to report to: this agent is nobody's service."""
+    return {name: value for name, value in os.environ.items() if name not in SERVICE}
 
 
 class Agent:
@@ -64,7 +70,7 @@ class Agent:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, DOOR: str(theirs.fileno())},
+                env={**_environment(), DOOR: str(theirs.fileno())},
             )
         self._reader = threading.Thread(
             target=self._read, args=(self._process.stdout,), name="chaos-agent", daemon=True

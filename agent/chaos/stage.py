@@ -68,6 +68,9 @@ class Stage:
 
     def set(self, camera: str | None = None) -> None:
         """Start everything; `camera`: the one to torment, default the first that can be."""
+        self.say("finding ways to the cameras")
+        self._find_ways()
+        self.camera = self._chosen(camera)
         self.say("starting a broker")
         self.folder = Path(self._opened.enter_context(tempfile.TemporaryDirectory(prefix="sightwire-chaos-")))
         self.broker = Broker(self.folder)
@@ -78,8 +81,6 @@ class Stage:
         endpoint = Mqtt(url=f"mqtt://127.0.0.1:{self.broker.port}", protocol=self.broker.protocol)
         self.listener = EventListener(endpoint, f"sightwire/{NAME}/#", self.heard)
         self._opened.callback(self.listener.close)
-        self._find_ways()
-        self.camera = self._chosen(camera)
         config = self.folder / "chaos.yaml"
         config.write_text(yaml.safe_dump(self._config(), sort_keys=False), encoding="utf-8")
         self.agent = Agent(config, self.folder, self.heard.line)

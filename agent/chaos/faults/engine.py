@@ -49,8 +49,8 @@ class Hung(Fault):
         since_s = hung_s
         said = heard.wait(lambda: heard.status_since(since_s, differs), FOUND_S * GRACE)
         now = said.said["engines"][use] if said else {}
-        words = [f"{key}: {value}" for key, value in now.items() if before.get(key) != value]
-        seen.found(", ".join(words), since_s, said.at_s if said else None, FOUND_S)
+        why = now.get("because") or now.get("last_fault") or "said"
+        seen.found(str(why), since_s, said.at_s if said else None, FOUND_S)
         # What is found late, or not at all, has had its time.
         left_s = BACK_S * GRACE if said else BACK_S - (time.monotonic() - since_s)
         result = heard.wait(lambda: heard.result_of(camera, since_s + BATCH_S, use), left_s)
