@@ -23,12 +23,13 @@ def read(data: bytes, name: str) -> Image:
         return stored
     plane = decoded(data) if data else None
     if plane is None:
-        raise PictureError(f"{name}: is no picture that can be read: damaged, cut off, or of another kind")
+        raise PictureError(f"{name}: is no picture that can be read: damaged, cut off, too large, or of another kind")
     return Image((plane,), "bgr", "601", "full", (plane.shape[1], plane.shape[0]))
 
 
 def decoded(data: bytes) -> Plane | None:
-    """A photograph as (H, W, 3) BGR of 8 bits, turned as EXIF says, without transparency; None if it is damaged.
+    """A photograph as (H, W, 3) BGR of 8 bits, turned as EXIF says, without transparency; None if it is damaged, or
+    has more than `MOST_PIXELS`.
 
     OpenCV 4 decodes a JPEG that is cut off all the same, the rest of it black: such is damaged, too. Neither of the two
     markers can occur in the compressed data between them. Of a PNG that is cut off, libpng complains on stderr.
