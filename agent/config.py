@@ -25,6 +25,7 @@ from pydantic import (
 from agent.clips.settings import ClipSection
 from agent.durations import Seconds
 from agent.errors import ConfigError
+from agent.lines import printable
 from agent.outbox.settings import EventsSection
 from agent.remote.settings import CommandsSection
 from agent.rules import RuleConfig, line, zone
@@ -36,7 +37,7 @@ from agent.sources import SourceConfig
 from agent.sources._shorthand import from_text
 from agent.tracking.settings import TrackSection
 from agent.values import Count, Name, Polygon, Region, Score, Section, union_of_parts
-from agent.yaml_lines import Located, key_of, parse, printable
+from agent.yaml_lines import Located, key_of, parse
 from engines.backends import BackendConfig
 from engines.card import Precision
 from engines.tiles import Tiles

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from agent.errors import ConfigError
+from agent.lines import one_line, printable
 
 MOST_LETTERS = 250_000
 """Of a file: hundreds of cameras."""
@@ -119,7 +120,7 @@ def parse(text: str, name: str) -> Located:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError(f"{name}:{line}: not YAML: the character {error.character:#x} cannot be in it") from None
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{name}:1: not YAML: {printable(' '.join(str(error).split()))}") from None
+        raise ConfigError(f"{name}:1: not YAML: {one_line(str(error))}") from None
 
 
 def key_of(text: str) -> str:
@@ -135,11 +136,6 @@ def _unquoted(problem: str) -> str:
     if "alias" in what or "tag" in what or "anchor" in what:
         what += " (a value that begins with *, & or ! needs quotes)"
     return printable(what)
-
-
-def printable(text: str) -> str:
-    """The text with what would change a terminal, or begin a line, as escapes: errors repeat what stands in files."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _looked_through(node: yaml.Node, name: str, known: dict[int, int]) -> int:

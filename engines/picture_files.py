@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import cast
 
 import numpy as np
@@ -37,9 +38,20 @@ def decoded(data: bytes) -> Plane | None:
     cv2 = quiet_opencv()
     if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         return None
-    if data[:4] == b"\x89PNG" and b"IEND" not in data:
+    if data[:4] == b"\x89PNG" and not _is_whole_png(data):
         return None
     try:
         return cast("Plane | None", cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
     except cv2.error:
         return None
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """Whether each chunk is as long as it says: OpenCV makes room for the two gigabytes that one of them claims."""
+    at = 8
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"IEND":
+            return True
+        at += 12 + length
+    return False

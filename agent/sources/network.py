@@ -16,7 +16,7 @@ from agent.errors import SourceError
 from agent.frame import Timestamp
 from agent.secrets import Credentials, redact, with_credentials
 from agent.sources import Intake, Pictures, SourceConfig
-from agent.sources._decoded import Decoder
+from agent.sources._decoded import Decoder, decoding
 from agent.sources._faults import SILENT, fault
 from agent.sources._shorthand import NETWORK_SCHEMES
 from agent.sources._url import expect_url
@@ -62,6 +62,7 @@ class Config(SourceConfig, Credentials):
                 with_credentials(self.url, self.username, self.read_password()),
                 options=self._options(),
                 timeout=timeout,
+                metadata_errors="replace",
             )
         except (av.error.FFmpegError, OSError) as error:
             # What is given up half-way is "invalid data" to FFmpeg.
@@ -77,7 +78,7 @@ class Config(SourceConfig, Credentials):
     def _options(self) -> dict[str, str]:
         # Short analysis: the first frame after 0.3 s instead of 1.7. No `nobuffer`: it throws the key frame away that
         # the analysis read.
-        options = {"analyzeduration": "100000"}
+        options = {"analyzeduration": "100000", **decoding()}
         if urlsplit(self.url).scheme.startswith("rtsp"):
             options["rtsp_transport"] = self.transport
         return options

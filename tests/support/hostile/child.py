@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import traceback
+from importlib import import_module
 from pathlib import Path
 
 from tests.support.hostile import Inputs, Wrong
@@ -19,17 +20,8 @@ from tests.support.hostile import Inputs, Wrong
 
 def inputs(kind: str, folder: Path) -> Inputs:
     """Those of that name; imports what they need, and nothing else."""
-    if kind == "configs":
-        from tests.support.hostile.configs import Configs
-
-        return Configs(folder)
-    if kind == "pictures":
-        from tests.support.hostile.pictures import Pictures
-
-        return Pictures(folder)
-    from tests.support.hostile.models import Models
-
-    return Models(folder)
+    made: Inputs = getattr(import_module(f"tests.support.hostile.{kind}"), kind.title())(folder)
+    return made
 
 
 def _forget_peak() -> None:

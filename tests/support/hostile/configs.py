@@ -47,11 +47,8 @@ class Configs:
         chance = dice("config", number)
         tree = chance.choice(examples())
         if chance.random() < 0.6:
-            return _written(_mutated(tree, chance), chance)
-        data = _written(tree, chance)
-        for _ in range(chance.choice((1, 1, 2, 5))):
-            data = chance.choice(_TEXTS)(data, chance)
-        return data
+            return written(mutated(tree, chance), chance)
+        return spoilt(written(tree, chance), chance)
 
     def feed(self, data: bytes) -> str:
         """As `sightwire check` reads it."""
@@ -150,7 +147,8 @@ def _at(tree: Any, place: tuple[Any, ...]) -> Any:
     return tree
 
 
-def _mutated(tree: Any, chance: random.Random) -> Any:
+def mutated(tree: Any, chance: random.Random) -> Any:
+    """A copy of nested mappings and lists, changed in a few places."""
     tree = copy.deepcopy(tree)
     for _ in range(chance.choice((1, 1, 1, 2, 3, 8))):
         places = [place for place in _places(tree) if place]
@@ -221,7 +219,8 @@ class _PlainDumper(_Dumper):
     aliases = False
 
 
-def _written(tree: Any, chance: random.Random) -> bytes:
+def written(tree: Any, chance: random.Random) -> bytes:
+    """As YAML, in one of its styles."""
     dumper = chance.choice((_Dumper, _PlainDumper))
     flow = chance.choice((True, False, None))
     text = yaml.dump(tree, Dumper=dumper, default_flow_style=flow, allow_unicode=chance.random() < 0.5, sort_keys=False)
@@ -278,6 +277,13 @@ def _anchors(data: bytes, chance: random.Random) -> bytes:
 
 
 _TEXTS: tuple[Callable[[bytes, random.Random], bytes], ...] = (_insert, _insert, _flip, _cut, _lines, _anchors)
+
+
+def spoilt(data: bytes, chance: random.Random) -> bytes:
+    """A text, harmed in a few places."""
+    for _ in range(chance.choice((1, 1, 2, 5))):
+        data = chance.choice(_TEXTS)(data, chance)
+    return data
 
 
 # -- thought of -------------------------------------------------------------------------------------------------------
