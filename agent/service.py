@@ -24,6 +24,7 @@ from agent.config import CameraSection, Settings, UseSection
 from agent.errors import ConfigError
 from agent.events import Events
 from agent.every import Every
+from agent.flow import Share
 from agent.messages import AgentStatus, Metrics, rfc3339
 from agent.models import reported_from, thresholds_of, weak_of
 from agent.outbox.outbox import Outbox
@@ -284,6 +285,7 @@ class Service:
             thresholds=thresholds_of(section, card, entry),
             weak=weak_of(section, card, camera, entry),
             max_age_ns=round(entry.max_age * 1e9),
+            share=Share(camera.weight, camera.floor),
             retain=entry.retain,
             floor=reported_from(self._settings, entry.use, engine.model.card),
             predict=camera.track is not None and camera.track.use == entry.use and camera.track.predict,
