@@ -1,7 +1,9 @@
 """Where frames wait for an engine: the newest of each camera and use, never a queue.
 
-Who is next is decided by start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996), after floors that are due, earliest
-first. Every request that is offered ends in exactly one outcome, and every outcome is counted:
+Floors that are due come first, the earliest before the others; then start-time fair queueing decides who is next
+(Goyal, Vin and Cheng, SIGCOMM 1996).
+
+Every request that is offered ends in exactly one outcome, and every outcome is counted:
 
     offered == inferred + not_due + replaced + stale + failed + disabled          (plus `waiting` while running)
 """

@@ -25,6 +25,7 @@ from agent.errors import ConfigError
 from agent.events import Events
 from agent.every import Every
 from agent.flow import Share
+from agent.load import Load
 from agent.messages import AgentStatus, Metrics, rfc3339
 from agent.models import reported_from, thresholds_of, weak_of
 from agent.outbox.outbox import Outbox
@@ -86,6 +87,7 @@ class Service:
         """What the last status said of engines, sinks and events."""
         self.engines = Engines(self._store, serve=serve)
         self.cameras: dict[str, Camera] = {}
+        self.load = Load(self.cameras, self.say_status)
         self._collector = self._collecting()
         self._collecting_worker: Worker | None = None
         self._standing = standing or Standing()
@@ -138,6 +140,7 @@ class Service:
         """Publish status and metrics until `stop` is set or every source has ended."""
         metrics_due = time.monotonic() + METRICS_EVERY_S
         while not stop.wait(0.1):
+            self.load.look()
             if self._status_wanted.is_set() or self._told != self._changing():
                 self._status_wanted.clear()
                 self._publish_status("online")
@@ -190,6 +193,7 @@ class Service:
             cameras={name: camera.counts() for name, camera in self.cameras.items()},
             # Both count what was sent; a sink also what it says again at each connect, so the sender's word stands.
             sinks={name: {**sender.sink.state(), **sender.counts()} for name, sender in self._senders.items()},
+            load=self.load.figures(),
             collect=self._collector.counts() if self._collector else {},
             commands=self._remote.counts() if self._remote else {},
             **more,
@@ -318,6 +322,7 @@ class Service:
             since=self._since,
             cameras={name: camera.state for name, camera in self.cameras.items()},
             engines=self.engines.descriptions(),
+            load=self.load.state(),
             sinks=self._connections(),
             collect=self._collector.state() if self._collector else {},
             commands=allowed(self._settings.commands),

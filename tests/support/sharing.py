@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from agent.flow import Mailbox, Request, Share
+from agent.flow import Mailbox, Request, Share, Work
 from agent.frame import Frame, Timestamp
 from agent.sources.synthetic import picture
 
@@ -38,8 +38,11 @@ class Shared:
         """`speed`: regions a second."""
         self.cameras, self.speed, self.batch = cameras, speed, batch
         self.now_s = 0.0
-        self.mailbox = Mailbox(clock=lambda: round(self.now_s * 1e9))
+        self.idle_ns = 0
+        self.mailbox = _Timed(self)
         self.taken = [0] * len(cameras)
+        self.lost = [0] * len(cameras)
+        """Pictures that newer ones replaced."""
         self.longest = [0] * len(cameras)
         """How many turns a slot waited at most."""
         self.had_something = False
@@ -67,6 +70,7 @@ class Shared:
         self.had_something = any(self._waiting)
         batch = self.mailbox.take(self.batch, 0)
         if not batch:
+            self.idle_ns += round((min(self._next_s) - self.now_s) * 1e9)
             self.now_s = min(self._next_s)
             return False
         for index, waiting in enumerate(self._waiting):
@@ -86,6 +90,7 @@ class Shared:
         key, share = (str(index), "use"), Share(one.weight, one.floor)
         while room and self._next_s[index] <= self.now_s:
             self._next_s[index] += 1 / one.rate
+            self.lost[index] += not one.lossless and (self._waiting[index] > 0 or self._next_s[index] <= self.now_s)
             if not one.lossless and self._next_s[index] <= self.now_s:
                 continue  # replaced by the next
             frame = Frame(key[0], 0, STAMP, IMAGE)
@@ -95,8 +100,19 @@ class Shared:
             room -= 1
 
 
+class _Timed(Mailbox):
+    """Nobody waits in simulated time: how long there was nothing to take is known outside."""
+
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(clock=lambda: round(shared.now_s * 1e9))
+        self._shared = shared
+
+    def work(self) -> Work:
+        return replace(super().work(), idle_ns=self._shared.idle_ns)
+
+
 def fair(cameras: list[Asker], speed: float) -> list[float]:
-    """Pictures a second by weighted max-min fairness with floors: least of what is asked, and most of floor and weight."""
+    """Pictures a second, weighted max-min fair: the larger of floor and weight's part, and at most what is asked for."""
     low, high = 0.0, speed * 100
 
     def given(level: float) -> list[float]:
