@@ -112,7 +112,7 @@ class _Timed(Mailbox):
 
 
 def fair(cameras: list[Asker], speed: float) -> list[float]:
-    """Pictures a second, weighted max-min fair: the larger of floor and weight's part, and at most what is asked for."""
+    """Pictures a second, weighted max-min fair: the larger of floor and weight's part, at most what is asked for."""
     low, high = 0.0, speed * 100
 
     def given(level: float) -> list[float]:
