@@ -31,6 +31,8 @@ from engines.pixels import Image
 
 MOST_PICTURES = 30
 """Of a source without packets, kept in memory."""
+SAME = 0.25
+"""As near as this, a few seconds cannot tell the rate from the one that the stream claims."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +161,7 @@ def _from_camera(source: SourceConfig, seconds: float, folder: Path) -> Recorded
     if len(stamps) < 2:
         raise SourceError(f"{source.label}: gave too few pictures to go by")
     came, said = (len(stamps) - 1) / (stamps[-1] - stamps[0]) * 1e9, float(intake.facts.get("rate", 0))
-    rate = said if abs(came - said) < 0.1 * said else round(came, 1)
+    rate = said if abs(came - said) < SAME * said else round(came, 1)
     if tap.path is None:
         codec = intake.facts.get("codec", "unknown")
         return Recorded(None, tuple(kept), rate, kept[0].size, codec, 0.0, "kept as pictures, not decoded")

@@ -114,21 +114,17 @@ def _rows(found: Plan) -> Table:
     from rich.table import Table
 
     table = Table(title=f"Runs of {found.seconds:g} s on {found.machine['cores']} cores", title_justify="left")
-    for column in ("cameras", "frames/s", "results/s", "met", "age ms", "p95", "cores", "decode", "MB", "fits"):
-        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("cameras", "frames/s", "results/s", "met", "age (p95) ms", "cores (decode)", "fits"):
+        table.add_column(column, justify="right")
     for row in found.rows:
-        ages = ("-" if age is None else f"{age:.0f}" for age in (row.age_p50_ms, row.age_p95_ms))
-        cores = f"{row.cpu_cores:.2f}", f"{row.capture_cores:.2f}"
-        fits = "yes" if row.fits else f"no: {', '.join(row.short_of)}"
         table.add_row(
             str(row.cameras),
             f"{row.frames:g}",
             f"{row.results:g}",
             f"{row.met:.0%}",
-            *ages,
-            *cores,
-            f"{row.rss_mb:.0f}",
-            fits,
+            "-" if row.age_p50_ms is None else f"{row.age_p50_ms:.0f} ({row.age_p95_ms:.0f})",
+            f"{row.cpu_cores:.2f} ({row.capture_cores:.2f})",
+            "yes" if row.fits else "no",
         )
     return table
 
