@@ -261,7 +261,7 @@ class Camera:
     def _request(
         self, frame: Frame, use: Use, regions: tuple[Box | None, ...], ended: Callable[[Request, Outcome], None]
     ) -> Request:
-        return Request((self.name, use.name), frame, regions, self.lossless, use.max_age_ns, ended)
+        return Request((self.name, use.name), frame, regions, self.lossless, use.max_age_ns, ended, use.share)
 
     def _ended(self, request: Request, outcome: Outcome) -> None:
         """An engine (or the mailbox) is done with a frame."""

@@ -157,6 +157,10 @@ class CameraSection(Section):
     crop: Region | None = None
     """The part of the source's picture that is this camera's."""
     models: list[Annotated[UseSection, BeforeValidator(_use)]] = Field(min_length=1)
+    weight: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    """Its part of each engine that cannot keep up, against the other cameras' weights."""
+    floor: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Pictures a second that each of its uses gets before weights are looked at; 0: none."""
     masks: list[Polygon] = Field(default_factory=list)
     """Polygons, 0 to 1 of the picture, that are black before anything looks at it."""
     track: TrackSection | None = None

@@ -9,6 +9,7 @@ from agent.collecting import Candidates
 from agent.config import CameraSection, Settings, UseSection
 from agent.events import Events
 from agent.every import Every
+from agent.flow import Share
 from agent.models import reported_from, thresholds_of, weak_of
 from agent.publishing import Outlets
 from agent.supervision.engines import Engines
@@ -89,6 +90,7 @@ class Cameras(Mapping[str, Camera]):
             thresholds=thresholds_of(section, card, entry),
             weak=weak_of(section, card, camera, entry),
             max_age_ns=round(entry.max_age * 1e9),
+            share=Share(camera.weight, camera.floor),
             retain=entry.retain,
             floor=reported_from(settings, entry.use, card),
             predict=camera.track is not None and camera.track.use == entry.use and camera.track.predict,
