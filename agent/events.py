@@ -61,10 +61,10 @@ class Events:
         self.clips.start()
 
     def watch(self, camera: str, uses: Mapping[str, Use], album: Album | None) -> Watch | None:
-        """What looks after a camera's results; None for a camera without tracks and rules."""
+        """What looks after a camera's results and its sight; None for one without tracks, rules and blindness."""
         section = self._settings.cameras[camera]
         track, places = section.track, {**section.zones, **section.lines, **section.rules}
-        if not (track or places):
+        if not (track or places or section.blindness):
             return None
         tracker: Tracker | None = None
         if track:
@@ -90,7 +90,7 @@ class Events:
         return Watch(
             camera,
             incidents,
-            Counts(self._agent, camera, rules, incidents, labels=labels),
+            Counts(self._agent, camera, rules, incidents, labels=labels) if track or rules else None,
             rules,
             tracked=track.use if track else None,
             tracker=tracker,
@@ -125,6 +125,6 @@ class Events:
     def _configured(self, sinks: Sequence[str]) -> Outbox:
         """On disk, if there are events to be expected, or to be delivered that an earlier configuration left."""
         wanted, cameras = self._settings.events, self._settings.cameras.values()
-        expected = any(camera.zones or camera.lines or camera.rules for camera in cameras)
+        expected = any(camera.zones or camera.lines or camera.rules or camera.blindness for camera in cameras)
         on_disk = expected or wanted.path is not None or wanted.file(self._agent).exists()
         return Outbox(wanted, self._agent, sinks, on_state=self._on_state, in_memory=not on_disk)

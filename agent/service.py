@@ -31,6 +31,8 @@ from agent.publishing import Outlets, Sender
 from agent.remote.acts import Acts, Standing
 from agent.remote.remote import Remote
 from agent.remote.settings import allowed
+from agent.sight.motion import Gate
+from agent.sight.sight import Sight
 from agent.sinks import Message, Sink
 from agent.supervision.captures import Captures
 from agent.supervision.engines import Engines, tell_engine
@@ -233,6 +235,8 @@ class Service:
             self._outlets,
             watch=events.watch(name, uses, album),
             view=View(section.crop, section.masks),
+            sight=Sight(section.blindness, section.crop, section.masks) if section.blindness else None,
+            gate=Gate(section.motion, section.crop, section.masks) if section.motion else None,
             candidates=self._collector.cameras[name] if self._collector else None,
             album=album,
             lossless=section.source.lossless,
