@@ -10,6 +10,7 @@ from agent.commands import (
     bench,
     build,
     calibrate,
+    chaos,
     check,
     compare,
     demo,
@@ -41,6 +42,7 @@ app.command("schema")(schema.schema)
 app.command("watch")(watch.watch)
 app.command("ask")(ask.ask)
 app.command("bench")(bench.bench)
+app.command("chaos")(chaos.chaos)
 app.command("build")(build.build)
 app.command("calibrate")(calibrate.calibrate)
 app.command("compare")(compare.compare)

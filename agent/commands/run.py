@@ -15,6 +15,9 @@ import typer
 from agent.commands import fail
 from agent.exits import EX_CONFIG
 
+DOOR = "SIGHTWIRE_CHAOS_FD"
+"""Set by `sightwire chaos` alone, for agents that it starts: `agent.chaos.door`."""
+
 if TYPE_CHECKING:
     from agent.running import Wish
 
@@ -44,9 +47,15 @@ def run(config: Path = typer.Argument(..., help="The configuration, a YAML file.
         faulthandler.enable()
 
     from agent.errors import ConfigError
-    from agent.running import Running
 
     try:
+        if DOOR in os.environ:
+            from agent.chaos.door import open_door
+
+            open_door()
+
+        from agent.running import Running
+
         Running(config, asked).run()
     except ConfigError as error:
         fail(error, EX_CONFIG)

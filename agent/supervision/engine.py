@@ -145,7 +145,7 @@ class EngineAtWork:
         lost = inference.abandon()
         self._inference, self._worker = None, None
         self._known_pace = Pace(slowest_s)
-        log.error("models.%s: %s: %s; given up, with %d frames", self.name, self._backend, why, lost)
+        log.error("models.%s: %s: %s; given up, with %d frame%s", self.name, self._backend, why, lost, "s"[: lost != 1])
         self._fault(why)
 
     def _fault(self, why: str) -> None:

@@ -15,7 +15,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -39,6 +39,16 @@ BROKER_MEMORY_S = 2.0
 """What a killed mosquitto may not have written yet."""
 FOUND_S = 5.0
 BACK_S = 5.0 + KEY_FRAME_S
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Events that never came: numbers, and when the ones around them happened, Unix time."""
+
+    first: int
+    last: int
+    after_s: float
+    before_s: float
 
 
 @dataclass
@@ -73,21 +83,35 @@ class Soak:
         warm = self.warm()
         return growth([seen.at_s for seen in warm], [float(getattr(seen, figure)) for seen in warm])
 
+    def missing(self) -> list[Missing]:
+        """Runs of event numbers that never came."""
+        times, runs = self.notes.event_times, list[Missing]()
+        came = sorted(times)
+        for before, after in zip([0, *came], came, strict=False):
+            if after > before + 1:
+                runs.append(Missing(before + 1, after - 1, times.get(before, self.began_s), times[after]))
+        return runs
+
     def broker_lost(self) -> int:
         """Events that never came and were made just before the broker was killed, which loses what it acknowledged."""
         kills = [fault.began_s for fault in self.faults if fault.kind == "broker killed"]
-        times, found = self.notes.event_times, 0
-        for seq in set(range(1, max(times, default=0) + 1)) - times.keys():
-            before = max((times[n] for n in times if n < seq), default=0.0)
-            after = min((times[n] for n in times if n > seq), default=0.0)
-            found += any(before - 1 <= kill and kill - BROKER_MEMORY_S <= after for kill in kills)
-        return found
+        return sum(
+            run.last - run.first + 1
+            for run in self.missing()
+            if any(run.after_s - 1 <= kill and kill - BROKER_MEMORY_S <= run.before_s for kill in kills)
+        )
 
 
 def soak(hours: float, seed: int, folder: Path) -> Soak:
     """Do it."""
     result = Soak(seed)
-    with Site(folder) as site, _listening(site) as heard, _first_interrupt_ends() as ended:
+    # Files of a soak before this one would give the agent its events.
+    with (
+        tempfile.TemporaryDirectory(prefix=f"{AGENT}-") as scratch,
+        Site(Path(scratch)) as site,
+        _listening(site) as heard,
+        _first_interrupt_ends() as ended,
+    ):
         log = Log(folder / "samples.jsonl")
         process = psutil.Process(site.agent.pid)
         _wait(lambda: len(heard.newest_s()) == len(CAMERAS), 60, "no results from all cameras")
@@ -124,7 +148,9 @@ def soak(hours: float, seed: int, folder: Path) -> Soak:
         result.waiting = _waiting(site.events)
         log.close()
         result.samples, result.faults, result.notes = log.samples, mischief.faults, heard.notes
-        (folder / "faults.json").write_text(json.dumps([asdict(fault) for fault in mischief.faults], indent=1))
+        what = {"faults": mischief.faults, "missing": result.missing()}
+        said = {name: [{**asdict(entry)} for entry in entries] for name, entries in what.items()}
+        (folder / "faults.json").write_text(json.dumps(said, indent=1))
     return result
 
 
@@ -151,8 +177,7 @@ def _first_interrupt_ends() -> Iterator[list[bool]]:
             signal.signal(number, handler)
 
 
-def _wait(wanted: object, seconds: float, otherwise: str) -> None:
-    assert callable(wanted)
+def _wait(wanted: Callable[[], bool], seconds: float, otherwise: str) -> None:
     end_s = time.monotonic() + seconds
     while not wanted():
         if time.monotonic() > end_s:
@@ -183,12 +208,14 @@ def _waiting(events: Path) -> int | None:
 
 def _line(seen: Sample) -> str:
     age = f"{seen.age_p50_ms:.0f}/{seen.age_p95_ms:.0f} ms" if seen.age_p50_ms is not None else "no results"
-    return f"RSS {seen.rss_mb:.1f} MB, PSS {seen.pss_mb:.1f} MB, {seen.fds} fds, {seen.threads} threads, ages {age}"
+    memory = f"RSS {seen.rss_mb:.1f} MB, anonymous {seen.anonymous_mb:.1f} MB"
+    return f"{memory}, {seen.fds} fds, {seen.threads} threads, ages {age}"
 
 
 def judged(result: Soak) -> list[tuple[str, str, str]]:
     """What must hold, what was measured, and how it stands: `held`, or `NOT HELD`."""
-    rss, pss, fds, threads = (result.growth(name) for name in ("rss_mb", "pss_mb", "fds", "threads"))
+    names = ("rss_mb", "anonymous_mb", "fds", "threads")
+    rss, anonymous, fds, threads = (result.growth(name) for name in names)
     notes = result.notes
     missing, theirs = notes.events.missing, result.broker_lost()
     accounts = dict(account_of(notes.metrics)) if notes.metrics else {}
@@ -198,7 +225,8 @@ def judged(result: Soak) -> list[tuple[str, str, str]]:
         (
             f"RSS grows by at most {MOST_GROWTH:g} % after the warm-up of {result.warm_s / 60:.1f} min",
             f"{rss.percent:+.2f} % ({rss.first:.1f} to {rss.last:.1f} MB, medians of the first and last tenth of "
-            f"{rss.span_h:.2f} h); slope {rss.percent_per_hour:+.2f} %/h (Theil-Sen); PSS {pss.percent:+.2f} %",
+            f"{rss.span_h:.2f} h); slope {rss.percent_per_hour:+.2f} %/h (Theil-Sen); without "
+            f"mapped files {anonymous.percent:+.2f} % ({anonymous.first:.1f} to {anonymous.last:.1f} MB)",
             rss.percent <= MOST_GROWTH,
         ),
         ("no descriptors are lost", f"{fds.first:g} to {fds.last:g}", fds.last <= fds.first + 2),
@@ -259,7 +287,11 @@ def picture(result: Soak) -> str:
         return Line(name, colour, [getattr(seen, figure) for seen in samples])
 
     panels = [
-        Panel("memory, MB", [line("RSS", "#111", "rss_mb"), line("PSS", "#7c3aed", "pss_mb")], from_zero=False),
+        Panel(
+            "memory, MB",
+            [line("RSS", "#111", "rss_mb"), line("without mapped files", "#7c3aed", "anonymous_mb")],
+            from_zero=False,
+        ),
         Panel("descriptors", [line("", "#111", "fds")], from_zero=False),
         Panel("threads", [line("", "#111", "threads")], from_zero=False),
         Panel(

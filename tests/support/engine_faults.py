@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.config import Settings
+from agent.flow import Account
 from agent.service import Service
 from agent.sinks import Sink
 from agent.sinks.memory import MemorySink
@@ -60,7 +62,7 @@ class Agent:
 
     def engine(self, use: str = "c") -> dict[str, Any]:
         """What it says of itself now."""
-        return self.service.engines.descriptions()[use]
+        return self.service.engines.descriptions().get(use, {})
 
     def more_results(self, count: int = 5, camera: str = "a", use: str = "c", deadline_s: float = 10.0) -> float:
         """Wait for so many more; how long until then, s."""
@@ -76,7 +78,12 @@ class Agent:
                 assert counts["offered"] == outcomes, (camera.name, use, counts)
 
     def counts(self, camera: str = "a", use: str = "c") -> dict[str, int]:
-        return self.service.cameras[camera].counts()["uses"][use]
+        found = self.service.cameras.get(camera)
+        return found.counts()["uses"][use] if found else Account().counts()
+
+    def until_it_hangs(self, batch: int, camera: str = "a", use: str = "c") -> None:
+        """On that batch, from 1: what is before has its results, what is behind waits."""
+        self.until(lambda: (at := self.counts(camera, use))["inferred"] == batch - 1 and at["waiting"] > 1)
 
 
 @contextmanager
@@ -98,4 +105,4 @@ def running(settings: Settings, folder: Path, *sinks: Sink, store: ModelStore | 
 def longest_gap_s(agent: Agent, camera: str = "a", use: str = "c") -> float:
     """The longest time without a result, by their receive clock."""
     at = sorted(kept.sent_ns for kept in agent.results(camera, use))
-    return max((b - a) / 1e9 for a, b in zip(at, at[1:], strict=False))
+    return max((b - a) / 1e9 for a, b in itertools.pairwise(at))

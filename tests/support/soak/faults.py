@@ -92,9 +92,12 @@ class Mischief:
     def __init__(self, site: Site, heard: Heard, seed: int, say: Callable[[str], None]) -> None:
         self.faults: list[Fault] = []
         self._site, self._heard, self._say = site, heard, say
-        self._chance = random.Random(seed)
         self._open: list[Fault] = []
-        self._lanes = [self._lane(CAMERA_KINDS, (3, 15)), self._lane(OTHER_KINDS, (8, 25))]
+        # Each has its own numbers, so that what one waits for does not change what the other does.
+        self._lanes = [
+            self._lane(random.Random(seed), CAMERA_KINDS, (3, 15)),
+            self._lane(random.Random(seed + 1), OTHER_KINDS, (8, 25)),
+        ]
         self._due_s = [next(lane) + time.monotonic() for lane in self._lanes]
         self._undo: dict[int, Callable[[], object]] = {}
 
@@ -110,19 +113,19 @@ class Mischief:
             undo()
         self._undo.clear()
 
-    def _lane(self, kinds: tuple[Kind, ...], pause_s: tuple[float, float]) -> Iterator[float]:
+    def _lane(self, chance: random.Random, kinds: tuple[Kind, ...], pause_s: tuple[float, float]) -> Iterator[float]:
         """Yields how long to wait before it is asked again."""
         while True:
-            yield self._chance.uniform(*pause_s)
-            overlaps = self._chance.random() < OVERLAP
+            yield chance.uniform(*pause_s)
+            overlaps = chance.random() < OVERLAP
             while self._open and not overlaps:
                 yield 0.2
-            kind = self._chance.choice(kinds)
-            where = self._chance.choice(CAMERAS) if kinds is CAMERA_KINDS else kind.name.split()[0]
+            kind = chance.choice(kinds)
+            where = chance.choice(CAMERAS) if kinds is CAMERA_KINDS else kind.name.split()[0]
             where = "agent" if where == "reload" else where
             fault = Fault(kind.name, where, time.time())
             self._begin(fault, kind)
-            yield self._chance.uniform(*kind.lasts_s)
+            yield chance.uniform(*kind.lasts_s)
             self._undo.pop(id(fault))()
             fault.undone_s = time.time()
             while not (back_s := self._back_s(fault)) and time.time() - fault.undone_s < GIVEN_UP_S:

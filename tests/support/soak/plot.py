@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 WIDTH, PANEL, LEFT, RIGHT, TOP, GAP = 900, 110, 70, 20, 46, 34
@@ -75,7 +75,7 @@ def _legend() -> list[str]:
     return drawn
 
 
-def _panel(panel: Panel, at_s: Sequence[float], x: object, top: int) -> list[str]:
+def _panel(panel: Panel, at_s: Sequence[float], x: Callable[[float], float], top: int) -> list[str]:
     known = [value for line in panel.lines for value in line.values if value is not None]
     low, high = (0.0 if panel.from_zero else min(known)), max(known)
     margin = max((high - low) * 0.08, high * 0.002, 1e-9)
@@ -94,7 +94,6 @@ def _panel(panel: Panel, at_s: Sequence[float], x: object, top: int) -> list[str
         if len(panel.lines) > 1:
             drawn.append(f'<text x="{at:.0f}" y="{top - 6}" fill="{line.colour}">{line.name}</text>')
             at += 8 * len(line.name) + 16
-        assert callable(x)
         points = [(x(second), y(value)) for second, value in zip(at_s, line.values, strict=True) if value is not None]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
         drawn.append(f'<polyline points="{path}" fill="none" stroke="{line.colour}" stroke-width="1.3"/>')

@@ -20,6 +20,8 @@ class Sample:
     """Since the start of the soak."""
     rss_mb: float
     pss_mb: float
+    anonymous_mb: float
+    """Without mapped files, whose pages come and go with those of other processes: where a leak would be."""
     fds: int
     threads: int
     children: int
@@ -41,7 +43,8 @@ def sample(process: psutil.Process, at_s: float, ages_ms: tuple[list[float], lis
         return Sample(
             at_s=round(at_s, 2),
             rss_mb=process.memory_info().rss / 1e6,
-            pss_mb=_pss_mb(process.pid),
+            pss_mb=_smaps_mb(process.pid, "Pss"),
+            anonymous_mb=_smaps_mb(process.pid, "Anonymous"),
             fds=process.num_fds(),
             threads=process.num_threads(),
             children=len(process.children(recursive=True)),
@@ -59,10 +62,10 @@ def share(values: list[float], percent: float) -> float | None:
     return float(np.percentile(values, percent)) if values else None
 
 
-def _pss_mb(pid: int) -> float:
-    """What of its memory is its own, with its part of what is shared."""
+def _smaps_mb(pid: int, entry: str) -> float:
+    """A sum over all its mappings; Pss: its own memory, with its part of what is shared."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith(f"{entry}:"):
             return int(line.split()[1]) * 1024 / 1e6
     return float("nan")
 
