@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -86,12 +87,24 @@ class Reporting:
             since=self._since,
             cameras={name: camera.state for name, camera in service.cameras.items()},
             engines=service.engines.descriptions(),
+            load=service.load.state(),
             sinks=service.sinks.connections(),
             collect=service.collecting.state(),
             commands=allowed(service.settings.commands),
             reload=service.standing.reload,
             **more,
         )
+
+    def in_a_line(self) -> str:
+        """For `systemctl status`: `cameras: 2 streaming, 1 lost; mqtt connected`."""
+        service = self._service
+        states = Counter(camera.state for camera in service.cameras.values())
+        cameras = ", ".join(f"{count} {state}" for state, count in states.most_common())
+        sinks = ", ".join(
+            f"{name} {said['state']}" for name, said in service.sinks.connections().items() if "state" in said
+        )
+        many = f"{len(service.cameras)} camera{'s' if len(service.cameras) > 1 else ''}: {cameras}"
+        return "; ".join(words for words in (many, sinks) if words)
 
     def metrics(self) -> Metrics:
         """Counters since the start."""
@@ -109,6 +122,7 @@ class Reporting:
             cameras={name: camera.counts() for name, camera in service.cameras.items()},
             engines=service.engines.counts(),
             sinks=service.sinks.counts(),
+            load=service.load.figures(),
             collect=service.collecting.counts(),
             commands=service.remote.counts() if service.remote else {},
             **more,
