@@ -31,6 +31,8 @@ FEWEST = 5
 """Pictures asked for, of which a share says something."""
 RETOLD_S, MOVED = 300.0, 0.25
 """So long after the last time, status is said anew if a figure has moved by more than this share of it."""
+NAMED = 4
+"""Cameras, in the log."""
 
 _Pair = tuple[str, str]
 """(entry of `models:`, camera)"""
@@ -200,7 +202,9 @@ def _log(name: str, entry: _Entry, figures: dict[str, Any]) -> None:
     """One line each way."""
     rates = f"{figures['asked']:g} runs/s are asked for, {figures['can'] or 0:g} can be done"
     if entry.overloaded:
-        cameras = ", ".join(f"{c} gets {r['gets']:g} of {r['asks']:g}" for c, r in figures["cameras"].items())
-        log.warning("models.%s: overloaded: %s; pictures/s: %s", name, rates, cameras)
+        worst = sorted(figures["cameras"].items(), key=lambda item: item[1]["gets"] / (item[1]["asks"] or 1))
+        cameras = [f"{camera} gets {rate['gets']:g} of {rate['asks']:g}" for camera, rate in worst[:NAMED]]
+        cameras += [f"{len(worst) - NAMED} more cameras"] if len(worst) > NAMED else []
+        log.warning("models.%s: overloaded: %s; pictures/s: %s", name, rates, ", ".join(cameras))
     else:
         log.info("models.%s: keeps up again: %s", name, rates)
