@@ -95,6 +95,8 @@ class Request:
     results: list[Result | None] = field(default_factory=list)
     """One for each region, once inferred."""
     timing: Timing = field(default_factory=Timing)
+    paused_ns: int = 0
+    """How long in all the picture has stood still for this use: for a tracker, time stood still with it."""
 
     def stale(self, now_ns: int) -> bool:
         """Whether its pixels are too old to be worth a result."""
@@ -207,6 +209,21 @@ class Mailbox:
             for slot in more:
                 self._line_up(slot)
             return taken
+
+    def sweep(self) -> None:
+        """End what has grown stale: nobody takes anything at the moment."""
+        now_ns = time.monotonic_ns()
+        gone: list[Request] = []
+        with self._changed:
+            for key, slot in list(self._waiting.items()):
+                stale = [request for request in slot.requests if request.stale(now_ns)]
+                for request in stale:
+                    slot.requests.remove(request)
+                if not slot.requests:
+                    del self._waiting[key]
+                gone += stale
+        for request in gone:
+            request.ended(request, "stale")
 
     def _line_up(self, slot: _Slot) -> None:
         """Let a slot wait that has not, or whose request was taken: behind that, or if that is long ago, in front."""

@@ -123,10 +123,10 @@ class EventPayload(Payload):
     id: str
     """Of the incident: the same in its start, updates and end."""
     kind: str
-    """`zone`, `line`, `presence`, `absence`, `changed`, `undecided`, `gap`, ..."""
+    """`zone`, `line`, `presence`, `absence`, `changed`, `undecided`, `blind`, `gap`, ..."""
     phase: Phase
     rule: str | None = None
-    """Name of the zone, line or rule in the configuration."""
+    """Name of the zone, line or rule in the configuration; null for what needs none: `blind`, `gap`."""
     camera: str | None = None
     """Null for what is about the agent."""
     use: str | None = None
@@ -155,7 +155,7 @@ class EventPayload(Payload):
     """Name of the incident's best picture, where snapshots are kept."""
     clip: str | None = None
     reason: str | None = None
-    """Of an end: `left`, `gone`, `over`; by no rule: `recording_ended`, `camera_lost`, `camera_disabled`,
+    """Of an end: `left`, `gone`, `over`, `accepted`; by no rule: `recording_ended`, `camera_lost`, `camera_disabled`,
     `agent_stopped`, `agent_vanished`."""
     data: dict[str, Any] = {}
     """What this kind of event has to say."""
@@ -219,7 +219,9 @@ class CameraStatus(Payload):
     schema_: Literal["sightwire.camera/1"] = Field(default="sightwire.camera/1", alias="schema")
     agent: str
     camera: str
-    state: Literal["streaming", "connecting", "lost", "ended", "disabled"]
+    state: Literal["streaming", "connecting", "lost", "ended", "disabled", "blind"]
+    """`blind`: pictures come, but they do not show what they should; for `frozen`, `black`, `white`, `defocused`,
+    `covered` or `moved`, which is the reason."""
     reason: str | None
     since: str
     source: str
@@ -268,7 +270,10 @@ class Metrics(Payload):
     rss_mb: float
     cpu_s: float
     cameras: dict[str, dict[str, Any]]
-    """Camera -> frames, unreadable, reconnects, and per use the accounting of law 7."""
+    """Camera -> frames, unreadable, reconnects, readers that were abandoned since the start and those of them that hang
+    now, and per use the accounting of law 7."""
+    engines: dict[str, dict[str, int]] = {}
+    """Model entry -> `restarts` of its engine, and how many threads are `hung` in one that was given up."""
     sinks: dict[str, dict[str, Any]]
     load: dict[str, dict[str, Any]] = {}
     """Model entry -> what status has of it, of the last ten seconds."""

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,10 +25,12 @@ from engines.handover import HandoverEngine
 from engines.model import Model, task_config
 from engines.pixels import Geometry, Image, Picture, fit
 from engines.tasks import Options
+from tests.support import waiting
 from tests.support.agents import fake_store
 
 SIDE = 32
 INTO = Input(width=SIDE, height=SIDE, fit="stretch")
+until = partial(waiting.until, timeout_s=5.0)
 
 
 class Scripted(Engine):
@@ -136,13 +139,6 @@ class Making:
     def gives(self, outcome: Engine | Exception) -> None:
         self._outcome = outcome
         self._told.set()
-
-
-def until(wanted: Callable[[], object], deadline_s: float = 5.0) -> None:
-    ends = time.monotonic() + deadline_s
-    while not wanted():
-        assert time.monotonic() < ends, "did not come"
-        threading.Event().wait(0.001)
 
 
 @contextmanager
