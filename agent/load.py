@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.camera import Camera
-from agent.flow import Mailbox, Work
+from agent.flow import Account, Mailbox, Work
 from agent.messages import rfc3339
 
 log = logging.getLogger(__name__)
@@ -52,8 +52,8 @@ class _Asked:
 class _Sample:
     at_s: float
     work: Mapping[Mailbox, Work]
-    asked: Mapping[tuple[_Pair, int], _Asked]
-    """(entry, camera), and the camera's own identity: one of that name may be another one after a reload."""
+    asked: Mapping[tuple[_Pair, Account], _Asked]
+    """Of an account: after a reload, a camera of that name may be another one."""
 
 
 @dataclass
@@ -126,7 +126,7 @@ class Load:
             for name, use in camera.uses_by_name.items():
                 counts = use.account.counts()
                 missed = counts["replaced"] + counts["stale"]
-                asked[(name, camera.name), id(camera)] = _Asked(counts["inferred"], missed, counts["failed"])
+                asked[(name, camera.name), use.account] = _Asked(counts["inferred"], missed, counts["failed"])
         return _Sample(now_s, {mailbox: mailbox.work() for mailbox in self._engines().values()}, asked)
 
     def _span(self, seconds: float) -> tuple[_Sample, _Sample] | None:
@@ -141,8 +141,8 @@ class Load:
 
     def _became(self, name: str, first: _Sample, last: _Sample) -> Iterator[tuple[Camera, _Asked]]:
         """Each camera of an entry that was there all the time, and what became of its pictures."""
-        for (pair, identity), after in last.asked.items():
-            before, camera = first.asked.get((pair, identity)), self._cameras.get(pair[1])
+        for (pair, account), after in last.asked.items():
+            before, camera = first.asked.get((pair, account)), self._cameras.get(pair[1])
             if pair[0] == name and before is not None and camera is not None:
                 yield (
                     camera,
