@@ -5,143 +5,30 @@ The tests are in the order of that life; each leaves the service running, and an
 
 from __future__ import annotations
 
-import json
 import re
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
 from agent.installing import sandbox
-from agent.installing.wheels import wheel_from
 from engines.store import ModelStore
-from tests.support.broker import USER, Mosquitto, Subscriber
-from tests.support.clips import Clip
-from tests.support.nspawn import Done, Machine
-from tests.support.process import ROOT
-from tests.support.rtsp import RtspServer
+from tests.support.site import INPUTS, PASSWORD, STATUS, Site, prepared
 from tests.support.versions import version_of
 
 pytestmark = pytest.mark.timeout(300)
 
-PASSWORD = "geh@im: no/body's"
-MODEL = "efficientnet-lite0"
-INPUTS = "/srv/inputs"
-RESULTS = "sightwire/gatehouse/dock/scene/classification"
-STATUS = "sightwire/gatehouse/status"
-CONFIG = """agent: {{name: gatehouse}}
-mqtt: {{url: '{broker}', username: {user}, password: 'credential:mqtt'}}
-models:
-  scene: {{model: {model}}}
-cameras:
-  dock:
-    source: {camera}
-    models: [{{use: scene, every: 0.3s}}]
-"""
-#: what is the same as in earnest, only sooner
-SOONER = "[Service]\nRestartSec=0.2\nWatchdogSec=6\nTimeoutAbortSec=3\n"
-HANGS = "import signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: time.sleep(1e6))\n"
-
-
-@dataclass
-class Site:
-    """A machine with the service, and the broker and the camera that it talks to."""
-
-    machine: Machine
-    broker: Mosquitto
-    camera: RtspServer
-    subscriber: Subscriber
-    folder: Path
-    wheel: Path
-    said: dict[str, Done] = field(default_factory=dict)
-    """What the commands of the installation said."""
-
-    def config(self) -> str:
-        """Of the agent."""
-        camera = self.camera.urls[0]
-        return CONFIG.format(broker=self.broker.url, user=USER, model=MODEL, camera=camera)
-
-    def give(self, name: str, content: str | bytes) -> str:
-        """A file for the machine; its path there."""
-        self.machine.path(INPUTS).mkdir(parents=True, exist_ok=True)
-        data = content.encode() if isinstance(content, str) else content
-        self.machine.path(f"{INPUTS}/{name}").write_bytes(data)
-        return f"{INPUTS}/{name}"
-
-    def service(self, *arguments: str) -> Done:
-        """`sightwire service ...` of the service's own installation, as root."""
-        return self.machine.run("sightwire", "service", *arguments, deadline_s=120)
-
-    def pid(self) -> int:
-        """The agent's, as the machine counts; 0: none."""
-        return int(self.machine.show("MainPID"))
-
-    def signal(self, name: str) -> None:
-        """To the agent's process alone."""
-        self.machine.must("systemctl", "kill", "--kill-who=main", f"--signal={name}", "sightwire.service")
-
-    def wait_for_another(self, before: int, deadline_s: float = 40.0) -> int:
-        """Until another process serves than the one before; its pid."""
-
-        def other() -> bool:
-            return self.machine.show("ActiveState") == "active" and self.pid() not in (0, before)
-
-        self.machine.wait_for(other, deadline_s)
-        return self.pid()
-
-    def sees(self, deadline_s: float = 40.0) -> None:
-        """Until a result comes of a picture that was taken after this call."""
-        since_ns = time.monotonic_ns()
-        self.subscriber.wait_for(
-            lambda messages: any(m.topic == RESULTS and m.arrived_ns > since_ns for m in messages[-200:]), deadline_s
-        )
-
-    def version(self) -> str:
-        """What the status at the broker says, newest word."""
-        return str(self.subscriber.wait_for_topic(STATUS).data["version"])
-
-    def wait_for_status(self, key: str, value: object) -> None:
-        """Until the newest status says so."""
-        self.subscriber.wait_for(
-            lambda messages: next((m.data for m in reversed(messages) if m.topic == STATUS), {}).get(key) == value, 40
-        )
-
-    def everything(self) -> set[str]:
-        """Files that have to do with the service, wherever they are."""
-        places = ("/etc", "/opt", "/var/lib", "/var/cache", "/usr/local", "/run/systemd")
-        found = self.machine.must("find", *places, "-name", "*sightwire*", "-not", "-path", "*/journal/*")
-        return set(found.split())
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, real_models: ModelStore) -> Iterator[Site]:
-    """Installed in steps, whose words are kept; started last."""
-    folder = tmp_path_factory.mktemp("site")
-    root = tmp_path_factory.mktemp("machine")
-    wheel = wheel_from(None, folder).path
-    options = (f"--bind-ro={ROOT}:/srv/source", f"--bind-ro={real_models.root}:/srv/models")
-    with (
-        Mosquitto(folder, password=PASSWORD) as broker,
-        Subscriber(broker.observer_url) as subscriber,
-        RtspServer(Clip(gop=10)) as camera,
-        Machine(root, *options) as machine,
-    ):
-        site = Site(machine, broker, camera, subscriber, folder, wheel)
-        machine.path(machine.site).joinpath("hangs.pth").write_text("import hangs\n")
-        machine.path(machine.site).joinpath("hangs.py").write_text(HANGS)
-        install = ["env", "PYTHONPATH=/srv/source", "PYTHONDONTWRITEBYTECODE=1", "/usr/bin/python3", "-m", "agent"]
-        install += ["service", "install", site.give("site.yaml", site.config()), "--models=/srv/models"]
-        install += ["--system-packages", f"--wheel={site.give(wheel.name, wheel.read_bytes())}"]
-        install += [f"--credential=mqtt={site.give('password', PASSWORD + chr(10))}"]
-        site.said["install"] = machine.run(*install, deadline_s=120)
+    """Installed in two steps, whose words are kept; started by the second."""
+    with prepared(tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("machine"), real_models) as site:
+        # What the wheel asks for is in the system's Python already, and so need not be downloaded.
+        site.said["install"] = site.install("--system-packages")
         assert site.said["install"].status == 0, site.said["install"]
-        site.said["enabled"] = machine.run("systemctl", "is-enabled", "sightwire")
-        site.said["active"] = machine.run("systemctl", "is-active", "sightwire")
-        machine.path("/etc/systemd/system/sightwire.service.d/60-sooner.conf").write_text(SOONER)
-        machine.must("systemctl", "daemon-reload")
-        site.said["again"] = site.service("install", f"--wheel={INPUTS}/{wheel.name}", "--now")
+        site.said["enabled"] = site.machine.run("systemctl", "is-enabled", "sightwire")
+        site.said["active"] = site.machine.run("systemctl", "is-active", "sightwire")
+        site.sooner()
+        site.said["again"] = site.service("install", f"--wheel={INPUTS}/{site.wheel.name}", "--now")
         assert site.said["again"].status == 0, site.said["again"]
         yield site
 
@@ -216,11 +103,7 @@ def test_its_sandbox_allows_what_the_agent_needs_and_no_more(site: Site) -> None
 
 def test_its_exposure_is_two_or_better(site: Site) -> None:
     """As systemd counts it, with all drop-ins."""
-    said = site.machine.must("systemd-analyze", "security", "--no-pager", "--json=short", "sightwire.service")
-    assert json.loads(said)
-    overall = site.machine.must("systemd-analyze", "security", "--no-pager", "sightwire.service").splitlines()[-1]
-    exposure = float(re.search(r"service: ([0-9.]+)", overall)[1])  # type: ignore[index]
-    assert exposure <= 2.0, overall
+    assert site.exposure() <= 2.0
 
 
 def test_status_is_for_people(site: Site) -> None:
@@ -345,8 +228,7 @@ def test_uninstalled_it_leaves_what_is_the_users_and_purged_nothing(site: Site) 
     assert site.machine.run("systemctl", "cat", "sightwire").status == 1
     assert site.machine.path("/etc/sightwire/site.yaml").read_text() == site.config()
 
-    source = ["env", "PYTHONPATH=/srv/source", "PYTHONDONTWRITEBYTECODE=1", "/usr/bin/python3", "-m", "agent"]
-    purged = site.machine.run(*source, "service", "uninstall", "--purge")
+    purged = site.from_source("uninstall", "--purge")
     assert purged.status == 0, purged
     assert site.everything() == set()
     assert site.machine.run("id", "sightwire").status == 1

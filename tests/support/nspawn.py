@@ -32,7 +32,7 @@ _MAKE_ROOT = r"""
 set -e
 top=$1 packages=$2 site=$3
 shift 3
-mount -t tmpfs -o size=2g tmpfs "$top"
+mount -t tmpfs -o size=4g tmpfs "$top"
 mkdir "$top"/up "$top"/work "$top"/root "$top"/up2 "$top"/work2
 mount -t overlay -o lowerdir=/,upperdir="$top"/up,workdir="$top"/work overlay "$top"/root
 cd "$top"/root
