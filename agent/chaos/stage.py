@@ -46,7 +46,7 @@ class Stage:
         """`document`: what `settings` were read from. `say`: told what is being done."""
         self.settings, self.patience, self.say = settings, patience, say
         self.heard = Heard()
-        self._document = document
+        self.document = document
         self._opened = contextlib.ExitStack()
         self.ways: dict[str, Way] = {}
         self.camera = ""
@@ -97,7 +97,7 @@ class Stage:
         for names in self.settings.connections():
             try:
                 way = way_to(
-                    self.settings.cameras[names[0]], self._document["cameras"][names[0]]["source"], self._opened
+                    self.settings.cameras[names[0]], self.document["cameras"][names[0]]["source"], self._opened
                 )
             except (OSError, ValueError) as error:
                 raise ChaosError(f"cameras.{names[0]}.source: {error}") from None
@@ -112,7 +112,7 @@ class Stage:
         return camera or next(iter(reachable or self.live))
 
     def _config(self) -> dict[str, Any]:
-        document = {**self._document, "models": {**self._document["models"]}}
+        document = {**self.document, "models": {**self.document["models"]}}
         for name, section in document["models"].items():
             path = Path(section["model"])
             if path.name != section["model"] or path.suffix in (".yaml", ".yml"):

@@ -99,6 +99,12 @@ def rewritten(
     cameras = {}
     for name, camera in document["cameras"].items():
         kept = {key: value for key, value in camera.items() if key not in ("snapshots", "clips")}
+        if (
+            "blind" in CameraSection.model_fields
+            and ways(name).film
+            and (blind := watched(camera.get("blind"))) is not None
+        ):
+            kept["blind"] = blind
         cameras[name] = {**kept, "source": ways(name).source}
     return {
         "agent": {"name": NAME},
@@ -110,5 +116,15 @@ def rewritten(
     }
 
 
+def watched(blind: Any) -> dict[str, Any] | None:
+    """`blind:` of a camera whose picture will stand still; None where the user does not want to be told of that."""
+    if blind is None or isinstance(blind, dict):
+        kept = blind or {}
+        return None if kept.get("frozen") in (False, "off") else {**kept, "frozen": STILL}
+    return {"frozen": STILL} if blind in (True, "on") else None
+
+
 NAME = "chaos"
 """Of the agent on the stage."""
+STILL = "5s"
+"""An agent learns for minutes how long a camera's picture stands still by nature; this one is told."""

@@ -7,6 +7,7 @@ from abc import abstractmethod
 
 from agent.chaos.faults._fault import GRACE, Fault, Seen
 from agent.chaos.stage import Stage
+from agent.chaos.ways import STILL, watched
 
 FOUND_S = 5.0
 BLIND_S = 10.0
@@ -85,12 +86,13 @@ class Standing(Fault):
     def impossible(self, stage: Stage) -> str | None:
         """See Fault."""
         if stage.way.film:
-            return None
+            wanted = watched(stage.document["cameras"][stage.camera].get("blind")) is not None
+            return None if wanted else "the configuration says that it is not to be told"
         return "only the camera itself can do that; it is done to recordings, which we show"
 
     def expected(self, stage: Stage) -> str:  # noqa: ARG002
         """See Fault."""
-        return f"blind within {BLIND_S:g} s, and seeing again within {BLIND_S:g} s"
+        return f"blind (`frozen: {STILL}`) within {BLIND_S:g} s, and seeing again within {BLIND_S:g} s"
 
     def strike(self, stage: Stage) -> Seen:
         """See Fault."""
