@@ -28,7 +28,7 @@ ENABLED_LOOK_S = 0.1
 """How often the thread of a disabled camera looks whether it is enabled again."""
 CREDENTIALS_LOOK_S = 1.0
 """How often it is looked whether there is another password, while a camera refuses the one that we have."""
-MOST_APART_S = 4.0
+MOST_APART_S = 3.0
 """Between the beginnings of two tries: a camera that is back is noticed within five seconds."""
 LEAST_WAIT_S = 0.25
 STEADY_S = 10.0
@@ -58,8 +58,8 @@ class Capture:
     """Reads one source for the cameras that look at it; `run` is the thread's work."""
 
     def __init__(self, source: SourceConfig, cameras: Sequence[Camera], tap: PacketTap | None = None) -> None:
-        self._source, self._cameras, self._tap = source, list(cameras), tap
-        self.names = ", ".join(camera.name for camera in cameras)
+        self._source, self._tap = source, tap
+        self.look_for(cameras)
         self._times = source.times
         self._complained = self._skip_said = ""
         self._backoff, self._refused = Backoff(0.5, MOST_APART_S), Backoff(60, 600)
@@ -75,6 +75,10 @@ class Capture:
         self._reason: str | None = None
         self._since_ns: int | None = None
         """When the last picture came, or we began to wait for the first; None: none is awaited."""
+
+    def look_for(self, cameras: Sequence[Camera]) -> None:
+        """From the next frame on these look at the source."""
+        self._cameras, self.names = list(cameras), ", ".join(camera.name for camera in cameras)
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`, or until a recording is at its end."""
@@ -125,9 +129,9 @@ class Capture:
                 at_its_end = self._read(stop)
             except (SourceError, ConfigError) as error:  # a password file may be away for a moment, as a camera may
                 if stop.is_set():
-                    self._complain(error)
+                    self._complain(str(error))
                     return
-                self._lost(str(error), error)
+                self._lost(str(error))
                 if self._seq > before and time.monotonic() - began > STEADY_S:
                     self._backoff.reset()
                 if isinstance(error, Refused):
@@ -264,9 +268,9 @@ class Capture:
         self._say("streaming", facts=intake.facts)
         log.info("%s: streaming %s", self.names, self._source.label)
 
-    def _lost(self, reason: str, error: Exception | None = None) -> None:
+    def _lost(self, reason: str) -> None:
         with self._lock:
-            self._complain(error or SourceError(reason))
+            self._complain(reason)
             self._say("lost", reason)
 
     def _say(self, state: State, reason: str | None = None, facts: dict[str, str] | None = None) -> None:
@@ -277,7 +281,7 @@ class Capture:
             for camera in self._cameras:
                 camera.say(state, reason, facts)
 
-    def _complain(self, error: Exception) -> None:
-        if str(error) != self._complained:
-            self._complained = str(error)
-            log.warning("%s: %s; trying again", self.names, error)
+    def _complain(self, reason: str) -> None:
+        if reason != self._complained:
+            self._complained = reason
+            log.warning("%s: %s; trying again", self.names, reason)

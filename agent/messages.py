@@ -238,6 +238,10 @@ class AgentStatus(Payload):
     """Camera -> state."""
     engines: dict[str, dict[str, Any]]
     """Model entry -> backend, device, threads, precision."""
+    load: dict[str, dict[str, Any]] = {}
+    """Model entry -> `overloaded` since when; and as it was when that was last said: runs of the network a second that
+    it `can` do and that are `asked` for, `busy` share of its time, share of the live pictures that was `met`, and of
+    `cameras` what each `asks` for and `gets`, pictures/s."""
     sinks: dict[str, dict[str, Any]]
     """Sink -> how it is connected, and why not."""
     collect: dict[str, Any] = {}
@@ -269,6 +273,8 @@ class Metrics(Payload):
     engines: dict[str, dict[str, int]] = {}
     """Model entry -> `restarts` of its engine, and how many threads are `hung` in one that was given up."""
     sinks: dict[str, dict[str, Any]]
+    load: dict[str, dict[str, Any]] = {}
+    """Model entry -> what status has of it, of the last ten seconds."""
     collect: dict[str, dict[str, int]] = {}
     """Camera -> pictures for calibration that are kept, of how many candidates."""
     snapshots: dict[str, dict[str, int]] = {}

@@ -20,7 +20,7 @@ from engines.errors import EngineError
 from engines.model import Model, open_model, task_config
 from engines.results import Classification, Detections
 from engines.store import ModelStore
-from engines.tasks import Options
+from engines.tasks import Options, Task
 from engines.tasks.limits import thresholds
 
 
@@ -114,6 +114,10 @@ class ModelOrder:
         """Compile it, for that backend or its own; see `open_model`, also for what is raised."""
         backend = backend or self.backend
         return open_model(self.card, self.folder, self.precision, backend, self.options, serve=serve)
+
+    def task(self) -> Task:
+        """What makes results of its engine's output. Raises CardError."""
+        return task_config(self.card).open(self.card.labels, self.options)
 
 
 def order_models(settings: Settings, store: ModelStore) -> dict[str, ModelOrder]:

@@ -17,6 +17,7 @@ import cv2
 from agent.config import Settings
 from agent.errors import ConfigError
 from agent.events import Events
+from agent.load import Load
 from agent.messages import Metrics
 from agent.outbox.outbox import Outbox
 from agent.remote.acts import Acts, Standing
@@ -62,25 +63,31 @@ class Service:
         told that the agent is ready, and moves.
         """
         self.settings = settings
+        self.store = store or ModelStore(default_root())
         self._more_sinks, self._new_outbox, self._reload = sinks or [], outbox, reload
         self.standing = standing or Standing()
         self.reporting = Reporting(self)
         self.say_status = self.reporting.say_status
         self.sinks = Sinks()
         self.events: Events | None = None
-        self.engines = Engines(store or ModelStore(default_root()), serve=serve)
+        self.engines = Engines(self.store, serve=serve)
         self.collecting = Collecting(self.say_status)
         self.collecting.prepare(settings)
         self.cameras = Cameras(self.engines, self.sinks.outlets, self.say_status)
+        self.load = Load(self.cameras, self.say_status)
         self.captures = Captures()
         self.remote: Remote | None = None
         self.health = health or Health({})
+        self.lock = threading.Lock()
+        """Held while parts are looked after, and while they are exchanged (`agent.reloading`)."""
+        self.stopping = False
+        self._change: threading.Thread | None = None
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: threading.Event, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Start, serve until `stop` or every recording has ended, stop. Raises ConfigError before anything runs."""
         try:
             self.start()
-            self.wait(stop)
+            self.wait(stop, meanwhile)
         finally:
             self.stop()
 
@@ -116,23 +123,41 @@ class Service:
             self.captures.add(settings.cameras[names[0]].source, cameras, events.clips.tap(names))
         self.captures.start()
         if settings.commands.allow:
-            self.remote = self._listening(events)
+            self.remote = self.listening(settings, events)
         self.reporting.begin()
         self.health.ready(self.reporting.in_a_line())
 
-    def wait(self, stop: threading.Event) -> None:
-        """Look after what is at work until `stop` is set or every source has ended."""
+    def wait(self, stop: threading.Event, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Look after what is at work until `stop` is set or every source has ended. `meanwhile` returns at once."""
         while not stop.wait(LOOK_S):
-            self.captures.look()
-            self.engines.look()
-            self.reporting.look()
-            self.health.beat(self.reporting.in_a_line(), self._beyond_help())
-            if not self.captures.alive:
+            with self.lock:
+                self.captures.look()
+                self.engines.look()
+                self.load.look()
+                self.reporting.look()
+                self.health.beat(self.reporting.in_a_line(), self._beyond_help())
+                at_work = self.captures.alive
+            if not at_work:
                 return
+            meanwhile()
+
+    def change(self, change: Callable[[], None]) -> None:
+        """Have a thread do this while the service goes on, one at a time: go over to another configuration."""
+        self._change = threading.Thread(target=change, name="change", daemon=True)
+        self._change.start()
+
+    @property
+    def changing(self) -> bool:
+        """Whether one is under way."""
+        return self._change is not None and self._change.is_alive()
 
     def stop(self) -> None:
         """Stop in reverse order. Everything offered has an outcome afterwards, unless something hangs past its time."""
         self.health.beat("stopping")  # for as long as this takes
+        with self.lock:
+            self.stopping = True
+        if self._change is not None:
+            self._change.join(STOP_DEADLINE_S)  # a model that is being opened is left to itself
         deadline = time.monotonic() + STOP_DEADLINE_S
         if self.remote:
             self.remote.close(STOP_DEADLINE_S / 2)
@@ -158,17 +183,20 @@ class Service:
         """Counters since the start."""
         return self.reporting.metrics()
 
-    def _listening(self, events: Events) -> Remote:
+    def listening(self, settings: Settings, events: Events) -> Remote:
         """What obeys commands, from whatever sink hears them."""
-        cameras = self.settings.cameras
-        acts = Acts(
-            self.cameras,
-            self.standing,
-            snapshot=events.snapshots.now,
-            publishing=[name for name, section in cameras.items() if section.snapshots and section.snapshots.publish],
-            reload=self._reload,
-        )
-        remote = Remote(self.settings.agent.name, self.settings.commands, acts, self.standing.answers)
+        remote = Remote(settings.agent.name, settings.commands, self.acts(settings, events), self.standing.answers)
         remote.start()
         self.sinks.listen(remote.on_request)
         return remote
+
+    def acts(self, settings: Settings, events: Events) -> Acts:
+        """What commands do."""
+        cameras = settings.cameras.items()
+        return Acts(
+            self.cameras,
+            self.standing,
+            snapshot=events.snapshots.now,
+            publishing=[name for name, section in cameras if section.snapshots and section.snapshots.publish],
+            reload=self._reload,
+        )

@@ -10,6 +10,7 @@ from agent.errors import SourceError
 from agent.frame import Timestamp
 from agent.sources import Intake, Pictures
 from agent.sources._cv2 import MOST_FAILURES, bgr_image, fourcc
+from agent.sources._decoded import decoding
 from agent.sources._faults import SILENT, fault
 from engines.picture_files import decoded
 from engines.pixels import Plane
@@ -97,8 +98,8 @@ def _reason(address: str, label: str, timeout_s: float) -> SourceError:
     import av
 
     try:
-        options = {"rtsp_transport": "tcp"} if address.startswith("rtsp") else {}
-        with av.open(address, options=options, timeout=(timeout_s, timeout_s)):
+        options = decoding() | ({"rtsp_transport": "tcp"} if address.startswith("rtsp") else {})
+        with av.open(address, options=options, timeout=(timeout_s, timeout_s), metadata_errors="replace"):
             return SourceError(f"{label}: OpenCV finds no video in it that it can decode")
     except (av.error.FFmpegError, OSError) as error:
         return fault(label, error)

@@ -11,6 +11,7 @@ from agent.errors import SourceError
 from agent.secrets import redact
 from agent.sources import Intake
 from agent.sources._h264 import FrameNumbers
+from engines import MOST_PIXELS
 from engines.pixels import Image, Matrix, PixelFormat, Plane, Range
 
 #: FFmpeg's name -> ours, and whether the name itself says full range
@@ -30,6 +31,11 @@ _MOST_AWAITED = 300
 """Frames to wait for a key frame: ten seconds. Some encoders never send a second one, but refresh bit by bit."""
 
 
+def decoding() -> dict[str, str]:
+    """Options for `av.open`: no decoder makes room for pictures larger than those that are let in from files."""
+    return {"max_pixels": str(MOST_PIXELS)}
+
+
 class Decoder:
     """Decodes a stream's packets; leaves out, and counts, pictures that are damaged or predicted from such.
 
@@ -41,6 +47,7 @@ class Decoder:
         # FFmpeg plays text files as ANSI art, which is video to nobody.
         if context is None or context.name == "ansi":
             raise SourceError(f"{label}: has no video in it that can be decoded")
+        context.options = {**context.options, **decoding()}
         context.thread_count = 1  # the engines have the other cores, and each further thread holds one more frame back
         self._label, self._intake = label, intake
         self._size = (0, 0)

@@ -16,7 +16,7 @@ from agent.errors import SourceError
 from agent.frame import Timestamp
 from agent.secrets import redact, with_credentials
 from agent.sources import Intake, Pictures
-from agent.sources._decoded import Decoder
+from agent.sources._decoded import Decoder, decoding
 from agent.sources._faults import SILENT, UNDECODABLE, fault
 from agent.sources._patient import KEY_FRAME_S, Patient
 from agent.sources._shorthand import NETWORK_SCHEMES
@@ -61,6 +61,7 @@ class Config(Patient):
                 with_credentials(self.url, self.username, self.read_password()),
                 options=self._options(),
                 timeout=timeout,
+                metadata_errors="replace",
             )
         except (av.error.FFmpegError, OSError) as error:
             # What is given up half-way is "invalid data" to FFmpeg.
@@ -76,7 +77,7 @@ class Config(Patient):
     def _options(self) -> dict[str, str]:
         # Short analysis: the first frame after 0.3 s instead of 1.7. No `nobuffer`: it throws the key frame away that
         # the analysis read.
-        options = {"analyzeduration": "100000"}
+        options = {"analyzeduration": "100000", **decoding()}
         if urlsplit(self.url).scheme.startswith("rtsp"):
             # Sound that goes on would hide that the pictures do not.
             options.update(rtsp_transport=self.transport, allowed_media_types="video")

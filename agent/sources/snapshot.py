@@ -20,6 +20,7 @@ from pydantic import AfterValidator, Field, model_validator
 from agent.durations import Seconds
 from agent.errors import Refused, SourceError
 from agent.frame import Timestamp
+from agent.lines import one_line
 from agent.secrets import redact
 from agent.sources import Intake, Pictures, Times
 from agent.sources._cv2 import bgr_image
@@ -129,9 +130,9 @@ class _Camera:
             raise SourceError(f"{label}: {_fault(error)}") from None
         plane = decoded(data)
         if plane is None:
-            self._intake.skip(f"{label}: answers {redact(kind)} of {len(data)} bytes, which is no image")
+            self._intake.skip(f"{label}: answers {one_line(redact(kind))} of {len(data)} bytes, which is no image")
             return None
-        self._intake.facts["codec"] = kind.rpartition("/")[2]
+        self._intake.facts["codec"] = one_line(kind.rpartition("/")[2])
         image = bgr_image(plane, self._intake)
         wall_ns, now_ns = time.time_ns(), time.monotonic_ns()
         return Timestamp(wall_ns - (now_ns - first_ns), first_ns, "receive", wall_ns), image
@@ -150,13 +151,13 @@ def _trust(config: Config) -> ssl.SSLContext:
 def _refusal(label: str, error: HTTPError) -> SourceError:
     if error.code in (401, 403):
         return Refused(f"{label}: {REFUSES}")
-    return SourceError(f"{label}: the camera answers {error.code} {redact(str(error.reason))}".rstrip())
+    return SourceError(f"{label}: the camera answers {error.code} {one_line(redact(str(error.reason)))}".rstrip())
 
 
 def _fault(error: Exception) -> str:
     """What is wrong, in a few words; never what was sent."""
     if isinstance(error, URLError):
-        return _fault(error.reason) if isinstance(error.reason, Exception) else redact(str(error.reason))
+        return _fault(error.reason) if isinstance(error.reason, Exception) else one_line(redact(str(error.reason)))
     if isinstance(error, TimeoutError):
         return SILENT
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -166,5 +167,5 @@ def _fault(error: Exception) -> str:
     if isinstance(error, HTTPException):
         return "the camera breaks its answer off, or speaks no HTTP"
     if isinstance(error, OSError) and error.strerror:
-        return redact(error.strerror)
-    return redact(str(error)) or type(error).__name__
+        return one_line(redact(error.strerror))
+    return one_line(redact(str(error))) or type(error).__name__

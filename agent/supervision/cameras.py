@@ -9,6 +9,7 @@ from agent.collecting import Candidates
 from agent.config import CameraSection, Settings, UseSection
 from agent.events import Events
 from agent.every import Every
+from agent.flow import Share
 from agent.models import reported_from, thresholds_of, weak_of
 from agent.publishing import Outlets
 from agent.supervision.engines import Engines
@@ -36,6 +37,20 @@ class Cameras(Mapping[str, Camera]):
     def put(self, camera: Camera) -> None:
         """From now on this one has its name."""
         self._all = {**self._all, camera.name: camera}
+
+    def remove(self, name: str) -> Camera:
+        """Nothing has that name any more; the camera that had it."""
+        gone = self._all[name]
+        self._all = {other: camera for other, camera in self._all.items() if other != name}
+        return gone
+
+    def use_engines(self, settings: Settings) -> None:
+        """Have all of them ask the engines that are at work now, which report what this configuration says."""
+        for camera in self.values():
+            for name, use in camera.uses_by_name.items():
+                engine = self._engines[name]
+                use.mailbox = engine.mailbox
+                use.floor = reported_from(settings, name, engine.model.card)
 
     def build(self, settings: Settings, name: str, events: Events, candidates: Candidates | None) -> Camera:
         """Make the camera of that name, which nothing knows yet. `candidates`: takes pictures for calibration."""
@@ -75,6 +90,7 @@ class Cameras(Mapping[str, Camera]):
             thresholds=thresholds_of(section, card, entry),
             weak=weak_of(section, card, camera, entry),
             max_age_ns=round(entry.max_age * 1e9),
+            share=Share(camera.weight, camera.floor),
             retain=entry.retain,
             floor=reported_from(settings, entry.use, card),
             predict=camera.track is not None and camera.track.use == entry.use and camera.track.predict,

@@ -34,10 +34,11 @@ class _AtWork:
     """Abandoned, and not back yet."""
     given_up: bool = False
     """As many hang as may."""
+    begun: bool = False
 
 
 class Captures:
-    """All of them. Used by the main thread."""
+    """All of them. Used by one thread at a time."""
 
     def __init__(self) -> None:
         self._at_work: dict[Names, _AtWork] = {}
@@ -49,9 +50,24 @@ class Captures:
         self._at_work[names] = _AtWork(cameras, capture, _worker(names, capture))
 
     def start(self) -> None:
-        """Begin with all."""
+        """Begin with all that have not begun."""
         for one in self._at_work.values():
-            one.worker.start()
+            if not one.begun:
+                one.begun = True
+                one.worker.start()
+
+    def hand_over(self, names: Names, cameras: Sequence[Camera]) -> None:
+        """A connection stays, and from its next frame on these cameras look at it."""
+        one = self._at_work.pop(names)
+        one.cameras = cameras
+        one.capture.look_for(cameras)
+        self._at_work[tuple(camera.name for camera in cameras)] = one
+
+    def remove(self, names: Names) -> list[Worker]:
+        """A connection is to end: its thread, if it has one, for `end`."""
+        one = self._at_work.pop(names)
+        one.worker.stop.set()
+        return [one.worker] if one.begun else []
 
     def look(self) -> None:
         """Tell cameras without pictures as lost, and replace readers that hang. Returns at once."""
@@ -69,26 +85,31 @@ class Captures:
     @property
     def alive(self) -> bool:
         """Whether any is not at its end: recordings end."""
-        return any(one.worker.alive for one in self._at_work.values())
+        return any(one.worker.alive or not one.begun for one in self._at_work.values())
 
     def __len__(self) -> int:
         return len(self._at_work)
 
     def stop(self, cameras: Mapping[str, Camera], deadline_s: float) -> None:
-        """End them, waiting in `offer` or not; `deadline_s`: on `time.monotonic`. Nobody waits for one that hangs."""
-        left = [one.worker for one in self._at_work.values()]
-        for worker in left:
+        """End them, waiting in `offer` or not; `deadline_s`: on `time.monotonic`."""
+        workers = [one.worker for one in self._at_work.values() if one.begun]
+        for worker in workers:
             worker.stop.set()
         for camera in cameras.values():
             camera.release()
-        while left and time.monotonic() < deadline_s:
-            left = [worker for worker in left if not worker.join(0)]
-            moving = [worker for worker in left if worker.progress.overdue_s() <= 0]
-            if not moving:
-                break
-            moving[0].join(_LOOK_S)
-        for worker in left:
-            log.warning("%s: does not end; left behind", worker.name)
+        end(workers, deadline_s)
+
+
+def end(left: Sequence[Worker], deadline_s: float) -> None:
+    """Wait for threads that were told to stop; `deadline_s`: on `time.monotonic`. Nobody waits for one that hangs."""
+    while left and time.monotonic() < deadline_s:
+        left = [worker for worker in left if not worker.join(0)]
+        moving = [worker for worker in left if worker.progress.overdue_s() <= 0]
+        if not moving:
+            break
+        moving[0].join(_LOOK_S)
+    for worker in left:
+        log.warning("%s: does not end; left behind", worker.name)
 
 
 def _worker(names: Names, capture: Capture, number: int = 0) -> Worker:

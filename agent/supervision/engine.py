@@ -16,6 +16,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from agent.flow import Mailbox
@@ -74,6 +75,15 @@ class EngineAtWork:
         self._inference: Inference | None = None
         self._worker: Worker | None = None
         self._take_in(model, Pace())
+
+    def ask(self, order: ModelOrder) -> None:
+        """From now on make of its output what `order` says; the engine stays as it was ordered."""
+        self._order = replace(self._order, options=order.options)
+        self.model.task = self._order.task()
+
+    def discard(self, timeout_s: float) -> None:
+        """It was never started, and is not wanted."""
+        close_aside(self.model).join(timeout_s)
 
     def start(self) -> None:
         """Serve."""
@@ -135,7 +145,7 @@ class EngineAtWork:
         lost = inference.abandon()
         self._inference, self._worker = None, None
         self._known_pace = Pace(slowest_s)
-        log.error("models.%s: %s: %s; given up, with %d frames", self.name, self._backend, why, lost)
+        log.error("models.%s: %s: %s; given up, with %d frame%s", self.name, self._backend, why, lost, "s"[: lost != 1])
         self._fault(why)
 
     def _fault(self, why: str) -> None:
@@ -190,6 +200,7 @@ class EngineAtWork:
 
     def _begin(self, model: Model, slowest_s: float | None) -> None:
         """It serves again."""
+        model.task = self._order.task()  # it may be asked for something else by now
         self.restarts += 1
         known = self._known_pace.slowest_s if self._instead is None else None
         self._take_in(model, Pace(max(slowest_s or 0.0, known or 0.0) or None))

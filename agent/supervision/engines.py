@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from agent.camera import Camera
@@ -32,18 +32,41 @@ class Engines:
         """`serve`: an agent wants engines that answer at once, a comparison those that were asked for."""
         self._store, self._serve = store, serve
         self._at_work: dict[str, EngineAtWork] = {}
+        """Replaced, never changed: others look at it."""
         self._looked_s = time.monotonic()
         self._patient_until_s = 0.0
 
     def start(self, settings: Settings) -> None:
         """Open every entry of `models:` and serve. Raises ConfigError for what only the user can mend."""
-        orders = order_models(settings, self._store)
-        for name, model in open_orders(settings, orders, serve=self._serve).items():
-            section = settings.models[name]
-            self._at_work[name] = EngineAtWork(name, model, orders[name], section.linger, serve=self._serve)
-        for engine in self._at_work.values():
-            engine.start()
+        self.take(self.open(settings, settings.models))
         self._looked_s = time.monotonic()
+
+    def open(self, settings: Settings, names: Collection[str]) -> dict[str, EngineAtWork]:
+        """Engines for these entries of `models:`, which nothing asks yet; may take long. Raises ConfigError."""
+        orders = {name: order for name, order in order_models(settings, self._store).items() if name in names}
+        return {
+            name: EngineAtWork(name, model, orders[name], settings.models[name].linger, serve=self._serve)
+            for name, model in open_orders(settings, orders, serve=self._serve).items()
+        }
+
+    def take(self, opened: Mapping[str, EngineAtWork]) -> None:
+        """Serve with these, too."""
+        for engine in opened.values():
+            engine.start()
+        self._at_work = {**self._at_work, **opened}
+
+    def let_go(self, names: Collection[str]) -> list[EngineAtWork]:
+        """These are not among ours any more, but work on until they are stopped."""
+        gone = [engine for name, engine in self._at_work.items() if name in names]
+        self._at_work = {name: engine for name, engine in self._at_work.items() if name not in names}
+        return gone
+
+    def ask(self, settings: Settings, names: Collection[str]) -> None:
+        """From now on make of the output of these what this configuration wants."""
+        if names:
+            orders = order_models(settings, self._store)
+            for name in names:
+                self._at_work[name].ask(orders[name])
 
     def __getitem__(self, name: str) -> EngineAtWork:
         return self._at_work[name]

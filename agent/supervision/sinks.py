@@ -1,9 +1,13 @@
-"""The sinks of an agent at work: each with its sender, and a thread that hands over what waits in it."""
+"""The sinks of an agent at work: each with its sender, and a thread that hands over what waits in it.
+
+One that is opened while others are at work is told all state first.
+"""
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +40,31 @@ class Sinks:
     def start(self, configs: Iterable[SinkConfig], agent: str, farewell: Message, more: Sequence[Sink] = ()) -> None:
         """Open those of the configuration, and begin to hand over to them and to `more`. Raises ConfigError."""
         for config in configs:
-            self._add(config, config.open(agent, farewell))
+            self.add(config, agent, farewell)
         for sink in more:
             self._add(None, sink)
+
+    def add(self, config: SinkConfig, agent: str, farewell: Message) -> str:
+        """Open one more: its name, the first of its kind that is free. Raises ConfigError."""
+        return self._add(config, config.open(agent, farewell))
+
+    def named(self, configs: Iterable[SinkConfig]) -> list[str]:
+        """The names of those that were opened with these configurations."""
+        left = list(self._at_work.items())
+        names = []
+        for config in configs:
+            place = next(place for place, (_, each) in enumerate(left) if each.config == config)
+            names.append(left.pop(place)[0])
+        return names
+
+    def remove(self, names: Collection[str], last_word: Message, deadline_s: float) -> None:
+        """Tell these `last_word`, hand over what waits, and let go; `deadline_s`: on `time.monotonic`."""
+        gone = {name: each for name, each in self._at_work.items() if name in names}
+        self._at_work = {name: each for name, each in self._at_work.items() if name not in names}
+        for each in gone.values():
+            self.outlets.remove(each.sender)
+            each.sender.put(last_word)
+        _close(gone, deadline_s)
 
     def sinks(self) -> dict[str, Sink]:
         """Name -> sink."""
@@ -69,14 +95,15 @@ class Sinks:
         """Hand over what waits, and let go; `deadline_s`: on `time.monotonic`."""
         _close(self._at_work, deadline_s)
 
-    def _add(self, config: SinkConfig | None, sink: Sink) -> None:
-        same = sum(each.name == sink.name for each in self.sinks().values())
-        name = f"{sink.name}-{same + 1}" if same else sink.name
+    def _add(self, config: SinkConfig | None, sink: Sink) -> str:
+        names = itertools.chain([sink.name], (f"{sink.name}-{number}" for number in itertools.count(2)))
+        name = next(name for name in names if name not in self._at_work)
         sender = Sender(sink)
         worker = Worker(f"sink-{name}", sender.run, sender.progress)
         self._at_work = {**self._at_work, name: SinkAtWork(config, sender, worker)}
-        self.outlets.senders.append(sender)
+        self.outlets.add(sender)
         worker.start()
+        return name
 
 
 def _close(sinks: Mapping[str, SinkAtWork], deadline_s: float) -> None:
@@ -84,4 +111,5 @@ def _close(sinks: Mapping[str, SinkAtWork], deadline_s: float) -> None:
         each.sender.close()
     join([each.worker for each in sinks.values()], deadline_s - time.monotonic())
     for each in sinks.values():
+        each.sender.give_up()
         each.sender.sink.close(max(0.1, deadline_s - time.monotonic()))

@@ -20,8 +20,8 @@ from engines.card import Card, Precision
 from engines.errors import BackendError, EngineLost
 from engines.pixels import Geometry, Picture
 
-_built: Counter[Path] = Counter()
-"""How many engines of a file this process has made."""
+_built: Counter[tuple[Path, str, tuple[Fault, ...]]] = Counter()
+"""How many engines of a file, with a name and faults, this process has made."""
 _let_go = threading.Event()
 
 
@@ -47,7 +47,7 @@ class Fault(BaseModel):
     batches: int | None = Field(default=None, gt=0)
     """So many, then it has recovered; absent: for ever."""
     engines: int | None = Field(default=None, gt=0)
-    """Only the first so many engines that a process makes of this model; absent: all of them."""
+    """Only the first so many engines that a process makes of this entry; absent: all of them."""
     unless: Path | None = None
     """Not while this file exists: how others, in another process too, begin and end it."""
     slow_ms: float = Field(default=0, ge=0)
@@ -84,8 +84,9 @@ class Config(BackendConfig):
 
     def build(self, card: Card, model: Path, precision: Precision) -> FakeEngine:
         """Raises BackendError where a fault says so."""
-        _built[model] += 1
-        return FakeEngine(self, card, precision, _built[model])
+        key = (model, self.name, self.faults)
+        _built[key] += 1
+        return FakeEngine(self, card, precision, _built[key])
 
     @property
     def called(self) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.config import Settings
+from agent.flow import Account
 from agent.service import Service
 from agent.sinks import Sink
 from agent.sinks.memory import MemorySink
@@ -61,7 +62,7 @@ class Agent:
 
     def engine(self, use: str = "c") -> dict[str, Any]:
         """What it says of itself now."""
-        return self.service.engines.descriptions()[use]
+        return self.service.engines.descriptions().get(use, {})
 
     def more_results(self, count: int = 5, camera: str = "a", use: str = "c", deadline_s: float = 10.0) -> float:
         """Wait for so many more; how long until then, s."""
@@ -77,7 +78,12 @@ class Agent:
                 assert counts["offered"] == outcomes, (camera.name, use, counts)
 
     def counts(self, camera: str = "a", use: str = "c") -> dict[str, int]:
-        return self.service.cameras[camera].counts()["uses"][use]
+        found = self.service.cameras.get(camera)
+        return found.counts()["uses"][use] if found else Account().counts()
+
+    def until_it_hangs(self, batch: int, camera: str = "a", use: str = "c") -> None:
+        """On that batch, from 1: what is before has its results, what is behind waits."""
+        self.until(lambda: (at := self.counts(camera, use))["inferred"] == batch - 1 and at["waiting"] > 1)
 
 
 @contextmanager

@@ -73,12 +73,13 @@ class Machine:
             shutil.which(program) or missing(f"{program} (systemd-container)")
         if os.geteuid() != 0:
             missing("root, which systemd-nspawn needs,")
-        site = _site_of_system_python()
+        self.site = _site_of_system_python()
+        """Where its Python looks for packages."""
         packages = sysconfig.get_paths()["purelib"]
         self._log = (folder.parent / f"{folder.name}.log").open("w+b")
         words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _MAKE_ROOT, "sh", str(folder), packages]
         self._process = subprocess.Popen(
-            [*words, site.lstrip("/"), *options],
+            [*words, self.site.lstrip("/"), *options],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
