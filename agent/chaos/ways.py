@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,6 +14,8 @@ from agent.config import CameraSection
 from agent.sources import SourceConfig
 from agent.sources._shorthand import from_text
 
+LEFT_OUT = ("snapshots", "clips", "motion")
+"""Of a camera: what writes to the user's folders, and what makes results rare by itself."""
 PORTS = {"rtsp": 554, "http": 80, "rtmp": 1935}
 """What a proxy can stand in front of: TCP without TLS, whose certificate would not be ours."""
 
@@ -33,14 +35,6 @@ class Way:
     """A picture can be read only from the next key frame on."""
     live: bool = True
     """It has no end."""
-    _names: list[str] = field(default_factory=list)
-
-    def close(self) -> None:
-        """End what is ours."""
-        if self.film:
-            self.film.close()
-        if self.proxy:
-            self.proxy.close()
 
 
 def way_to(camera: CameraSection, raw: Any, opened: contextlib.ExitStack) -> Way:
@@ -98,7 +92,7 @@ def rewritten(
     """
     cameras = {}
     for name, camera in document["cameras"].items():
-        kept = {key: value for key, value in camera.items() if key not in ("snapshots", "clips")}
+        kept = {key: value for key, value in camera.items() if key not in LEFT_OUT}
         if (
             "blind" in CameraSection.model_fields
             and ways(name).film
