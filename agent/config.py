@@ -29,6 +29,7 @@ from agent.lines import printable
 from agent.outbox.settings import EventsSection
 from agent.remote.settings import CommandsSection
 from agent.rules import RuleConfig, line, zone
+from agent.sight.settings import REASONS, Blind, BlindSection, Motion
 from agent.sinks import SinkConfig
 from agent.sinks._address import parse_url
 from agent.sinks.mqtt import Config as Mqtt
@@ -172,6 +173,16 @@ class CameraSection(Section):
     """Pictures of incidents, where wanted."""
     clips: ClipSection | None = None
     """Clips around incidents, of the stream's own packets."""
+    blind: Blind = None
+    """Whether the camera still sees is judged from its pictures. Default: of cameras yes, of recordings no."""
+    motion: Motion = None
+    """`gate`: pictures in which nothing has changed are not looked at."""
+
+    @property
+    def blindness(self) -> BlindSection | None:
+        """What is judged, if anything is."""
+        section = self.blind or (None if self.source.lossless else BlindSection())
+        return section if section and any(map(section.watches, REASONS)) else None
 
     def all_rules(self) -> Iterator[tuple[str, str, RuleConfig]]:
         """Key of the section, name and config of each zone, line and rule, in the order of the file."""

@@ -95,6 +95,8 @@ class Request:
     results: list[Result | None] = field(default_factory=list)
     """One for each region, once inferred."""
     timing: Timing = field(default_factory=Timing)
+    paused_ns: int = 0
+    """How long in all the picture has stood still for this use: for a tracker, time stood still with it."""
 
     def stale(self, now_ns: int) -> bool:
         """Whether its pixels are too old to be worth a result."""

@@ -123,10 +123,10 @@ class EventPayload(Payload):
     id: str
     """Of the incident: the same in its start, updates and end."""
     kind: str
-    """`zone`, `line`, `presence`, `absence`, `changed`, `undecided`, `gap`, ..."""
+    """`zone`, `line`, `presence`, `absence`, `changed`, `undecided`, `blind`, `gap`, ..."""
     phase: Phase
     rule: str | None = None
-    """Name of the zone, line or rule in the configuration."""
+    """Name of the zone, line or rule in the configuration; null for what needs none: `blind`, `gap`."""
     camera: str | None = None
     """Null for what is about the agent."""
     use: str | None = None
@@ -155,7 +155,7 @@ class EventPayload(Payload):
     """Name of the incident's best picture, where snapshots are kept."""
     clip: str | None = None
     reason: str | None = None
-    """Of an end: `left`, `gone`, `over`; by no rule: `recording_ended`, `camera_lost`, `camera_disabled`,
+    """Of an end: `left`, `gone`, `over`, `accepted`; by no rule: `recording_ended`, `camera_lost`, `camera_disabled`,
     `agent_stopped`, `agent_vanished`."""
     data: dict[str, Any] = {}
     """What this kind of event has to say."""
@@ -219,7 +219,9 @@ class CameraStatus(Payload):
     schema_: Literal["sightwire.camera/1"] = Field(default="sightwire.camera/1", alias="schema")
     agent: str
     camera: str
-    state: Literal["streaming", "connecting", "lost", "ended", "disabled"]
+    state: Literal["streaming", "connecting", "lost", "ended", "disabled", "blind"]
+    """`blind`: pictures come, but they do not show what they should; for `frozen`, `black`, `white`, `defocused`,
+    `covered` or `moved`, which is the reason."""
     reason: str | None
     since: str
     source: str

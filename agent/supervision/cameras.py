@@ -12,6 +12,8 @@ from agent.every import Every
 from agent.flow import Share
 from agent.models import reported_from, thresholds_of, weak_of
 from agent.publishing import Outlets
+from agent.sight.motion import Gate
+from agent.sight.sight import Sight
 from agent.supervision.engines import Engines
 from agent.uses import Cascade, Use
 from agent.view import View
@@ -71,6 +73,8 @@ class Cameras(Mapping[str, Camera]):
             self._outlets,
             watch=events.watch(name, uses, album),
             view=View(section.crop, section.masks),
+            sight=Sight(section.blindness, section.crop, section.masks) if section.blindness else None,
+            gate=Gate(section.motion, section.crop, section.masks) if section.motion else None,
             candidates=candidates,
             album=album,
             lossless=section.source.lossless,

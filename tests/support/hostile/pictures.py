@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import os
 import random
 import shutil
 import socket
 import struct
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import islice
