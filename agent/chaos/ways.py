@@ -93,11 +93,7 @@ def rewritten(
     cameras = {}
     for name, camera in document["cameras"].items():
         kept = {key: value for key, value in camera.items() if key not in LEFT_OUT}
-        if (
-            "blind" in CameraSection.model_fields
-            and ways(name).film
-            and (blind := watched(camera.get("blind"))) is not None
-        ):
+        if ways(name).film and (blind := watched(camera.get("blind"))) is not None:
             kept["blind"] = blind
         cameras[name] = {**kept, "source": ways(name).source}
     return {
