@@ -129,6 +129,19 @@ class Mailbox:
                     self._slots[key] = slot  # the rest of a recording goes to the end of the line
             return taken
 
+    def sweep(self) -> None:
+        """End what has grown stale: nobody takes anything at the moment."""
+        now_ns = time.monotonic_ns()
+        with self._changed:
+            gone = [request for slot in self._slots.values() for request in slot if request.stale(now_ns)]
+            for request in gone:
+                slot = self._slots[request.key]
+                slot.remove(request)
+                if not slot:
+                    del self._slots[request.key]
+        for request in gone:
+            request.ended(request, "stale")
+
     def close(self) -> None:
         """Accept nothing more; what waits can still be taken."""
         with self._changed:

@@ -264,7 +264,10 @@ class Metrics(Payload):
     rss_mb: float
     cpu_s: float
     cameras: dict[str, dict[str, Any]]
-    """Camera -> frames, unreadable, reconnects, and per use the accounting of law 7."""
+    """Camera -> frames, unreadable, reconnects, readers that were abandoned since the start and those of them that hang
+    now, and per use the accounting of law 7."""
+    engines: dict[str, dict[str, int]] = {}
+    """Model entry -> `restarts` of its engine, and how many threads are `hung` in one that was given up."""
     sinks: dict[str, dict[str, Any]]
     collect: dict[str, dict[str, int]] = {}
     """Camera -> pictures for calibration that are kept, of how many candidates."""

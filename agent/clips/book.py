@@ -38,6 +38,8 @@ class _Camera:
 
     reel: CameraReel
     keeper: Keeper
+    cut_off: bool = False
+    """The stream that the reel was fed is no more."""
     begun: int = 0
     made: int = 0
     failed: int = 0
@@ -65,6 +67,7 @@ class Clips:
         """`on_state`: called when `state` has changed."""
         self._agent, self._on_state = agent, on_state
         self._cameras: dict[str, _Camera] = {}
+        """Replaced, never changed: several threads look at it."""
         self._changed = threading.Condition()
         self._steps: deque[_Step] = deque()
         self._waiting_bytes = 0
@@ -75,7 +78,10 @@ class Clips:
         self._started = False
 
     def reel(self, name: str, section: ClipSection) -> Reel:
-        """The reel of a camera whose configuration asks for clips."""
+        """The reel of a camera whose configuration asks for clips; the one that it has, if it has one."""
+        before = self._cameras.get(name)
+        if before is not None and not before.cut_off and before.reel.section == section:
+            return before.reel
         root = (section.folder or state_folder() / "clips") / self._agent
         max_bytes = section.max_mb * 1_000_000
         shelf = Shelf(root / name, name, (".mp4", ".mkv"), section.limit, max_bytes, section.max_age)
@@ -98,8 +104,24 @@ class Clips:
 
         state = FolderState(name, "clip", shelf.folder, self._on_state)
         reel = CameraReel(name, section, begin, append, finish, refused=state.say)
-        camera = self._cameras[name] = _Camera(reel, Keeper(shelf, state))
+        if before is None:
+            camera = _Camera(reel, Keeper(shelf, state))
+            self._cameras = {**self._cameras, name: camera}
+        else:
+            camera = before
+            camera.reel, camera.keeper, camera.cut_off = reel, Keeper(shelf, state), False
         return reel
+
+    def cut(self, name: str) -> None:
+        """That camera's connection is replaced by another one: what is open ends, and `reel` makes a new one."""
+        if (camera := self._cameras.get(name)) is not None:
+            camera.cut_off = True
+            camera.reel.closed()
+
+    def remove(self, name: str) -> None:
+        """No more clips of that camera; what is open ends."""
+        self.cut(name)
+        self._cameras = {other: camera for other, camera in self._cameras.items() if other != name}
 
     def tap(self, cameras: Sequence[str]) -> PacketTap | None:
         """What a source that these cameras share hands its packets to; None where none of them wants clips."""
@@ -107,8 +129,8 @@ class Clips:
         return PacketTap(reels) if reels else None
 
     def start(self) -> None:
-        """Start the thread, if any camera wants clips."""
-        if self._cameras:
+        """Start the thread, if any camera wants clips and it does not run."""
+        if self._cameras and not self._started:
             self._started = True
             self._worker.start()
 

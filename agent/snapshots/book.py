@@ -54,6 +54,8 @@ class _Album(Album):
         self.newest: Frame | None = None
         self.due_s = 0.0
         """When the next picture may be made, `time.monotonic`."""
+        self.leaves = False
+        """The camera is gone; what waits is still made."""
         self.taken = self.made = self.replaced = self.dropped = self.failed = self.published = 0
         self._book = book
 
@@ -91,6 +93,7 @@ class Snapshots:
         self._agent, self._publish, self._on_state = agent, publish, on_state
         self.changed = threading.Condition()
         self._albums: dict[str, _Album] = {}
+        """Replaced, never changed: several threads look at it."""
         self._closed = False
         self._end_s = 0.0
         self._encoder = Encoder()
@@ -98,17 +101,35 @@ class Snapshots:
         self._started = False
 
     def album(self, camera: str, section: SnapshotSection) -> Album:
-        """The album of a camera whose configuration asks for pictures."""
+        """The album of a camera whose configuration asks for pictures; the one that it has, if it has one."""
+        album = self._albums.get(camera)
+        if album is not None and album.section == section:
+            album.leaves = False
+            return album
         root = (section.folder or state_folder() / "snapshots") / self._agent
         shelf = Shelf(root / camera, camera, (".jpg",), section.limit, section.max_mb * 1_000_000, section.max_age)
         keeper = Keeper(shelf, FolderState(camera, "snapshot", shelf.folder, self._on_state))
         with self.changed:
-            album = self._albums[camera] = _Album(self, camera, section, keeper)
+            if album is None:
+                album = _Album(self, camera, section, keeper)
+                self._albums = {**self._albums, camera: album}
+            album.section, album.keeper, album.leaves = section, keeper, False
         return album
 
+    def remove(self, camera: str) -> None:
+        """No more pictures of that camera, once those that wait are made."""
+        with self.changed:
+            if (album := self._albums.get(camera)) is not None:
+                album.leaves = True
+                self._forget(album)
+
+    def _forget(self, album: _Album) -> None:
+        if album.leaves and not album.choice.waiting:
+            self._albums = {name: each for name, each in self._albums.items() if each is not album}
+
     def start(self) -> None:
-        """Start the thread, if any camera wants pictures."""
-        if self._albums:
+        """Start the thread, if any camera wants pictures and it does not run."""
+        if self._albums and not self._started:
             self._started = True
             self._worker.start()
 
@@ -243,6 +264,7 @@ class Snapshots:
                 album.failed += not worked
                 album.published += published
                 album.choice.made(candidate, worked)
+                self._forget(album)
 
 
 def _message(candidate: Candidate, data: bytes, retain: bool) -> Message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,10 @@ class Decoder:
         self._awaited: int | None = 0
         """Frames skipped since the last good one; None while the pictures are good."""
         self._damaged = False
+        self.at_work_ns: int | None = None
+        """When FFmpeg last gave a picture, good or not, `time.monotonic_ns`."""
+        self.whole_ns: int | None = None
+        """When the last good one came."""
         # In files, packets have another form, and are not lost one by one.
         annex_b = context.name == "h264" and bytes(context.extradata or b"")[:1] != b"\1"
         self._numbers = FrameNumbers(context.extradata) if annex_b else None
@@ -70,7 +75,11 @@ class Decoder:
         except av.error.FFmpegError as error:
             self.damage(error.strerror or type(error).__name__)
             return []
-        return [frame for frame in frames if self._is_whole(frame)]
+        whole = [frame for frame in frames if self._is_whole(frame)]
+        if frames:
+            self.at_work_ns = time.monotonic_ns()
+            self.whole_ns = self.at_work_ns if whole else self.whole_ns
+        return whole
 
     def damage(self, what: str) -> None:
         """Something is lost: what comes now is predicted from it, up to the next key frame."""

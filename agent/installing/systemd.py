@@ -1,0 +1,64 @@
+"""What is asked of systemd, and what it says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from agent.installing import layout
+from agent.installing.errors import InstallError
+from agent.installing.steps import run
+
+DAEMON_RELOAD = ("systemctl", "daemon-reload")
+
+
+def must_run_here() -> None:
+    """Raises InstallError unless this machine was booted by systemd, as sd_booted(3) tells it."""
+    if not Path("/run/systemd/system").is_dir():
+        raise InstallError(
+            "this machine was not booted with systemd (a container, perhaps): the agent can still be run by "
+            "'sightwire run CONFIG', and docs/operating.md has a container file"
+        )
+
+
+def must_be_root(again: str) -> None:
+    """Raises InstallError for anybody else, with the command for root."""
+    if os.geteuid() != 0:
+        raise InstallError(f"this needs root: {again}")
+
+
+def properties(*names: str) -> dict[str, str]:
+    """What systemd knows of the service; empty values where it knows nothing. Raises InstallError."""
+    said = run("systemctl", "show", layout.UNIT_NAME, f"--property={','.join(names)}")
+    return dict(line.partition("=")[::2] for line in said.splitlines() if "=" in line)
+
+
+def _succeeds(*argv: str) -> bool:
+    try:
+        return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def is_up() -> bool:
+    """It runs or is about to: what is switched over must be started again."""
+    return _succeeds("systemctl", "is-active", "--quiet", layout.UNIT_NAME) or _state() in ("activating", "reloading")
+
+
+def is_enabled() -> bool:
+    """It starts when the machine does."""
+    return _succeeds("systemctl", "is-enabled", "--quiet", layout.UNIT_NAME)
+
+
+def last_lines(count: int = 15) -> list[str]:
+    """What the service said last."""
+    said = run("journalctl", "--unit", layout.UNIT_NAME, "--lines", str(count), "--output=cat", "--no-pager")
+    return said.splitlines()
+
+
+def _state() -> str:
+    try:
+        return properties("ActiveState").get("ActiveState", "")
+    except InstallError:
+        return ""
