@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,8 +37,10 @@ class Plants:
         return self.all[place]
 
     def found(self, text: str) -> list[str]:
-        """The places whose secret is in a text: as it was planted, or quoted."""
-        low = text.casefold()
+        """The places whose secret is in a text: as it was planted, quoted, or as base64, which headers have."""
+        words = re.findall(r"[A-Za-z0-9+/]{20,}={0,2}", text)
+        decoded = [base64.b64decode(f"{word.rstrip('=')}==") for word in words if len(word.rstrip("=")) % 4 != 1]
+        low = "\n".join([text, *(data.decode("latin-1") for data in decoded)]).casefold()
         return [place for place in self.all if f"gehe1m-{place}".casefold() in low]
 
 
@@ -102,7 +106,7 @@ class Site:
              "proxy": {"url": f"socks5://127.0.0.1:{dead}", "username": "me", "password_file": str(self.folder / "password")}},
         ]  # fmt: skip
         cameras: dict[str, Any] = {name: {"source": source, "models": uses} for name, source in sources.items()}
-        cameras["works"]["rules"] = {"red": {"type": "changed", "use": "c", "enter": 0.2}}
+        cameras["works"]["rules"] = {"red": {"type": "presence", "use": "c"}}
         cameras["works"]["snapshots"] = {"folder": str(self.folder / "kept"), "publish": True}
         return {
             "agent": {"name": "test"},
@@ -152,6 +156,7 @@ def test_an_agent_gives_none_away(site: Site, plants: Plants) -> None:
     said |= {str(path): path.read_bytes().decode("latin-1") for path in kept}
     assert "/status" in said["messages"]
     assert "/metrics" in said["messages"]
+    open("/tmp/w/fuzz-said.txt","w").write("\n=====\n".join(f"{k}\n{v}" for k,v in said.items() if ".db" not in k))
     assert {name: found for name, text in said.items() if (found := plants.found(text))} == {}
 
 
