@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from agent.collecting import Candidates
@@ -23,6 +24,8 @@ from agent.frame import Frame
 from agent.messages import CameraStatus, rfc3339
 from agent.publishing import Outlets
 from agent.results import Content, attributes_of, message_for
+from agent.sight.motion import Gate
+from agent.sight.sight import Blindness, Sight
 from agent.sinks import Message
 from agent.snapshots import Album
 from agent.uses import Cascade, Use
@@ -31,7 +34,7 @@ from agent.watching.watch import Watch
 from engines.pixels import Box
 from engines.results import Detections, Result
 
-State = Literal["streaming", "connecting", "lost", "ended", "disabled"]
+State = Literal["streaming", "connecting", "lost", "ended", "disabled", "blind"]
 
 BROKEN_OFF: dict[State, str] = {"lost": "camera_lost", "ended": "recording_ended", "disabled": "camera_disabled"}
 """State after which no frame comes for now -> reason why incidents end."""
@@ -52,10 +55,10 @@ class _Answer:
 
 
 @dataclass(eq=False)
-class _Break:
-    """In every line at once: what stands behind it was captured after the camera was away."""
+class _Mark:
+    """In every line at once: what is told to the watch between what was captured before and after."""
 
-    reason: str
+    tell: Callable[[Watch], None]
 
 
 class Camera:
@@ -73,6 +76,8 @@ class Camera:
         view: View | None = None,
         candidates: Candidates | None = None,
         album: Album | None = None,
+        sight: Sight | None = None,
+        gate: Gate | None = None,
         lossless: bool = False,
         on_state: Callable[[], None] = lambda: None,
     ) -> None:
@@ -84,19 +89,23 @@ class Camera:
         """Threads of its source that were given up since the start, and those of them that have not come back."""
         self._agent, self._source, self._outlets, self._on_state = agent, source, outlets, on_state
         self._watch, self._view, self._candidates = watch, view or View(), candidates
-        self._album = album
+        self._album, self._sight, self._gate = album, sight, gate
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
         self._under_way = 0
         self._stopped = self._retired = False
-        one_line: deque[_Answer | _Break] = deque()
-        self._lines = {use.name: one_line if lossless else deque[_Answer | _Break]() for use in uses}
+        one_line: deque[_Answer | _Mark] = deque()
+        self._lines = {use.name: one_line if lossless else deque[_Answer | _Mark]() for use in uses}
         self._each_line = [one_line] if lossless else list(self._lines.values())
         self._flushing = False
         self.enabled = True
         """While not, its frames are counted and nothing looks at them."""
         self._connection: tuple[State, str | None, dict[str, str], str] = ("connecting", None, {}, rfc3339(0))
-        """What its capture says: state, reason, facts and since when; told while it is enabled."""
+        """What its capture says: state, reason, facts and since when; told while it is enabled and sees."""
+        self._blind: tuple[str, str] | None = None
+        """While it streams and does not see: the reason and since when."""
+        self._sight_was: Literal["away", "anew"] | None = None
+        """What its sight must be told before the next frame: no frames came, or it shall begin anew."""
 
     def succeed(self, before: Camera, *, same_connection: bool) -> None:
         """Take the place of another one, before the first frame: what was counted goes on, what it was told holds."""
@@ -136,10 +145,12 @@ class Camera:
                 use.account.offered()
                 use.account.ended("disabled")
             return
+        if self._sight:
+            self._look(self._sight, frame)
         wanted = []
         for use in self.uses:
             use.account.offered()
-            if use.due(frame.captured):
+            if use.due(frame.captured) and not (self._gate and self._gate.still(use.name, frame)):
                 wanted.append(use)
             else:
                 use.account.ended("not_due")
@@ -153,6 +164,8 @@ class Camera:
             self._album.saw(frame)
         for use in wanted:
             answer = _Answer(self._request(frame, use, use.regions(frame.image.size), self._ended), use)
+            if self._gate:
+                answer.request.paused_ns = self._gate.paused_ns(use.name)
             if self._begin(answer):
                 use.mailbox.offer(answer.request)
             else:
@@ -182,7 +195,15 @@ class Camera:
     @property
     def state(self) -> State:
         """What its status says."""
-        return self._connection[0] if self.enabled else "disabled"
+        return self._word[0] if self.enabled else "disabled"
+
+    @property
+    def _word(self) -> tuple[State, str | None, dict[str, str], str]:
+        """What there is to say of a camera that is enabled."""
+        if self._blind is None:
+            return self._connection
+        reason, since = self._blind
+        return "blind", reason, self._connection[2], since
 
     @property
     def uses_by_name(self) -> dict[str, Use]:
@@ -194,8 +215,10 @@ class Camera:
         with self._lock:
             self.connects += state == "streaming"
             self._connection = (state, reason, facts or {}, rfc3339(time.time_ns()))
+            if state != "streaming":
+                self._interrupted("away")
             if self.enabled:
-                self._publish_state(*self._connection)
+                self._publish_state(*self._word)
         if state in BROKEN_OFF:
             self.break_off(BROKEN_OFF[state])
 
@@ -205,8 +228,9 @@ class Camera:
             if on == self.enabled:
                 return False
             self.enabled = on
+            self._interrupted("anew")
             if on:
-                self._publish_state(*self._connection)
+                self._publish_state(*self._word)
             else:
                 self._publish_state("disabled", "by a command", {}, rfc3339(time.time_ns()))
         if not on:
@@ -230,16 +254,43 @@ class Camera:
         self._outlets.publish(Message(f"{self.name}/status", payload, retain=True, qos=1))
         self._on_state()
 
-    def break_off(self, reason: str) -> None:
-        """No frames for now: what is open ends with that reason, after what has been offered until now."""
-        if not self._watch:
+    def _interrupted(self, was: Literal["away", "anew"]) -> None:
+        """With the lock: what its sight said is over, and its next frame is looked at anew."""
+        self._blind = None
+        self._sight_was = "anew" if "anew" in (was, self._sight_was) else was
+        if self._gate:
+            self._gate.away()
+
+    def _look(self, sight: Sight, frame: Frame) -> None:
+        """Whether the camera still sees: told if that has changed."""
+        if self._sight_was:
+            (sight.begin_anew if self._sight_was == "anew" else sight.away)()
+            self._sight_was = None
+        if not (changes := sight.look(frame.image, frame.captured)):
             return
         with self._lock:
-            self._under_way += 1
-            mark = _Break(reason)
-            for line in self._each_line:
-                line.append(mark)
+            if not self.enabled or self._connection[0] != "streaming":
+                return
+            for change in changes:
+                self._blind = None if change.ended else (change.reason, _when(change, frame))
+                self._mark(partial(Watch.blind, change=change, frame=frame))
+            self._publish_state(*self._word)
         self._flush()
+
+    def break_off(self, reason: str) -> None:
+        """No frames for now: what is open ends with that reason, after what has been offered until now."""
+        with self._lock:
+            self._mark(lambda watch: watch.lost(reason))
+        self._flush()
+
+    def _mark(self, tell: Callable[[Watch], None]) -> None:
+        """With the lock: tell the watch after what has been offered until now."""
+        if not self._watch:
+            return
+        self._under_way += 1
+        mark = _Mark(tell)
+        for line in self._each_line:
+            line.append(mark)
 
     def close(self, reason: str = "agent_stopped") -> None:
         """The agent stops, and the engines have: what is open ends."""
@@ -255,13 +306,17 @@ class Camera:
             "abandoned": self.readers_abandoned,
             "hung": self.readers_hung,
             "state": self.state,
-            "uses": {name: use.account.counts() for name, use in self.uses_by_name.items()},
+            "uses": {name: {**use.account.counts(), **self._still(name)} for name, use in self.uses_by_name.items()},
         }
+
+    def _still(self, use: str) -> dict[str, int]:
+        """Of those not due: in how many nothing had changed."""
+        return {"still": self._gate.counts(use)} if self._gate else {}
 
     def _request(
         self, frame: Frame, use: Use, regions: tuple[Box | None, ...], ended: Callable[[Request, Outcome], None]
     ) -> Request:
-        return Request((self.name, use.name), frame, regions, self.lossless, use.max_age_ns, ended)
+        return Request((self.name, use.name), frame, regions, self.lossless, use.max_age_ns, ended, use.share)
 
     def _ended(self, request: Request, outcome: Outcome) -> None:
         """An engine (or the mailbox) is done with a frame."""
@@ -339,23 +394,23 @@ class Camera:
             self._flushing = False
             raise
 
-    def _next(self) -> _Answer | _Break | None:
-        """Take the first answer of any line that is complete, or the break that every line has come to."""
+    def _next(self) -> _Answer | _Mark | None:
+        """Take the first answer of any line that is complete, or the mark that every line has come to."""
         for line in self._each_line:
             if line and isinstance(line[0], _Answer) and line[0].complete:
                 return line.popleft()
         heads = {line[0] if line else None for line in self._each_line}
-        if len(heads) == 1 and isinstance(head := heads.pop(), _Break):
+        if len(heads) == 1 and isinstance(head := heads.pop(), _Mark):
             for line in self._each_line:
                 line.popleft()
             return head
         return None
 
-    def _settle(self, head: _Answer | _Break) -> None:
+    def _settle(self, head: _Answer | _Mark) -> None:
         """Tell the watch, and the world."""
-        if isinstance(head, _Break):
+        if isinstance(head, _Mark):
             if self._watch:
-                self._watch.lost(head.reason)
+                head.tell(self._watch)
             return
         use, request, result, attributes = head.use, head.request, head.result, head.attributes
         if result is None:
@@ -372,6 +427,11 @@ class Camera:
         with self._lock:
             self._under_way -= 1
             self._idle.notify_all()
+
+
+def _when(change: Blindness, frame: Frame) -> str:
+    """When it was seen first, of a camera's clock."""
+    return rfc3339(frame.captured.wall_ns - (frame.captured.monotonic_ns - change.since_ns))
 
 
 def _wanted(found: Detections, use: Use, cascade: Cascade) -> list[int]:

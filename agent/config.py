@@ -29,6 +29,7 @@ from engines.lines import printable
 from agent.outbox.settings import EventsSection
 from agent.remote.settings import CommandsSection
 from agent.rules import RuleConfig, line, zone
+from agent.sight.settings import REASONS, Blind, BlindSection, Motion
 from agent.sinks import SinkConfig
 from agent.sinks._address import parse_url
 from agent.sinks.mqtt import Config as Mqtt
@@ -157,6 +158,10 @@ class CameraSection(Section):
     crop: Region | None = None
     """The part of the source's picture that is this camera's."""
     models: list[Annotated[UseSection, BeforeValidator(_use)]] = Field(min_length=1)
+    weight: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    """Its part of each engine that cannot keep up, against the other cameras' weights."""
+    floor: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Pictures a second that each of its uses gets before weights are looked at; 0: none."""
     masks: list[Polygon] = Field(default_factory=list)
     """Polygons, 0 to 1 of the picture, that are black before anything looks at it."""
     track: TrackSection | None = None
@@ -168,6 +173,16 @@ class CameraSection(Section):
     """Pictures of incidents, where wanted."""
     clips: ClipSection | None = None
     """Clips around incidents, of the stream's own packets."""
+    blind: Blind = None
+    """Whether the camera still sees is judged from its pictures. Default: of cameras yes, of recordings no."""
+    motion: Motion = None
+    """`gate`: pictures in which nothing has changed are not looked at."""
+
+    @property
+    def blindness(self) -> BlindSection | None:
+        """What is judged, if anything is."""
+        section = self.blind or (None if self.source.lossless else BlindSection())
+        return section if section and any(map(section.watches, REASONS)) else None
 
     def all_rules(self) -> Iterator[tuple[str, str, RuleConfig]]:
         """Key of the section, name and config of each zone, line and rule, in the order of the file."""

@@ -99,11 +99,11 @@ class Events:
         self.clips.start()
 
     def watch(self, camera: str, uses: Mapping[str, Use], album: Album | None) -> Watch | None:
-        """What looks after a camera's results from now on; None for a camera without tracks and rules."""
+        """What looks after a camera's results and its sight; None for one without tracks, rules and blindness."""
         self.unwatch(camera)
         section = self._settings.cameras[camera]
         track, places = section.track, {**section.zones, **section.lines, **section.rules}
-        if not (track or places):
+        if not (track or places or section.blindness):
             return None
         tracker: Tracker | None = None
         if track:
@@ -130,7 +130,7 @@ class Events:
         return Watch(
             camera,
             incidents,
-            Counts(self._agent, camera, rules, incidents, labels=labels),
+            Counts(self._agent, camera, rules, incidents, labels=labels) if track or rules else None,
             rules,
             tracked=track.use if track else None,
             tracker=tracker,
@@ -175,7 +175,7 @@ class Events:
 
 
 def _expected(settings: Settings) -> bool:
-    return any(camera.zones or camera.lines or camera.rules for camera in settings.cameras.values())
+    return any(c.zones or c.lines or c.rules or c.blindness for c in settings.cameras.values())
 
 
 def _tracking(settings: Settings) -> list[str]:

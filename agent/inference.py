@@ -109,7 +109,10 @@ class Inference:
         close_aside(self._model).join()
 
     def _take(self, wait_s: float) -> None:
-        for request in self._mailbox.take(self._model.engine.max_batch, wait_s, self._linger_s):
+        engine = self._model.engine
+        streams = max(1, int(engine.description.get("streams", 1)))  # the one beyond them waits in the device's queue
+        idle = max(0.0, 1 - len(self._flights) / streams)
+        for request in self._mailbox.take(engine.max_batch, wait_s, self._linger_s, idle):
             now_ns = time.monotonic_ns()
             if request.stale(now_ns):
                 request.ended(request, "stale")

@@ -123,10 +123,10 @@ class EventPayload(Payload):
     id: str
     """Of the incident: the same in its start, updates and end."""
     kind: str
-    """`zone`, `line`, `presence`, `absence`, `changed`, `undecided`, `gap`, ..."""
+    """`zone`, `line`, `presence`, `absence`, `changed`, `undecided`, `blind`, `gap`, ..."""
     phase: Phase
     rule: str | None = None
-    """Name of the zone, line or rule in the configuration."""
+    """Name of the zone, line or rule in the configuration; null for what needs none: `blind`, `gap`."""
     camera: str | None = None
     """Null for what is about the agent."""
     use: str | None = None
@@ -155,7 +155,7 @@ class EventPayload(Payload):
     """Name of the incident's best picture, where snapshots are kept."""
     clip: str | None = None
     reason: str | None = None
-    """Of an end: `left`, `gone`, `over`; by no rule: `recording_ended`, `camera_lost`, `camera_disabled`,
+    """Of an end: `left`, `gone`, `over`, `accepted`; by no rule: `recording_ended`, `camera_lost`, `camera_disabled`,
     `agent_stopped`, `agent_vanished`."""
     data: dict[str, Any] = {}
     """What this kind of event has to say."""
@@ -219,7 +219,9 @@ class CameraStatus(Payload):
     schema_: Literal["sightwire.camera/1"] = Field(default="sightwire.camera/1", alias="schema")
     agent: str
     camera: str
-    state: Literal["streaming", "connecting", "lost", "ended", "disabled"]
+    state: Literal["streaming", "connecting", "lost", "ended", "disabled", "blind"]
+    """`blind`: pictures come, but they do not show what they should; for `frozen`, `black`, `white`, `defocused`,
+    `covered` or `moved`, which is the reason."""
     reason: str | None
     since: str
     source: str
@@ -238,6 +240,10 @@ class AgentStatus(Payload):
     """Camera -> state."""
     engines: dict[str, dict[str, Any]]
     """Model entry -> backend, device, threads, precision."""
+    load: dict[str, dict[str, Any]] = {}
+    """Model entry -> `overloaded` since when; and as it was when that was last said: runs of the network a second that
+    it `can` do and that are `asked` for, `busy` share of its time, share of the live pictures that was `met`, and of
+    `cameras` what each `asks` for and `gets`, pictures/s."""
     sinks: dict[str, dict[str, Any]]
     """Sink -> how it is connected, and why not."""
     collect: dict[str, Any] = {}
@@ -269,6 +275,8 @@ class Metrics(Payload):
     engines: dict[str, dict[str, int]] = {}
     """Model entry -> `restarts` of its engine, and how many threads are `hung` in one that was given up."""
     sinks: dict[str, dict[str, Any]]
+    load: dict[str, dict[str, Any]] = {}
+    """Model entry -> what status has of it, of the last ten seconds."""
     collect: dict[str, dict[str, int]] = {}
     """Camera -> pictures for calibration that are kept, of how many candidates."""
     snapshots: dict[str, dict[str, int]] = {}

@@ -17,6 +17,7 @@ import cv2
 from agent.config import Settings
 from agent.errors import ConfigError
 from agent.events import Events
+from agent.load import Load
 from agent.messages import Metrics
 from agent.outbox.outbox import Outbox
 from agent.remote.acts import Acts, Standing
@@ -73,6 +74,7 @@ class Service:
         self.collecting = Collecting(self.say_status)
         self.collecting.prepare(settings)
         self.cameras = Cameras(self.engines, self.sinks.outlets, self.say_status)
+        self.load = Load(self.cameras, self.say_status)
         self.captures = Captures()
         self.remote: Remote | None = None
         self.health = health or Health({})
@@ -131,6 +133,7 @@ class Service:
             with self.lock:
                 self.captures.look()
                 self.engines.look()
+                self.load.look()
                 self.reporting.look()
                 self.health.beat(self.reporting.in_a_line(), self._beyond_help())
                 at_work = self.captures.alive

@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):
         self._values += 1
         if self._depth > MOST_DEPTH or self._values > MOST_VALUES:
             what = "nested too deeply" if self._depth > MOST_DEPTH else f"more than {MOST_VALUES} values"
-            raise yaml.MarkedYAMLError(problem=what, problem_mark=self.peek_event().start_mark)
+            raise yaml.MarkedYAMLError(problem=what, problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node

@@ -9,8 +9,11 @@ from agent.collecting import Candidates
 from agent.config import CameraSection, Settings, UseSection
 from agent.events import Events
 from agent.every import Every
+from agent.flow import Share
 from agent.models import reported_from, thresholds_of, weak_of
 from agent.publishing import Outlets
+from agent.sight.motion import Gate
+from agent.sight.sight import Sight
 from agent.supervision.engines import Engines
 from agent.uses import Cascade, Use
 from agent.view import View
@@ -70,6 +73,8 @@ class Cameras(Mapping[str, Camera]):
             self._outlets,
             watch=events.watch(name, uses, album),
             view=View(section.crop, section.masks),
+            sight=Sight(section.blindness, section.crop, section.masks) if section.blindness else None,
+            gate=Gate(section.motion, section.crop, section.masks) if section.motion else None,
             candidates=candidates,
             album=album,
             lossless=section.source.lossless,
@@ -89,6 +94,7 @@ class Cameras(Mapping[str, Camera]):
             thresholds=thresholds_of(section, card, entry),
             weak=weak_of(section, card, camera, entry),
             max_age_ns=round(entry.max_age * 1e9),
+            share=Share(camera.weight, camera.floor),
             retain=entry.retain,
             floor=reported_from(settings, entry.use, card),
             predict=camera.track is not None and camera.track.use == entry.use and camera.track.predict,

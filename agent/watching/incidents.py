@@ -37,8 +37,8 @@ class Shown:
         """What an event says of the frame."""
         captured, (width, height) = self.frame.captured, self.seen.size
         return {
-            "use": self.seen.use,
-            "model": self.model,
+            "use": self.seen.use or None,
+            "model": self.model or None,
             "seq": self.frame.seq,
             "captured_at": rfc3339(captured.wall_ns),
             "clock": captured.clock,
@@ -227,7 +227,7 @@ class Incidents:
             id=incident.id,
             kind=incident.rule.kind,
             phase=phase,
-            rule=incident.rule.name,
+            rule=incident.rule.name or None,
             camera=self._camera,
             started_at=rfc3339(incident.started_ns),
             first_seen=rfc3339(trail.first_ns),

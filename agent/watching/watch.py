@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from agent.flow import Request
-from agent.frame import Timestamp
-from agent.messages import CountsPayload
+from agent.frame import Frame, Timestamp
+from agent.messages import CountsPayload, Phase
 from agent.results import attributes_of
 from agent.rules import Finding, Rule, Seen
+from agent.sight.sight import Blindness
 from agent.tracking import Tracked, Tracker
 from agent.uses import Use
 from agent.watching.counts import Counts
@@ -25,6 +26,22 @@ from engines.results import Detections, Result
 log = logging.getLogger(__name__)
 
 
+class _Sight(Rule):
+    """Whose incidents blindness are: no rule of the configuration, and about no use."""
+
+    name, kind, use = "", "blind", ""
+
+    def see(self, seen: Seen) -> Iterable[Finding]:  # noqa: ARG002 - its findings come from elsewhere
+        """Nothing."""
+        return ()
+
+    def forget(self) -> None:
+        """Nothing is remembered."""
+
+
+SIGHT = _Sight()
+
+
 class Watch:
     """One camera's tracker, rules, incidents and counts."""
 
@@ -32,14 +49,17 @@ class Watch:
         self,
         camera: str,
         incidents: Incidents,
-        counts: Counts,
+        counts: Counts | None,
         rules: Sequence[Rule],
         *,
         tracked: str | None = None,
         tracker: Tracker | None = None,
         on_counts: Callable[[CountsPayload], None] = lambda _: None,
     ) -> None:
-        """`tracked`: the use whose objects the tracker follows. `on_counts` is told how many are there, on change."""
+        """`counts`: None where there is nothing to count.
+
+        `tracked`: the use whose objects the tracker follows. `on_counts` is told how many are there, on change.
+        """
         self._camera, self._incidents, self._counts = camera, incidents, counts
         self._tracked, self._tracker, self._on_counts = tracked, tracker, on_counts
         self._rules: dict[str, list[Rule]] = defaultdict(list)
@@ -61,7 +81,7 @@ class Watch:
             if use.name == self._tracked and self._tracker and isinstance(result, Detections):
                 if use.thresholds is not None:
                     self._tracker.report_from(use.thresholds)  # a command may have changed them
-                tracked = self._tracker.update(result, captured.monotonic_ns)
+                tracked = self._tracker.update(result, captured.monotonic_ns - request.paused_ns)
             seen = Seen(
                 use=use.name,
                 at_ns=captured.monotonic_ns,
@@ -75,8 +95,20 @@ class Watch:
                 attributes = attributes_of(tracked, attributes)
             self._look(Shown(frame, request.model, seen, attributes))
             self._newest = captured
-            self._say(self._counts.take(_objects(seen), captured))
+            if self._counts:
+                self._say(self._counts.take(_objects(seen), captured))
             return tracked
+
+    def blind(self, change: Blindness, frame: Frame) -> None:
+        """The camera does not see any more, or sees again, as that frame shows."""
+        with self._lock:
+            if not self._closed:
+                phase: Phase = "end" if change.ended else "start"
+                seen = Seen(SIGHT.use, frame.captured.monotonic_ns, frame.image.size, (), Detections.empty())
+                found = Finding(phase, SIGHT.name, None, change.ended, {"reason": change.reason}, change.since_ns)
+                shown = Shown(frame, "", seen)
+                self._incidents.look(shown)
+                self._incidents.found(SIGHT, found, shown)
 
     def lost(self, reason: str = "camera_lost") -> None:
         """No more frames for now: every incident ends, tracker and rules begin anew with the next frame."""
@@ -121,7 +153,7 @@ class Watch:
                 rule.forget()
         if self._tracker:
             self._tracker.forget()
-        if self._newest:
+        if self._newest and self._counts:
             self._say(self._counts.forget(self._newest))
 
     def _say(self, counts: CountsPayload | None) -> None:

@@ -27,7 +27,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     body = "\n".join((faults(options.rounds), reopening(options.cycles)))
-    print(body)  # noqa: T201 - the result
+    print(body)
     if options.write:
         command = "scripts/prove supervision"
         section("supervision", "Cameras that break and come back", command, body)
@@ -94,7 +94,7 @@ def reopening(cycles: int) -> str:
             made = {kind: made.get(kind, 0) + count for kind, count in more.items()}
             held = opened.settled(before)
             rows.append((min(made.values()), held.threads, held.descriptors, f"{held.rss_mb:.1f}"))
-            print(f"{part + 1}/{EACH_ROUND}: {held}, {time.monotonic() - began:.0f} s")  # noqa: T201 - takes long
+            print(f"{part + 1}/{EACH_ROUND}: {held}, {time.monotonic() - began:.0f} s")
     counts = ", ".join(f"{kind} {count}" for kind, count in made.items())
     return (
         "Connections that break off in the middle of a picture, again and again, besides sources that are never there "

@@ -65,7 +65,13 @@ class Configs:
             raise Wrong(f"the refusal shows a secret: {said}")
         if len(said) > _MOST_ERROR:
             raise Wrong(f"a refusal of {len(said)} letters: {said[:200]}")
-        last = data.count(b"\n") + data.count(b"\r") + data.decode("utf-8", "ignore").count("\x85") + 4 * data.count(b"\xe2\x80") + 1
+        last = (
+            data.count(b"\n")
+            + data.count(b"\r")
+            + data.decode("utf-8", "ignore").count("\x85")
+            + 4 * data.count(b"\xe2\x80")
+            + 1
+        )
         for line in said.split("\n"):
             found = re.match(re.escape(str(self._path)) + r":(?:(\d+):| cannot be read: ) *\S", line)
             if not found or not line.isprintable():
@@ -172,7 +178,13 @@ def _rename(tree: Any, parent: Any, key: Any, chance: random.Random) -> None:
     if not isinstance(parent, dict):
         return
     keys = sorted({str(place[-1]) for place in _places(tree) if place and not isinstance(place[-1], int)})
-    new = chance.choice((chance.choice(keys), _misspelt(str(key), chance), chance.choice(["", "on", "~", "1", "a\nb", "\x1b", "é" * 99])))
+    new = chance.choice(
+        (
+            chance.choice(keys),
+            _misspelt(str(key), chance),
+            chance.choice(["", "on", "~", "1", "a\nb", "\x1b", "é" * 99]),
+        )
+    )
     parent[new] = parent.pop(key)
 
 

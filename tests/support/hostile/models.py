@@ -70,7 +70,11 @@ class Models:
         way = _WAYS[number % len(_WAYS)]
         if way == "card":
             tree = yaml.safe_load((self._store.root / "tiny" / CARD_FILE).read_text(encoding="utf-8"))
-            data = written(mutated(tree, chance), chance) if chance.random() < 0.7 else spoilt(written(tree, chance), chance)
+            data = (
+                written(mutated(tree, chance), chance)
+                if chance.random() < 0.7
+                else spoilt(written(tree, chance), chance)
+            )
         else:
             data = harmed(self._files[way], chance)
         return f"{way}\n".encode() + data

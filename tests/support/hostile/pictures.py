@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import os
 import random
 import shutil
 import socket
 import struct
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -242,7 +240,9 @@ def _overwritten(data: bytes, chance: random.Random) -> bytes:
     """Numbers at the ends of their range, where sizes and counts may stand."""
     changed = bytearray(data)
     for _ in range(chance.choice((1, 2, 5))):
-        value = chance.choice((b"\xff\xff", b"\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\x80\0\0\0", b"\xff"))
+        value = chance.choice(
+            (b"\xff\xff", b"\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\x80\0\0\0", b"\xff")
+        )
         at = chance.randrange(max(1, min(len(changed), chance.choice((64, 700, 1 << 30)))))
         changed[at : at + len(value)] = value
     return bytes(changed)
@@ -299,15 +299,33 @@ _HARM: tuple[Callable[[bytes, random.Random], bytes], ...] = (
 def answered(body: bytes, chance: random.Random) -> bytes:
     """An answer over HTTP, most of them sound."""
     kind = chance.choice(
-        (b"image/jpeg", b"multipart/x-mixed-replace; boundary=picture", b"video/mp2t", b"", b"text/html", b"\xff\0" * 50, b"multipart/x-mixed-replace")
+        (
+            b"image/jpeg",
+            b"multipart/x-mixed-replace; boundary=picture",
+            b"video/mp2t",
+            b"",
+            b"text/html",
+            b"\xff\0" * 50,
+            b"multipart/x-mixed-replace",
+        )
     )
-    length = chance.choice((b"%d" % len(body), b"%d" % len(body), b"", b"0", b"-1", b"99999999999", b"x", b"%d" % (len(body) // 2)))
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\n" + (b"Content-Length: " + length + b"\r\n" if length else b"")
+    length = chance.choice(
+        (b"%d" % len(body), b"%d" % len(body), b"", b"0", b"-1", b"99999999999", b"x", b"%d" % (len(body) // 2))
+    )
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: "
+        + kind
+        + b"\r\n"
+        + (b"Content-Length: " + length + b"\r\n" if length else b"")
+    )
     what = chance.randrange(12)
     if what == 0:
         head, body = head + b"Transfer-Encoding: chunked\r\n", b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
     elif what == 1:
-        head, body = head + b"Transfer-Encoding: chunked\r\n", chance.choice((b"ffffffffffffffff\r\n", b"-5\r\n", b"zz\r\n", b"")) + body
+        head, body = (
+            head + b"Transfer-Encoding: chunked\r\n",
+            chance.choice((b"ffffffffffffffff\r\n", b"-5\r\n", b"zz\r\n", b"")) + body,
+        )
     elif what == 2:
         head += b"X: " + b"a" * 100_000 + b"\r\n"
     elif what == 3:
@@ -315,7 +333,18 @@ def answered(body: bytes, chance: random.Random) -> bytes:
     elif what == 4:
         head = harmed(head, chance)
     elif what == 5:
-        head = chance.choice((b"", b"HTTP/1.1 302 Found\r\nLocation: /again\r\n", b"HTTP/1.1 401 No\r\nWWW-Authenticate: Digest \xff=,,\r\n", b"HTTP/1.1 999\r\n", b"HTTP/9.9 200 OK\r\n", b"RTSP/1.0 200 OK\r\n", b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" * 50))
+        head = chance.choice(
+            (
+                b"",
+                b"HTTP/1.1 302 Found\r\nLocation: /again\r\n",
+                b"HTTP/1.1 401 No\r\nWWW-Authenticate: Digest \xff=,,\r\n",
+                b"HTTP/1.1 999\r\n",
+                b"HTTP/9.9 200 OK\r\n",
+                b"RTSP/1.0 200 OK\r\n",
+                b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n",
+                b"HTTP/1.1 100 Continue\r\n\r\n" * 50,
+            )
+        )
     return head + b"\r\n" + body
 
 

@@ -1,0 +1,143 @@
+"""A picture that stands still though the stream goes on, told from a scene in which nothing happens.
+
+Of one picture nobody can say which it is. Most cameras' pixels never rest: noise changes some in every frame. But an
+encoder that is told to save bits passes noise over, and then a quiet scene is the same to the bit, for seconds or for
+hours. So each camera is compared with itself: how long its picture was still at most, by nature, is learned, and a
+stillness is told that is clearly longer than that, once enough has been seen to know.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+
+from agent.sight.glance import Glance, changed
+from agent.sight.settings import BlindSection
+
+LEAST_S = 5.0
+"""No stillness shorter than this is told..."""
+LEAST_LOOKS = 12
+"""... nor one of fewer looks: of a camera that gives a picture a minute."""
+FACTOR = 2.0
+"""A stillness is told from so many times the longest one that was natural..."""
+SEEN = 20
+"""... when the camera has been watched for so many times as long as that takes."""
+DAY_S = 86_400.0
+GAP_S = 2.0
+"""After so long without a look, or three times as long as usual, nothing is known of the time between."""
+AWAKE_S = 5.0
+"""How long is looked, after a stillness that was told, at how the picture goes on."""
+
+
+class Stillness:
+    """One definition of still, and what is learned of it."""
+
+    def __init__(self, share: float, looks: int, patience_s: float | None = None) -> None:
+        """Still is a look where at most that share of the cells changed; it takes `looks` others in a row to end it.
+
+        `patience_s`: instead of what is learned.
+        """
+        self._share, self._looks, self._patience_s = share, looks, patience_s
+        self.told = False
+        self.run_s = 0.0
+        """How long it has been still."""
+        self._longest = [0.0, 0.0]
+        """Of this day and of the one before, s."""
+        self._day_s = 0.0
+        self._typical = 0.0
+        """Share of the cells that change from look to look, mean of the last minute that was not still."""
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """The light is another one: what is seen from now on is to be learned first. Longest times stay known."""
+        self._watched_s = self.run_s = 0.0
+        self._run_looks = self._other = 0
+        self._awake: list[float] = []
+        self._awake_s = self._told_s = 0.0
+        self.told = False
+
+    @property
+    def patience_s(self) -> float:
+        """How long it must be still to be told."""
+        return self._patience_s or max(LEAST_S, FACTOR * max(self._longest) + 1)
+
+    def take(self, share: float, step_s: float) -> None:
+        """The next look, `step_s` after the last one."""
+        self._day_s += step_s
+        if self._day_s > DAY_S:
+            self._longest, self._day_s = [0.0, self._longest[0]], 0.0
+        still = share <= self._share
+        self._other = 0 if still else self._other + 1
+        if still or (self._run_looks and self._other < self._looks):
+            self.run_s += step_s
+            self._run_looks += still
+            known = self._patience_s or self._watched_s >= SEEN * self.patience_s
+            self.told = self.told or bool(known and self._run_looks >= LEAST_LOOKS and self.run_s >= self.patience_s)
+        else:
+            self._ended(step_s)
+            self._typical += (share - self._typical) * min(1.0, step_s / 60)
+        if self._told_s:
+            self._awakes(share, step_s)
+
+    def interrupted(self) -> None:
+        """There was a gap: a stillness before it says nothing of one after it."""
+        self.run_s, self._run_looks, self._other, self._told_s = 0.0, 0, 0, 0.0
+        self.told = False
+
+    def _ended(self, step_s: float) -> None:
+        """What was a stillness, or none, is over."""
+        if self.told:
+            self._told_s, self._awake, self._awake_s = self.run_s, [], 0.0
+        else:
+            self._longest[0] = max(self._longest[0], self.run_s if self._run_looks > 1 else 0.0)
+            self._watched_s += self.run_s + step_s
+        self.run_s, self._run_looks, self._other, self.told = 0.0, 0, 0, False
+
+    def _awakes(self, share: float, step_s: float) -> None:
+        """One that was told was natural all the same, if the picture does not come to its full life after it."""
+        self._awake.append(share)
+        self._awake_s += step_s
+        if self._awake_s >= AWAKE_S:
+            if median(self._awake) < self._typical / 2:
+                self._longest[0] = max(self._longest[0], self._told_s)
+            self._told_s = 0.0
+
+
+class Frozen:
+    """Two definitions: nothing changed at all; or hardly anything and not for long.
+
+    The second is for a clock that is drawn into a picture that stands still, and for encoders that draw such a picture
+    anew with each key frame.
+    """
+
+    def __init__(self, settings: BlindSection) -> None:
+        fixed = settings.frozen if isinstance(settings.frozen, float) else None
+        self._exact, self._nearly = Stillness(0.0, 1, fixed), Stillness(0.1, 3)
+        self._last: Glance | None = None
+        self._usual_s = 0.0
+        """How far looks are apart."""
+
+    def begin_anew(self) -> None:
+        """The light is another one."""
+        self._exact.begin_anew()
+        self._nearly.begin_anew()
+
+    @property
+    def still_s(self) -> float:
+        """How long the picture has been still."""
+        return self._exact.run_s if self._exact.told else self._nearly.run_s
+
+    def sees(self, glance: Glance) -> bool:
+        """Whether the picture is frozen."""
+        last, self._last = self._last, glance
+        if last is None:
+            return False
+        step_s = (glance.at_ns - last.at_ns) / 1e9
+        if last.samples.shape != glance.samples.shape or not 0 < step_s <= max(GAP_S, 3 * self._usual_s):
+            self._exact.interrupted()
+            self._nearly.interrupted()
+        else:
+            share = changed(last, glance)
+            self._exact.take(share, step_s)
+            self._nearly.take(share, step_s)
+        self._usual_s += (max(0.0, step_s) - self._usual_s) / 8
+        return self._exact.told or self._nearly.told

@@ -1,0 +1,177 @@
+"""A picture that does not show what this camera shows: out of focus, covered, or of somewhere else.
+
+What it shows is a mean of the last minute. Compared are edges, cell by cell, and by their direction rather than their
+strength, because light comes and goes: a dusk, a lamp, or infrared instead of daylight leave most of them where they
+are. Who walks through takes a few cells; a lorry takes many, but for a moment only (`sight` waits for that).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.sight.glance import CELL, Glance, Grid, Means, cell_means
+from agent.sight.settings import Reason
+
+REMEMBERED_S = 60.0
+"""Time constant of the mean."""
+KNOWN_S = 60.0
+"""So long the picture must have been the same before anything is said of it."""
+SMOOTH = 1.5
+"""Standard deviation of the blur before edges are taken, pixels of `small`: so much a camera on a mast may sway."""
+EDGE = 1.0
+"""A cell with a mean gradient of so much (levels a pixel, root of the mean square) has something to compare."""
+ENOUGH = 0.15
+"""Of the cells must have that, or nothing can be said."""
+KEPT_LITTLE, KEPT_ENOUGH = 0.2, 0.5
+"""Mean correlation of the cells' gradients with those that are known: of a camera that shows something else it is about
+0; of one that sees what it should, in whatever light, more than the second. Between them nothing is said."""
+GONE = 0.35
+"""A cell with so much of its mean gradient left, or less, is without its edges..."""
+COVERED = 0.75
+"""... and with so many of those the camera is covered."""
+COARSE = 0.7
+"""Correlation of the cells' levels with the mean's, from which on it is the same scene without its edges."""
+OTHER = 0.3
+"""That correlation, up to which the levels are of something else too."""
+BLURRED = 0.5
+"""Sharpness of a cell is the power of its finest gradients by that of the smoothed ones; half of its cells have so much
+of what is known of them, or less, in a picture that is out of focus."""
+STEADY_NS = 1_000_000_000
+"""A camera that has been moved stands still again for so long."""
+
+
+FLATTEST = 0.1
+"""Share of the cells that have noise alone."""
+TINY = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """Gradients of one picture."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+    power: Means
+    """Mean square in each cell."""
+
+    @classmethod
+    def of(cls, base: NDArray[np.float32]) -> Edges:
+        """Of a smoothed picture."""
+        x, y = cv2.Sobel(base, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(base, cv2.CV_32F, 0, 1, scale=1 / 8)
+        return cls(x, y, cell_means(x * x + y * y))
+
+    def same(self, other: Edges, where: Grid) -> float:
+        """How much they agree in those cells: mean of their correlations."""
+        if not where.any():
+            return 0.0
+        both = cell_means(self.x * other.x + self.y * other.y)[where]
+        return float((both / np.sqrt(self.power[where] * other.power[where] + TINY)).mean())
+
+
+def finest(glance: Glance) -> Means:
+    """Mean square of the gradients of `fine` as it is, in each cell, without that of noise: what the flattest have."""
+    x, y = (cv2.Sobel(glance.fine, cv2.CV_32F, *by, ksize=1, scale=1 / 2) for by in ((1, 0), (0, 1)))
+    power = cell_means(x * x + y * y, 2 * CELL)
+    return np.maximum(power - np.quantile(power[glance.frame.seen], FLATTEST), 0)
+
+
+class Known:
+    """What a camera shows: the mean of all looks until it is a minute old, then of the last minute."""
+
+    def __init__(self, base: NDArray[np.float32], cells: Means, fine: Means) -> None:
+        self._base, self.cells, self.fine = base.copy(), cells.copy(), fine.copy()
+        self.edges = Edges.of(base)
+        self._looks = 1
+
+    def take(self, base: NDArray[np.float32], cells: Means, fine: Means, step_s: float) -> None:
+        """The next look."""
+        self._looks += 1
+        share = max(1 / self._looks, min(1.0, step_s / REMEMBERED_S))
+        cv2.accumulateWeighted(base, self._base, share)
+        self.edges = Edges.of(self._base)
+        self.cells += (cells - self.cells) * np.float32(share)
+        self.fine += (fine - self.fine) * np.float32(share)
+
+
+class Scene:
+    """Whether one camera shows what it showed."""
+
+    def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """What is seen from now on is what shall be seen."""
+        self._known: Known | None = None
+        self._known_s = 0.0
+        self._before: tuple[int, Edges] | None = None
+        self.steady = False
+        """Whether the picture shows what it showed a moment ago."""
+        self.textured = False
+        """Whether it shows anything that has edges."""
+
+    def sees(self, glance: Glance, step_s: float, *, learn: bool) -> Reason | None:
+        """What is wrong with the picture. `learn`: whether what it shows is to be known, if nothing is wrong."""
+        base = cv2.GaussianBlur(glance.small, (0, 0), SMOOTH).astype(np.float32)
+        edges, fine, seen = Edges.of(base), finest(glance), glance.frame.seen
+        if self._known is None or self._known.edges.x.shape != base.shape:
+            self.begin_anew()
+            self._known = Known(base, glance.cells, fine)
+            return None
+        self._steady(glance, edges)
+        self.textured = _share(_has_edges(edges, seen), seen) >= ENOUGH
+        where = _has_edges(self._known.edges, seen)
+        wrong: Reason | None = None
+        if _share(where, seen) >= ENOUGH:
+            kept = edges.same(self._known.edges, where)
+            wrong = _wrong(self._known, glance, edges, where, kept, fine)
+            if self._known_s < KNOWN_S and kept < KEPT_LITTLE:
+                self.begin_anew()
+                return None
+            if kept >= KEPT_ENOUGH and not wrong:
+                self._known_s += step_s
+        if learn and not wrong:
+            self._known.take(base, glance.cells, fine, step_s)
+        return wrong if self._known_s >= KNOWN_S else None
+
+    def _steady(self, glance: Glance, edges: Edges) -> None:
+        if self._before is None or self._before[1].x.shape != edges.x.shape:
+            self._before, self.steady = (glance.at_ns, edges), False
+        elif abs(glance.at_ns - self._before[0]) >= STEADY_NS:
+            where = _has_edges(edges, glance.frame.seen)
+            self.steady = edges.same(self._before[1], where) > KEPT_ENOUGH
+            self._before = glance.at_ns, edges
+
+
+def _wrong(known: Known, glance: Glance, edges: Edges, where: Grid, kept: float, fine: Means) -> Reason | None:
+    """What is wrong with a picture that has kept that share of the edges that it should have, which are `where`."""
+    seen = glance.frame.seen
+    alike = _correlation(glance.cells[seen], known.cells[seen])
+    gone = _share((edges.power < GONE * GONE * known.edges.power) & where, where) >= COVERED
+    if gone and (alike < OTHER or kept < KEPT_LITTLE):
+        return "defocused" if alike >= COARSE else "covered"
+    if kept < KEPT_LITTLE:
+        return "moved"
+    if alike < COARSE:
+        return None
+    # Brighter light is no reason to divide by: it lifts edges out of the noise that they were in before.
+    contrast = np.minimum(1, edges.power[where] / known.edges.power[where])
+    sharp = fine[where] / (known.fine[where] + TINY) / (contrast + TINY)
+    return "defocused" if float(np.median(sharp)) <= BLURRED else None
+
+
+def _has_edges(edges: Edges, seen: Grid) -> Grid:
+    return seen & (edges.power > EDGE * EDGE)
+
+
+def _share(some: Grid, of: Grid) -> float:
+    return float(some.sum()) / max(1.0, float(of.sum()))
+
+
+def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    one, other = one - one.mean(), other - other.mean()
+    norm = float(np.sqrt((one * one).sum() * (other * other).sum()))
+    return float((one * other).sum()) / norm if norm else 0.0

@@ -1,0 +1,78 @@
+"""`blind:` and `motion:` of a camera."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from agent.durations import Seconds
+from agent.values import Section
+
+Reason = Literal["frozen", "black", "white", "defocused", "covered", "moved"]
+REASONS: tuple[Reason, ...] = ("frozen", "black", "white", "defocused", "covered", "moved")
+
+_WORDS = {"on": True, "off": False}
+
+
+def _switch(value: object) -> object:
+    """`off` is a word in YAML 1.2."""
+    return _WORDS.get(value, value) if isinstance(value, str) else value
+
+
+def _learned(value: object) -> object:
+    value = _switch(value)
+    return "learned" if value is True else value
+
+
+Switch = Annotated[bool, BeforeValidator(_switch)]
+Patience = Annotated[Literal["learned", False] | Annotated[Seconds, Field(ge=1)], BeforeValidator(_learned)]
+
+
+class BlindSection(Section):
+    """`blind: {moved: off, after: 20s}`."""
+
+    frozen: Patience = "learned"
+    """`learned`: still for clearly longer than this camera's picture ever was; or a time after which a picture without
+    any change is frozen."""
+    black: Switch = True
+    white: Switch = True
+    defocused: Switch = True
+    covered: Switch = True
+    moved: Switch = True
+    after: Annotated[Seconds, Field(ge=1)] = 6.0
+    """So for so long without a break, the camera is blind (`frozen` has its own time)."""
+    accept: Annotated[Seconds, Field(ge=10)] = 1800.0
+    """What a moved camera has shown for so long is what it shall show."""
+
+    def watches(self, reason: Reason) -> bool:
+        """Whether that is to be told."""
+        return getattr(self, reason) is not False
+
+
+class MotionSection(Section):
+    """`motion: gate`, or `motion: {heartbeat: 10s, hold: 3s}`."""
+
+    heartbeat: Annotated[Seconds, Field(gt=0)] = 10.0
+    """A still picture is looked at so often all the same."""
+    hold: Seconds = 3.0
+    """After the last change every frame is looked at for so long."""
+
+
+def _blind(value: object) -> object:
+    value = _switch(value)
+    if value is True:
+        return {}
+    return dict.fromkeys(REASONS, False) if value is False else value
+
+
+def _motion(value: object) -> Any:
+    if value == "gate":
+        return {}
+    return None if _switch(value) is False else value
+
+
+Blind = Annotated[BlindSection | None, BeforeValidator(_blind)]
+"""`on`, `off` or a section; None: as the source is."""
+Motion = Annotated[MotionSection | None, BeforeValidator(_motion)]
+"""`gate`, `off` or a section."""
