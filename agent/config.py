@@ -25,7 +25,7 @@ from pydantic import (
 from agent.clips.settings import ClipSection
 from agent.durations import Seconds
 from agent.errors import ConfigError
-from agent.lines import printable
+from engines.lines import printable
 from agent.outbox.settings import EventsSection
 from agent.remote.settings import CommandsSection
 from agent.rules import RuleConfig, line, zone

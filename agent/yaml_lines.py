@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from agent.errors import ConfigError
-from agent.lines import one_line, printable
+from engines.lines import one_line, printable
 
 MOST_LETTERS = 250_000
 """Of a file: hundreds of cameras."""

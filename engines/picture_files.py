@@ -51,7 +51,7 @@ def _is_whole_png(data: bytes) -> bool:
     at = 8
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
-        if kind == b"IEND":
-            return True
         at += 12 + length
+        if kind == b"IEND":
+            return at <= len(data)
     return False

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, Field, model_validator
 from agent.durations import Seconds
 from agent.errors import Refused, SourceError
 from agent.frame import Timestamp
-from agent.lines import one_line
+from engines.lines import one_line
 from agent.secrets import redact
 from agent.sources import Intake, Pictures, Times
 from agent.sources._cv2 import bgr_image

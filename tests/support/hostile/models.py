@@ -26,7 +26,7 @@ from engines.pixels import Image, Picture
 from engines.store import ModelStore
 from tests.support.exports import export
 from tests.support.hostile import Wrong, dice
-from tests.support.hostile.configs import mutated, spoilt, written
+from tests.support.hostile.configs import THOUGHT_OF, mutated, spoilt, written
 from tests.support.hostile.pictures import harmed
 from tests.support.plans import tiny_store
 
@@ -63,6 +63,9 @@ class Models:
         if number < len(self._cuts):
             way, at = self._cuts[number]
             return f"{way}\n".encode() + self._files[way][:at]
+        number -= len(self._cuts)
+        if number < len(THOUGHT_OF):
+            return b"card\n" + THOUGHT_OF[number]()
         chance = dice("model", number)
         way = _WAYS[number % len(_WAYS)]
         if way == "card":
