@@ -108,7 +108,9 @@ def _switched(
     before: Sequence[Step], environment: Path, shipped: Mapping[str, bytes], credentials: Sequence[str], *, now: bool
 ) -> list[Step]:
     """`before`, a trial, and over to this environment; a service that runs begins anew with it or goes on as before."""
-    current, up = _target(layout.CURRENT), systemd.is_up()
+    current, state = _target(layout.CURRENT), systemd.state()
+    up = state in ("active", "activating", "reloading")
+    wanted = up or state == "failed"  # it was meant to run: perhaps this mends it
     units = Units(
         [
             File(layout.UNIT, shipped[layout.UNIT_NAME]),
@@ -131,7 +133,7 @@ def _switched(
         enable = ("systemctl", "enable", "--quiet", layout.UNIT_NAME)
         back = ("systemctl", "disable", "--quiet", layout.UNIT_NAME)
         steps.append(Command("start it with the machine", enable, back, done=systemd.is_enabled))
-    if up and news:
+    if wanted and news:
         steps.append(Started("restart"))
     elif now:
         steps.append(Started("start"))

@@ -55,8 +55,11 @@ def show(steps: Sequence[Step], tell: Tell) -> None:
             tell(f"    {line}")
 
 
-def carry_out(steps: Sequence[Step], tell: Tell) -> None:
-    """Make what is not so yet; if one fails or is interrupted, unmake what was made and raise what happened."""
+def carry_out(steps: Sequence[Step], tell: Tell) -> bool:
+    """Make what is not so yet; whether there was anything.
+
+    If a step fails or is interrupted, what was made is unmade, and what happened is raised.
+    """
     made: list[Step] = []
     for step in steps:
         if step.is_done():
@@ -72,6 +75,7 @@ def carry_out(steps: Sequence[Step], tell: Tell) -> None:
         except BaseException:
             _unmake(made, tell)
             raise
+    return bool(made)
 
 
 def _unmake(made: Sequence[Step], tell: Tell) -> None:
