@@ -202,7 +202,7 @@ def _carry_out(steps: Callable[[], list[Step]], *, dry_run: bool, command: str) 
     systemd.must_be_root(command)
     os.umask(0o022)  # the service's account reads what root makes here, whatever root's usual rights are
     with _alone():
-        if not carry_out(steps(), typer.echo):
+        if not carry_out(steps(), typer.echo, back=command != "uninstall"):
             typer.echo("all is so already")
 
 
@@ -228,5 +228,7 @@ def _said() -> Iterator[None]:
         yield
     except AgentError as error:
         fail(error)
+    except PermissionError as error:
+        fail(f"{error.filename}: may not be read by this user; root may (sudo)")
     except KeyboardInterrupt:
         raise typer.Exit(EX_INTERRUPTED) from None
