@@ -118,6 +118,8 @@ class Camera:
                 use.account = theirs[name].account
         if same_connection:
             self._connection = before._connection
+            if self.enabled and before._blind is not None:  # it has to look for itself
+                self._publish_state(*self._connection)
 
     def join(self, sibling: Camera) -> None:
         """Look at a source that another camera looks at already."""

@@ -106,6 +106,8 @@ class Request:
 
 FLOOR_TURNS = 7
 """So many turns in a row go to floors at most, while others wait: floors that are too high starve nobody."""
+CATCH_UP_NS = 1_000_000_000
+"""What a floor was owed longer ago than this, or than one picture of it, it is not owed any more."""
 _NEVER_NS = 1 << 63
 _start, _due = attrgetter("start"), attrgetter("due_ns")
 
@@ -154,6 +156,8 @@ class Mailbox:
         """Virtual time: the start of what was taken by weight last."""
         self._floors = 0
         """How many turns in a row went to floors."""
+        self._any_floor = False
+        """Whether a floor was ever asked for: where none is, nobody looks for one."""
         self._changed = threading.Condition()
         self._closed = False
         self._asked = self._taken = self._idle_ns = 0
@@ -225,16 +229,16 @@ class Mailbox:
         """Let a slot wait that has not, or whose request was taken: behind that, or if that is long ago, in front."""
         request = slot.requests[0]
         slot.start = max(slot.finish, self._now - len(request.regions) / request.share.weight)
-        if request.share.floor and slot.due_ns == _NEVER_NS:
-            slot.due_ns = 0
-        elif not request.share.floor:
+        if not request.share.floor:
             slot.due_ns = _NEVER_NS
+        elif slot.due_ns == _NEVER_NS:
+            slot.due_ns, self._any_floor = 0, True
         self._waiting[request.key] = slot
 
     def _next(self) -> _Slot:
         """The slot whose turn it is, no more among those that wait, and charged for its request."""
         waiting = self._waiting.values()
-        slot = min(waiting, key=_due) if self._floors < FLOOR_TURNS else None
+        slot = min(waiting, key=_due) if self._any_floor and self._floors < FLOOR_TURNS else None
         if slot is not None and slot.due_ns <= self._clock():
             self._floors += 1
         else:
@@ -248,8 +252,9 @@ class Mailbox:
         slot.finish = min(slot.start, self._now) + runs / share.weight
         if share.floor:
             now_ns, step_ns = self._clock(), round(1e9 / share.floor)
-            late = slot.due_ns <= now_ns < slot.due_ns + step_ns
-            slot.due_ns = (slot.due_ns if late else now_ns) + step_ns
+            # Taken early, it is due a step from now; behind, it catches up, but not on a night without frames.
+            behind_ns = max(step_ns, CATCH_UP_NS)
+            slot.due_ns = (now_ns if slot.due_ns > now_ns else max(slot.due_ns, now_ns - behind_ns)) + step_ns
         del self._waiting[request.key]
         return slot
 

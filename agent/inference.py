@@ -98,7 +98,10 @@ class Inference:
             self._failed.clear()
         self._model.engine.abandon()
         for request in left:
-            request.ended(request, "failed")
+            try:
+                request.ended(request, "failed")
+            except Exception:  # whoever looks after engines must not end by it
+                log.exception("%s: a fault of ours in what becomes of a frame", self._name)
         return len(left)
 
     def _leave(self) -> None:
@@ -127,12 +130,13 @@ class Inference:
                 continue
             request.results = [None] * len(rows)
             with self._lock:
-                if not self._abandoned:
+                abandoned = self._abandoned
+                if not abandoned:
                     self._unread[request] = len(rows)
-            if request not in self._unread:
+            if abandoned:
                 request.ended(request, "failed")
-                continue
-            self._waiting.extend(rows)
+            else:
+                self._waiting.extend(rows)
 
     def _launch(self) -> None:
         engine = self._model.engine

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.camera import Camera
-from agent.flow import Mailbox, Work
+from agent.flow import Account, Mailbox, Work
 from agent.messages import rfc3339
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ FEWEST = 5
 """Pictures asked for, of which a share says something."""
 RETOLD_S, MOVED = 300.0, 0.25
 """So long after the last time, status is said anew if a figure has moved by more than this share of it."""
+NAMED = 4
+"""Cameras, in the log."""
 
 _Pair = tuple[str, str]
 """(entry of `models:`, camera)"""
@@ -50,8 +52,8 @@ class _Asked:
 class _Sample:
     at_s: float
     work: Mapping[Mailbox, Work]
-    asked: Mapping[tuple[_Pair, int], _Asked]
-    """(entry, camera), and the camera's own identity: one of that name may be another one after a reload."""
+    asked: Mapping[tuple[_Pair, Account], _Asked]
+    """Of an account: after a reload, a camera of that name may be another one."""
 
 
 @dataclass
@@ -124,7 +126,7 @@ class Load:
             for name, use in camera.uses_by_name.items():
                 counts = use.account.counts()
                 missed = counts["replaced"] + counts["stale"]
-                asked[(name, camera.name), id(camera)] = _Asked(counts["inferred"], missed, counts["failed"])
+                asked[(name, camera.name), use.account] = _Asked(counts["inferred"], missed, counts["failed"])
         return _Sample(now_s, {mailbox: mailbox.work() for mailbox in self._engines().values()}, asked)
 
     def _span(self, seconds: float) -> tuple[_Sample, _Sample] | None:
@@ -139,8 +141,8 @@ class Load:
 
     def _became(self, name: str, first: _Sample, last: _Sample) -> Iterator[tuple[Camera, _Asked]]:
         """Each camera of an entry that was there all the time, and what became of its pictures."""
-        for (pair, identity), after in last.asked.items():
-            before, camera = first.asked.get((pair, identity)), self._cameras.get(pair[1])
+        for (pair, account), after in last.asked.items():
+            before, camera = first.asked.get((pair, account)), self._cameras.get(pair[1])
             if pair[0] == name and before is not None and camera is not None:
                 yield (
                     camera,
@@ -200,7 +202,9 @@ def _log(name: str, entry: _Entry, figures: dict[str, Any]) -> None:
     """One line each way."""
     rates = f"{figures['asked']:g} runs/s are asked for, {figures['can'] or 0:g} can be done"
     if entry.overloaded:
-        cameras = ", ".join(f"{c} gets {r['gets']:g} of {r['asks']:g}" for c, r in figures["cameras"].items())
-        log.warning("models.%s: overloaded: %s; pictures/s: %s", name, rates, cameras)
+        worst = sorted(figures["cameras"].items(), key=lambda item: item[1]["gets"] / (item[1]["asks"] or 1))
+        cameras = [f"{camera} gets {rate['gets']:g} of {rate['asks']:g}" for camera, rate in worst[:NAMED]]
+        cameras += [f"{len(worst) - NAMED} more cameras"] if len(worst) > NAMED else []
+        log.warning("models.%s: overloaded: %s; pictures/s: %s", name, rates, ", ".join(cameras))
     else:
         log.info("models.%s: keeps up again: %s", name, rates)

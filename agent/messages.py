@@ -257,7 +257,8 @@ class AgentStatus(Payload):
     commands: dict[str, Any] = {}
     """`allowed`: what may be asked over MQTT; with `reason` where nothing is."""
     reload: dict[str, Any] = {}
-    """What the last reload of the configuration came to: `state` (`done`, `refused`, `failed`), `at` and `reason`."""
+    """What the last reload of the configuration came to: `state` (`done`, `refused`, `failed`), `at` and `reason`; when
+    done what was `restarted` and `removed`, or because of which keys `everything` was begun anew."""
 
 
 class Metrics(Payload):

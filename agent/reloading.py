@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from agent.camera import Camera
 from agent.config import CameraSection, Settings
 from agent.errors import ConfigError
-from agent.models import find_cards
+from agent.models import order_models
 from agent.sinks import Message
 from agent.supervision.captures import end
 from agent.supervision.changes import Changes, between, kept_connections
@@ -69,21 +69,28 @@ def apply(service: Service, after: Settings) -> dict[str, Any]:
     before, events = service.settings, service.events
     if events is None:
         raise Stopping
-    cards = find_cards(after, service.store)
+    orders = order_models(after, service.store)
     made = {name: service.engines[name].model.card for name in service.engines}
-    changes = between(before, after, remade=[name for name in made if name in cards and made[name] != cards[name][0]])
+    remade = [name for name in made if name in orders and made[name] != orders[name].card]
+    changes = between(before, after, remade, service.sinks.renewed())
     if changes.everything:
         raise Anew(changes.everything)
     if not events.has_room_for(after):
         raise Anew(["the first events: they need a file to wait in"])
     opened = service.engines.open(after, changes.models.added | changes.models.changed)
     with _closed_unless_taken(service, opened):
+        if service.stopping.is_set():
+            raise Stopping
         sinks_before = set(service.sinks.sinks())
         added = _exchange_sinks(service, events, after, changes)
         with service.lock:
-            if service.stopping:
-                raise Stopping
-            gone = _exchange(service, events, after, changes, opened)
+            if not service.stopping.is_set():
+                service.engines.ask({name: orders[name] for name in changes.asked})
+                gone = _exchange(service, events, after, changes, opened)
+        if service.stopping.is_set() and service.settings is before:  # it could not wait for us
+            events.disconnect(list(service.sinks.sinks()), LET_GO_S)
+            service.sinks.stop(time.monotonic() + LET_GO_S)
+            raise Stopping
     _let_go(service, events, before, changes, gone)
     return _told(before, after, changes, added, sinks_before - set(service.sinks.sinks()))
 
@@ -144,7 +151,6 @@ def _exchange(
         events.clips.cut(name)
     gone.engines = service.engines.let_go(changes.models.removed | changes.models.changed)
     service.engines.take(opened)
-    service.engines.ask(after, changes.asked)
     kept = kept_connections(before, after)
     stay = {name for names, now in kept.items() for name in names if name in now}
     for name in sorted(changes.cameras.removed):
@@ -207,7 +213,7 @@ def _let_go(service: Service, events: Events, before: Settings, changes: Changes
     after = service.settings
     end(gone.connections, time.monotonic() + LET_GO_S)  # a device, or a camera, may take one connection at a time
     with service.lock:
-        if not service.stopping:
+        if not service.stopping.is_set():
             service.captures.start()
     if changes.collect:
         service.collecting.close()

@@ -31,6 +31,8 @@ from engines.pixels import Image
 
 MOST_PICTURES = 30
 """Of a source without packets, kept in memory."""
+LATE_NS = 500_000_000
+"""A machine that is so far behind does not get what came meanwhile: a camera's packets are not kept for longer."""
 SAME = 0.25
 """As near as this, a few seconds cannot tell the rate from the one that the stream claims."""
 
@@ -86,6 +88,9 @@ class Replayed(SourceConfig):
             if image is None:
                 return
             now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
+            if now_ns - due_ns > LATE_NS:
+                start_ns += now_ns - due_ns
+                due_ns = now_ns
             came_ns = due_ns - held_ns
             yield Timestamp(wall_ns - (now_ns - came_ns), came_ns, "receive", wall_ns), image
 

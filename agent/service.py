@@ -80,7 +80,7 @@ class Service:
         self.health = health or Health({})
         self.lock = threading.Lock()
         """Held while parts are looked after, and while they are exchanged (`agent.reloading`)."""
-        self.stopping = False
+        self.stopping = threading.Event()
         self._change: threading.Thread | None = None
 
     def run(self, stop: threading.Event, meanwhile: Callable[[], None] = lambda: None) -> None:
@@ -155,7 +155,7 @@ class Service:
         """Stop in reverse order. Everything offered has an outcome afterwards, unless something hangs past its time."""
         self.health.beat("stopping")  # for as long as this takes
         with self.lock:
-            self.stopping = True
+            self.stopping.set()
         if self._change is not None:
             self._change.join(STOP_DEADLINE_S)  # a model that is being opened is left to itself
         deadline = time.monotonic() + STOP_DEADLINE_S
@@ -177,7 +177,7 @@ class Service:
     def _beyond_help(self) -> list[str]:
         """What only a new process can mend."""
         workers = (*self.captures.beyond_help(), *self.engines.workers())
-        return [worker.name for worker in workers] + self.sinks.stuck()
+        return [worker.name for worker in workers if worker.progress.overdue_s() > 0] + self.sinks.stuck()
 
     def metrics(self) -> Metrics:
         """Counters since the start."""

@@ -212,14 +212,15 @@ class EventListener(Listener):
         self.subscribed.clear()
 
     def close(self) -> None:
-        """Disconnect, and end the thread."""
-        self._stop.set()
+        """Disconnect, and end the thread when all that came is taken. May be called twice."""
         self.link.close(1)
-        self._thread.join(2)
+        self._stop.set()
+        self._thread.join(5)
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while True:
             try:
                 self._to.event(self._heard.get(timeout=0.2).payload)
             except queue.Empty:
-                continue
+                if self._stop.is_set():
+                    return

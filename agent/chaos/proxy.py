@@ -60,14 +60,15 @@ class Proxy:
     def close(self) -> None:
         """Cut it for good, and wait for the threads."""
         self.cut()
-        for thread in self._threads:
+        for thread in list(self._threads):
             thread.join(CONNECT_S + 1)
 
     def _begin(self, work: Callable[..., None], *arguments: object) -> None:
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
         thread = threading.Thread(target=work, args=arguments, name="chaos-proxy", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        with self._lock:
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            thread.start()
+            self._threads.append(thread)
 
     def _accept(self, listening: socket.socket) -> None:
         with contextlib.suppress(OSError):

@@ -23,6 +23,7 @@ from agent.sinks.mqtt import Config as Mqtt
 KEEP = 300
 """So many events may wait in the outbox, so that it is soon full."""
 DRAIN_S = 30.0
+SUBSCRIBED_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Stage:
         """`document`: what `settings` were read from. `say`: told what is being done."""
         self.settings, self.patience, self.say = settings, patience, say
         self.heard = Heard()
-        self._document = document
+        self.document = document
         self._opened = contextlib.ExitStack()
         self.ways: dict[str, Way] = {}
         self.camera = ""
@@ -78,26 +79,30 @@ class Stage:
         self.broker.start()
         self.door = Proxy("127.0.0.1", self.broker.port)
         self._opened.callback(self.door.close)
-        endpoint = Mqtt(url=f"mqtt://127.0.0.1:{self.broker.port}", protocol=self.broker.protocol)
-        self.listener = EventListener(endpoint, f"sightwire/{NAME}/#", self.heard)
-        self._opened.callback(self.listener.close)
+        self._listen()
+        self._opened.callback(lambda: self.listener.close())
         config = self.folder / "chaos.yaml"
         config.write_text(yaml.safe_dump(self._config(), sort_keys=False), encoding="utf-8")
         self.agent = Agent(config, self.folder, self.heard.line)
         self._opened.callback(self.agent.end, 3)
         self.say("starting the agent")
-        if not self.listener.subscribed.wait(10):
-            raise ChaosError("the broker does not take a subscriber")
         since_s = time.monotonic()
         self.agent.start()
         self._wait_until_it_works(since_s)
+
+    def _listen(self) -> None:
+        """To the broker, from now on. Raises ChaosError."""
+        endpoint = Mqtt(url=f"mqtt://127.0.0.1:{self.broker.port}", protocol=self.broker.protocol)
+        self.listener = EventListener(endpoint, f"sightwire/{NAME}/#", self.heard)
+        if not self.listener.subscribed.wait(SUBSCRIBED_S):
+            raise ChaosError("the broker does not take a subscriber")
 
     def _find_ways(self) -> None:
         """Cameras with equal sources share a connection, and so a way."""
         for names in self.settings.connections():
             try:
                 way = way_to(
-                    self.settings.cameras[names[0]], self._document["cameras"][names[0]]["source"], self._opened
+                    self.settings.cameras[names[0]], self.document["cameras"][names[0]]["source"], self._opened
                 )
             except (OSError, ValueError) as error:
                 raise ChaosError(f"cameras.{names[0]}.source: {error}") from None
@@ -112,26 +117,22 @@ class Stage:
         return camera or next(iter(reachable or self.live))
 
     def _config(self) -> dict[str, Any]:
-        document = {**self._document, "models": {**self._document["models"]}}
-        for name, section in document["models"].items():
-            path = Path(section["model"])
-            if path.name != section["model"] or path.suffix in (".yaml", ".yml"):
-                document["models"][name] = {**section, "model": str(path.absolute())}
         return rewritten(
-            document, f"mqtt://127.0.0.1:{self.door.port}", self.broker.protocol, str(self.folder / "events.db"),
+            self.document, f"mqtt://127.0.0.1:{self.door.port}", self.broker.protocol, str(self.folder / "events.db"),
             self.ways.__getitem__, KEEP,
         )  # fmt: skip
 
     def _wait_until_it_works(self, since_s: float) -> None:
         """Results of the camera that is to be tormented, at least. Raises ChaosError."""
-        heard, end_s = self.heard, since_s + self.patience.start_s
+        heard, start_s = self.heard, self.patience.start_s + self.pause_s
+        end_s = since_s + start_s
         while not heard.wait(lambda: heard.result_of(self.camera, since_s), 0.2):
             if self.agent.status is not None:
                 raise ChaosError(f"the agent ended with status {self.agent.status}:\n{self.agent.said()}")
             if time.monotonic() > end_s:
                 state = next((s for s in reversed(heard.states) if s.camera == self.camera), None)
                 said = f"{state.state}{f', {state.reason}' if state.reason else ''}" if state else "nothing"
-                raise ChaosError(f"{self.camera}: no results within {self.patience.start_s:g} s; it says: {said}")
+                raise ChaosError(f"{self.camera}: no results within {start_s:g} s; it says: {said}")
 
     # What faults ask
 
@@ -152,9 +153,21 @@ class Stage:
         return [name for name in self.live if self.ways[name] is not self.way and name in with_results]
 
     @property
+    def pause_s(self) -> float:
+        """Longest usual time between two results of the camera: its own pictures', and its most frequent use's."""
+        own_s = float(getattr(self.settings.cameras[self.camera].source, "every", 0.0))
+        return max(own_s, self.use(self.camera)[1])
+
+    @property
+    def lost_s(self) -> float:
+        """How soon a camera that is silent must be called lost: five seconds, unless it is known to be quiet longer."""
+        expect_s = getattr(self.settings.cameras[self.camera].source, "expect", None) or 0.0
+        return max(5.0, expect_s + 1.0)
+
+    @property
     def back_s(self) -> float:
-        """How soon a camera must be back: five seconds, and until it sends a picture that can be read."""
-        return 5.0 + (self.patience.key_frame_s if self.way.key_frames else 0.0)
+        """How soon a camera must be back: five seconds, and until there is a picture that can be read and is wanted."""
+        return 5.0 + self.pause_s + (self.patience.key_frame_s if self.way.key_frames else 0.0)
 
     def use(self, camera: str) -> tuple[str, float]:
         """The camera's use that looks most often, and how long it pauses, s."""
@@ -170,6 +183,7 @@ class Stage:
     def is_well(self, timeout_s: float) -> str | None:
         """Wait until new results come and the broker is connected; what is wrong if that takes too long."""
         heard, now_s = self.heard, time.monotonic()
+        timeout_s += self.pause_s
         end_s = now_s + timeout_s
         if not self.agent.running:
             return f"the agent has ended: {self.agent.said(1)}"
@@ -189,12 +203,12 @@ class Stage:
         self.door.cut()
         self.heard.wait(lambda: False, 0.3)
         self.broker.stop()
+        self.listener.close()
 
     def start_broker(self) -> None:
-        """... and nothing is heard by nobody: first the listener is there."""
+        """... and nothing is heard by nobody: first there is a listener, a new one, which waits for nothing."""
         self.broker.start()
-        if not self.listener.subscribed.wait(30):
-            raise ChaosError("the subscriber does not come back to the broker")
+        self._listen()
         self.door.mend()
 
     def drained(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,6 +14,8 @@ from agent.config import CameraSection
 from agent.sources import SourceConfig
 from agent.sources._shorthand import from_text
 
+LEFT_OUT = ("snapshots", "clips", "motion")
+"""Of a camera: what writes to the user's folders, and what makes results rare by itself."""
 PORTS = {"rtsp": 554, "http": 80, "rtmp": 1935}
 """What a proxy can stand in front of: TCP without TLS, whose certificate would not be ours."""
 
@@ -33,14 +35,6 @@ class Way:
     """A picture can be read only from the next key frame on."""
     live: bool = True
     """It has no end."""
-    _names: list[str] = field(default_factory=list)
-
-    def close(self) -> None:
-        """End what is ours."""
-        if self.film:
-            self.film.close()
-        if self.proxy:
-            self.proxy.close()
 
 
 def way_to(camera: CameraSection, raw: Any, opened: contextlib.ExitStack) -> Way:
@@ -98,7 +92,9 @@ def rewritten(
     """
     cameras = {}
     for name, camera in document["cameras"].items():
-        kept = {key: value for key, value in camera.items() if key not in ("snapshots", "clips")}
+        kept = {key: value for key, value in camera.items() if key not in LEFT_OUT}
+        if ways(name).film and (blind := watched(camera.get("blind"))) is not None:
+            kept["blind"] = blind
         cameras[name] = {**kept, "source": ways(name).source}
     return {
         "agent": {"name": NAME},
@@ -110,5 +106,15 @@ def rewritten(
     }
 
 
+def watched(blind: Any) -> dict[str, Any] | None:
+    """`blind:` of a camera whose picture will stand still; None where the user does not want to be told of that."""
+    if blind is None or isinstance(blind, dict):
+        kept = blind or {}
+        return None if kept.get("frozen") in (False, "off") else {**kept, "frozen": STILL}
+    return {"frozen": STILL} if blind in (True, "on") else None
+
+
 NAME = "chaos"
 """Of the agent on the stage."""
+STILL = "5s"
+"""An agent learns for minutes how long a camera's picture stands still by nature; this one is told."""

@@ -26,7 +26,7 @@ def run(config: Path = typer.Argument(..., help="The configuration, a YAML file.
     """Capture, infer and publish until stopped (Ctrl-C, SIGTERM) or until every recording has ended.
 
     A configuration that is wrong ends it at once, with exit status 78 and a line for each mistake. SIGHUP has it read
-    again: if it is right the agent begins anew with it, in the same process.
+    again: if it is right, what changed is begun anew, in the same process.
 
     Example: sightwire run site.yaml
     """

@@ -73,7 +73,7 @@ def install(
         wished = plan.Wishes(
             config, given, models, replace, now, python, tuple(extra) or None, system_packages, tuple(find_links)
         )
-        _install(wheel, wished, dry_run=dry_run, again="sudo sightwire service install ...")
+        _install(wheel, wished, dry_run=dry_run, command="install")
 
 
 @app.command()
@@ -89,16 +89,13 @@ def upgrade(
 
     Example: sudo sightwire service upgrade --wheel sightwire-0.8.0-py3-none-any.whl
     """
-    from agent.installing import layout, plan
-    from agent.installing.errors import InstallError
+    from agent.installing import plan
 
     with _said():
-        if not layout.CURRENT.is_symlink():
-            raise InstallError("there is no service to upgrade: sudo sightwire service install site.yaml")
         wished = plan.Wishes(
             python=python, extras=tuple(extra) or None, system_packages=system_packages, find_links=tuple(find_links)
         )
-        _install(wheel, wished, dry_run=dry_run, again="sudo sightwire service upgrade ...")
+        _install(wheel, wished, dry_run=dry_run, command="upgrade")
 
 
 @app.command()
@@ -110,7 +107,7 @@ def rollback(dry_run: bool = _DRY_RUN) -> None:
     from agent.installing import plan
 
     with _said():
-        _carry_out(plan.roll_back, dry_run=dry_run, again="sudo sightwire service rollback")
+        _carry_out(plan.roll_back, dry_run=dry_run, command="rollback")
 
 
 @app.command()
@@ -125,7 +122,7 @@ def uninstall(
     from agent.installing import plan
 
     with _said():
-        _carry_out(lambda: plan.uninstall(purge=purge), dry_run=dry_run, again="sudo sightwire service uninstall")
+        _carry_out(lambda: plan.uninstall(purge=purge), dry_run=dry_run, command="uninstall")
         if not dry_run and (left := plan.left_over()):
             typer.echo(f"left: {', '.join(map(str, left))} and the account; --purge removes them too")
 
@@ -172,23 +169,26 @@ def logs(
     os.execvp(words[0], [*words, *(["--follow"] if follow else ["--no-pager"])])  # noqa: S606  # it is journalctl from here on
 
 
-def _install(wheel: str | None, wished: Wishes, *, dry_run: bool, again: str) -> None:
+def _install(wheel: str | None, wished: Wishes, *, dry_run: bool, command: str) -> None:
     from agent.installing import layout, plan
+    from agent.installing.errors import InstallError
     from agent.installing.wheels import wheel_from
 
     with tempfile.TemporaryDirectory(prefix="sightwire-") as folder:
 
         def steps() -> list[Step]:
+            if command == "upgrade" and not layout.CURRENT.is_symlink():
+                raise InstallError("there is no service to upgrade: sudo sightwire service install site.yaml")
             links = [word for place in wished.find_links for word in ("--no-index", "--find-links", str(place))]
             return plan.install(wheel_from(wheel, Path(folder), links), wished)
 
         kept = layout.CONFIG.exists() and wished.config is not None and not wished.replace
-        _carry_out(steps, dry_run=dry_run, again=again)
+        _carry_out(steps, dry_run=dry_run, command=command)
         if kept:
             typer.echo(f"{layout.CONFIG} was there and stays; --replace puts {wished.config} in its place")
 
 
-def _carry_out(steps: Callable[[], list[Step]], *, dry_run: bool, again: str) -> None:
+def _carry_out(steps: Callable[[], list[Step]], *, dry_run: bool, command: str) -> None:
     from agent.installing import systemd
     from agent.installing.steps import carry_out, show
 
@@ -196,7 +196,7 @@ def _carry_out(steps: Callable[[], list[Step]], *, dry_run: bool, again: str) ->
         show(steps(), typer.echo)
         return
     systemd.must_run_here()
-    systemd.must_be_root(again)
+    systemd.must_be_root(command)
     os.umask(0o022)  # the service's account reads what root makes here, whatever root's usual rights are
     carry_out(steps(), typer.echo)
 

@@ -44,10 +44,10 @@ def install(wheel: Wheel, wished: Wishes) -> list[Step]:
     """A first installation, or another version, or more of the same. Raises InstallError for what cannot come right."""
     _must_not_be_an_environment()
     config = _config(wished)
+    settings, stores = needs.read(config), needs.user_stores(wished.models)
     given = dict(wished.credentials or {})
     credentials = sorted({*given, *_kept_credentials()})
     _are_enough(needs.credentials(config), credentials, config)
-    settings, stores = needs.read(config), needs.user_stores(wished.models)
     needs.agrees(settings, stores)
 
     environment = Environment(wheel, _making(wished), wished.find_links)

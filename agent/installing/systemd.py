@@ -10,22 +10,25 @@ from agent.installing import layout
 from agent.installing.errors import InstallError
 from agent.installing.steps import run
 
+BOOTED = Path("/run/systemd/system")
+"""Is there if systemd is this machine's first process: sd_booted(3)."""
 DAEMON_RELOAD = ("systemctl", "daemon-reload")
 
 
 def must_run_here() -> None:
-    """Raises InstallError unless this machine was booted by systemd, as sd_booted(3) tells it."""
-    if not Path("/run/systemd/system").is_dir():
+    """Raises InstallError unless this machine was booted by systemd."""
+    if not BOOTED.is_dir():
         raise InstallError(
-            "this machine was not booted with systemd (a container, perhaps): the agent can still be run by "
-            "'sightwire run CONFIG', and docs/operating.md has a container file"
+            "this machine was not booted with systemd, as in a container: 'sightwire run CONFIG' is what to start there"
         )
 
 
-def must_be_root(again: str) -> None:
-    """Raises InstallError for anybody else, with the command for root."""
+def must_be_root(command: str) -> None:
+    """Raises InstallError for anybody else."""
     if os.geteuid() != 0:
-        raise InstallError(f"this needs root: {again}")
+        raise InstallError(
+            f"this needs root: sudo sightwire service {command} ... ('sudo $(command -v sightwire)' finds it)"
+        )
 
 
 def properties(*names: str) -> dict[str, str]:

@@ -104,7 +104,7 @@ class Snapshots:
         """The album of a camera whose configuration asks for pictures; the one that it has, if it has one."""
         album = self._albums.get(camera)
         if album is not None and album.section == section:
-            album.leaves = False
+            album.leaves, album.newest = False, None  # of what it saw something else may be masked now
             return album
         root = (section.folder or state_folder() / "snapshots") / self._agent
         shelf = Shelf(root / camera, camera, (".jpg",), section.limit, section.max_mb * 1_000_000, section.max_age)

@@ -61,10 +61,14 @@ class Changes:
         return self != Changes()
 
 
-def between(before: Settings, after: Settings, remade: Collection[str] = ()) -> Changes:
-    """What is to be done to get from one to the other. `remade`: entries of `models:` whose model is another one now,
-    though the configuration calls it the same.
-    """  # noqa: D205
+def between(
+    before: Settings, after: Settings, remade: Collection[str] = (), renewed: Collection[SinkConfig] = ()
+) -> Changes:
+    """What is to be done to get from one to the other.
+
+    Though the configuration calls them the same, these are others now: `remade`, the models of these entries of
+    `models:`; `renewed`, what these sinks were opened with.
+    """
     stay = before.cameras.keys() & after.cameras.keys()
     connections = frozenset(name for name in stay if _reconnects(before, after, name))
     models = _difference(
@@ -77,7 +81,7 @@ def between(before: Settings, after: Settings, remade: Collection[str] = ()) -> 
         after.cameras,
         lambda name: name not in connections and _same_camera(before, after, name, remade),
     )
-    added, removed = _sinks(before, after)
+    added, removed = _sinks(before, after, renewed)
     still = (before.models.keys() & after.models.keys()) - models.changed
     return Changes(
         everything=tuple(_everything(before, after)),
@@ -173,13 +177,15 @@ def _clips(settings: Settings, names: Iterable[str]) -> list[tuple[str, Any]]:
     return [(name, clips) for name in sorted(names) if (clips := settings.cameras[name].clips) is not None]
 
 
-def _sinks(before: Settings, after: Settings) -> tuple[tuple[SinkConfig, ...], tuple[SinkConfig, ...]]:
+def _sinks(
+    before: Settings, after: Settings, renewed: Collection[SinkConfig]
+) -> tuple[tuple[SinkConfig, ...], tuple[SinkConfig, ...]]:
     """Added and removed; all of them where there is nobody left to obey: a sink that listens does so to its end."""
     left, added = before.all_sinks(), []
     if before.commands.allow and not after.commands.allow:
         return tuple(after.all_sinks()), tuple(left)
     for sink in after.all_sinks():
-        if sink in left:
+        if sink in left and sink not in renewed:
             left.remove(sink)
         else:
             added.append(sink)

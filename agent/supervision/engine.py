@@ -104,11 +104,12 @@ class EngineAtWork:
         return {"restarts": self.restarts, "hung": len(self._hung)}
 
     def stuck(self) -> Iterator[Worker]:
-        """Threads that hang, and that nothing here replaces any more."""
+        """Threads that hang, and that nothing here replaces."""
         if self._gave_up:
             yield from self._hung
-        if self._worker and (doing := self._worker.progress.doing) and doing.what == HAND_OVER:
-            yield self._worker
+        worker = self._worker
+        if worker and (doing := worker.progress.doing) and doing.what == HAND_OVER and worker.progress.overdue_s() > 0:
+            yield worker
 
     @property
     def _gave_up(self) -> bool:
@@ -202,6 +203,7 @@ class EngineAtWork:
         """It serves again."""
         model.task = self._order.task()  # it may be asked for something else by now
         self.restarts += 1
+        model.task = self._order.task()  # it may be asked for something else by now
         known = self._known_pace.slowest_s if self._instead is None else None
         self._take_in(model, Pace(max(slowest_s or 0.0, known or 0.0) or None))
         self._words = self._counted(self._words.get("last_fault", ""))

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.camera import Camera
 from agent.config import Settings
-from agent.models import open_orders, order_models
+from agent.models import ModelOrder, open_orders, order_models
 from agent.supervision.engine import EngineAtWork
 from agent.workers import Worker
 from engines.store import ModelStore
@@ -61,12 +61,10 @@ class Engines:
         self._at_work = {name: engine for name, engine in self._at_work.items() if name not in names}
         return gone
 
-    def ask(self, settings: Settings, names: Collection[str]) -> None:
-        """From now on make of the output of these what this configuration wants."""
-        if names:
-            orders = order_models(settings, self._store)
-            for name in names:
-                self._at_work[name].ask(orders[name])
+    def ask(self, orders: Mapping[str, ModelOrder]) -> None:
+        """From now on make of the output of these what is ordered."""
+        for name, order in orders.items():
+            self._at_work[name].ask(order)
 
     def __getitem__(self, name: str) -> EngineAtWork:
         return self._at_work[name]

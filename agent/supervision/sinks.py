@@ -27,6 +27,8 @@ class SinkAtWork:
     """None: of a test or a measurement, none of the configuration's."""
     sender: Sender
     worker: Worker
+    made_of: object = None
+    """Of the configuration, when it was opened."""
 
 
 class Sinks:
@@ -46,7 +48,13 @@ class Sinks:
 
     def add(self, config: SinkConfig, agent: str, farewell: Message) -> str:
         """Open one more: its name, the first of its kind that is free. Raises ConfigError."""
-        return self._add(config, config.open(agent, farewell))
+        made_of = config.made_of()
+        return self._add(config, config.open(agent, farewell), made_of)
+
+    def renewed(self) -> list[SinkConfig]:
+        """Configurations of those that were opened with something that is another one now."""
+        configs = [(each.config, each.made_of) for each in self._at_work.values()]
+        return [config for config, made_of in configs if config is not None and config.made_of() != made_of]
 
     def named(self, configs: Iterable[SinkConfig]) -> list[str]:
         """The names of those that were opened with these configurations."""
@@ -95,12 +103,12 @@ class Sinks:
         """Hand over what waits, and let go; `deadline_s`: on `time.monotonic`."""
         _close(self._at_work, deadline_s)
 
-    def _add(self, config: SinkConfig | None, sink: Sink) -> str:
+    def _add(self, config: SinkConfig | None, sink: Sink, made_of: object = None) -> str:
         names = itertools.chain([sink.name], (f"{sink.name}-{number}" for number in itertools.count(2)))
         name = next(name for name in names if name not in self._at_work)
         sender = Sender(sink)
         worker = Worker(f"sink-{name}", sender.run, sender.progress)
-        self._at_work = {**self._at_work, name: SinkAtWork(config, sender, worker)}
+        self._at_work = {**self._at_work, name: SinkAtWork(config, sender, worker, made_of)}
         self.outlets.add(sender)
         worker.start()
         return name

@@ -15,6 +15,9 @@ from agent.supervision import engine as engine_module
 from agent.supervision import pace
 from agent.supervision.engines import Engines
 from engines.backends import fake, openvino
+from engines.base import Engine
+from engines.card import Card, Precision
+from engines.handover import HandoverEngine
 from engines.store import ModelStore
 from tests.support.agents import FAKE_OUTPUTS, fake_model, settings_of
 from tests.support.broker import Mosquitto, Subscriber
@@ -199,6 +202,29 @@ def test_an_agent_whose_engine_hangs_ends_within_its_time_and_its_account_adds_u
         assert agent.end() < 4
         agent.laws_hold()
         assert agent.counts()["failed"] >= 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_gpu_that_hangs_and_hangs_again_when_it_is_loaded_leaves_the_cpu_serving(tmp_path: Path, monkeypatch) -> None:
+    made: list[HandoverEngine] = []
+
+    def serve(config: fake.Config, card: Card, model: Path, precision: Precision) -> Engine:
+        hangs = [{"kind": "hang", "at": 5}] if not made else [{"kind": "hang", "when": "open"}]
+        gpu = fake.Config(name="gpu", outputs=config.outputs, faults=hangs)  # type: ignore[arg-type]
+        make = [lambda: config.build(card, model, precision), lambda *_: gpu.build(card, model, precision)]
+        made.append(HandoverEngine("gpu", *make, patience_s=0.1))
+        return made[-1]
+
+    monkeypatch.setattr(fake.Config, "serve", serve)
+    monkeypatch.setattr("engines.handover._CLOSE_S", 0.1)
+    with running(
+        settings_of(models={"c": fake_model("classes")}, cameras={"a": {"source": LIVE, "models": ["c"]}}), tmp_path
+    ) as agent:
+        agent.until(lambda: agent.engine().get("backend") == "gpu")
+        agent.until(lambda: agent.engine()["backend"] == "fake" and "state" not in agent.engine())
+        agent.more_results()
+        assert str(agent.engine()["next"]).startswith("gpu: starting since")
+        assert agent.end() < 4
 
 
 @pytest.mark.usefixtures("quick")

@@ -101,6 +101,13 @@ def test_sinks_are_the_same_where_all_of_their_configuration_is() -> None:
     assert between(before, twice).sinks_added == (before.sinks[0],)
 
 
+def test_a_sink_whose_files_are_others_now_is_another_one() -> None:
+    site = settings_of(**BASE)
+    assert between(site, site, renewed=[site.sinks[1]]) == Changes(
+        sinks_added=(site.sinks[1],), sinks_removed=(site.sinks[1],)
+    )
+
+
 def test_where_nobody_obeys_any_more_no_sink_listens_on() -> None:
     """A sink that hears commands does so to its end."""
     changes = of("commands.allow", [])

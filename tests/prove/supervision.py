@@ -59,9 +59,10 @@ def faults(rounds: int) -> str:
     founds = [one.found_s for each in every for one in each if one.found_s is not None]
     return (
         f"{len(every[0])} cameras of one agent break at the same moment and are mended at the same moment, {rounds} "
-        f"times; {FPS} pictures a second, a key frame each second, all settings the defaults. In a cell: seconds until "
-        "the loss is told / seconds from the mending until it streams, the slowest of all times; a dash: it streamed "
-        "on, in its own way.\n\n"
+        f"times; {FPS} pictures a second, a key frame each second, all settings the defaults. In a cell: seconds from "
+        "the fault (or from the last picture after it: decoders make pictures of some noise) until the loss is told / "
+        "seconds from the mending until it streams, the slowest of all times; a dash: it streamed on, in its own "
+        "way.\n\n"
         + table(("fault", *KINDS), rows)
         + f"\nSlowest: found {max(founds):.1f} s, back {worst:.1f} s (limits: {LIMIT_S:g} and "
         f"{LIMIT_S + KEY_FRAME_S:g}). Meanwhile the frames of cameras that nothing happened to, {1 / FPS:g} s apart by "

@@ -47,7 +47,7 @@ class Fared:
     kind: Kind
     fault: Fault
     found_s: float | None = None
-    """From the fault to the loss being told; None: it streams on."""
+    """From the fault, or from the last picture that came after it, to the loss being told; None: it streams on."""
     back_s: float | None = None
     """From the mending until it streams; None: it does not."""
     reasons: list[str] = field(default_factory=list)
@@ -101,6 +101,8 @@ class Site:
     def __init__(self, folder: Path, cells: Sequence[tuple[Kind, Fault]]) -> None:
         self.fared = [Fared(kind, fault) for kind, fault in cells]
         self.gaps: dict[str, Gaps] = {}
+        """Of the cameras that nothing happens to."""
+        self._seen: dict[str, Gaps] = {}
         self.cables = Cables()
         self._folder, self._stack, self._stop = folder, ExitStack(), threading.Event()
         self._cable: dict[str, Cable] = {}
@@ -145,9 +147,10 @@ class Site:
     def _served(self) -> Iterator[None]:
         self.service.start()
         for name, camera in self.service.cameras.items():
+            gaps = self._seen[name] = Gaps()
+            camera.offer = _noting(camera.offer, gaps)  # type: ignore[method-assign]
             if name.startswith("good-"):
-                self.gaps[name] = gaps = Gaps()
-                camera.offer = _noting(camera.offer, gaps)  # type: ignore[method-assign]
+                self.gaps[name] = gaps
         waiting = threading.Thread(target=self.service.wait, args=(self._stop,), name="service")
         waiting.start()
         try:
@@ -178,7 +181,9 @@ class Site:
         while time.monotonic() < deadline:
             for one in self.fared:
                 if one.found_s is None and self.state(one.name) != "streaming":
-                    one.found_s = time.monotonic() - began[one.name]
+                    # Decoders make pictures of some of the noise.
+                    last = self._seen[one.name].at[-1:] or [0.0]
+                    one.found_s = time.monotonic() - max(began[one.name], *last)
             time.sleep(0.02)
         return first
 

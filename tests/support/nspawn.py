@@ -1,8 +1,8 @@
 """A machine with a real systemd as its first process: systemd-nspawn on a throw-away overlay of this machine's files.
 
 Nothing is downloaded and nothing can be left behind: the overlay is in memory, and its mounts are in a mount namespace
-that ends with the machine. It shares the network, so that brokers and cameras of tests are reached on loopback. It needs
-root and Debian's `systemd-container`.
+that ends with the machine. It shares the network, so that brokers and cameras of tests are reached on loopback. It
+needs root and Debian's `systemd-container`.
 """
 
 from __future__ import annotations
@@ -27,30 +27,37 @@ from tests.support.needs import missing
 T = TypeVar("T")
 
 _PROGRAMS = ("systemd-nspawn", "nsenter", "unshare", "mount", "setpriv")
-_PACKAGES = "/srv/packages"
-"""Where the machine has the Python packages that the tests run with, less sightwire itself."""
 _SYSTEM_PYTHON = "/usr/bin/python3"
 _MAKE_ROOT = r"""
 set -e
-mount -t tmpfs -o size=2g tmpfs "$1"
-mkdir "$1"/up "$1"/work "$1"/root "$1"/up2 "$1"/work2
-mount -t overlay -o lowerdir=/,upperdir="$1"/up,workdir="$1"/work overlay "$1"/root
-cd "$1"/root
+top=$1 packages=$2 site=$3
+shift 3
+mount -t tmpfs -o size=4g tmpfs "$top"
+mkdir "$top"/up "$top"/work "$top"/root "$top"/up2 "$top"/work2
+mount -t overlay -o lowerdir=/,upperdir="$top"/up,workdir="$top"/work overlay "$top"/root
+cd "$top"/root
 rm -rf etc/machine-id var/log/journal; : > etc/machine-id
 # Of what this machine starts, only what systemd itself brings is wanted.
 rm -rf etc/systemd/system/*.wants etc/systemd/system/sightwire.service* opt/sightwire etc/sightwire var/lib/sightwire
-mkdir -p srv/packages "$3"
-mount -t overlay -o lowerdir="$2",upperdir="$1"/up2,workdir="$1"/work2 overlay srv/packages
-rm -rf srv/packages/sightwire-*.dist-info srv/packages/_editable_impl_sightwire.pth
-echo /srv/packages > "$3"/of-the-tests.pth
-shift 3
-# With this status it asks to be started again: the machine reboots.
+mkdir -p srv/packages "$site"
+mount -t overlay -o lowerdir="$packages",upperdir="$top"/up2,workdir="$top"/work2 overlay srv/packages
+rm -rf srv/packages/sightwire-*.dist-info
+echo /srv/packages > "$site"/of-the-tests.pth
+# One hierarchy of control groups, as systems have it today, whatever this one has; and a branch of our own of it.
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+group=/sys/fs/cgroup/machine-of-tests-$$
+mkdir $group
+echo $$ > $group/cgroup.procs
+export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
+# It asks with this status to be started again: the machine reboots. That it may use BPF is for DeviceAllow=.
 status=133
 while [ $status = 133 ]; do
     status=0
-    setpriv --pdeathsig KILL systemd-nspawn --register=no --keep-unit --quiet --boot --directory=. --console=pipe "$@" \
-        -- --unit=multi-user.target || status=$?
+    setpriv --pdeathsig KILL systemd-nspawn --register=no --keep-unit --quiet --boot --directory=. --console=pipe \
+        --capability=CAP_BPF,CAP_NET_ADMIN --system-call-filter=bpf "$@" -- --unit=multi-user.target || status=$?
 done
+echo $$ > /sys/fs/cgroup/cgroup.procs
+find $group -depth -type d -exec rmdir {} +
 exit $status
 """
 
@@ -68,7 +75,7 @@ class Machine:
     """Boots when it is entered, and is gone without a trace when it is left."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        """`folder`: an empty one. `options`: more for systemd-nspawn. Skips or fails the test where it cannot be had."""
+        """`folder`: an empty one. `options`: for systemd-nspawn. Skips or fails the test where it cannot be had."""
         for program in _PROGRAMS:
             shutil.which(program) or missing(f"{program} (systemd-container)")
         if os.geteuid() != 0:
@@ -183,11 +190,13 @@ class Machine:
 
 
 def _site_of_system_python() -> str:
-    """Where a Python of the system looks for packages. It has to be of the tests' own version, whose packages it gets."""
-    ask = "import site, sys; print(*sys.version_info[:2]); print(site.getsitepackages()[0])"
-    with contextlib.suppress(FileNotFoundError):
-        said = subprocess.run([_SYSTEM_PYTHON, "-I", "-c", ask], capture_output=True, text=True, check=True).stdout
-        version, site = said.splitlines()
-        if version == f"{sys.version_info[0]} {sys.version_info[1]}":
-            return site
-    missing(f"{_SYSTEM_PYTHON} {sys.version_info[0]}.{sys.version_info[1]}")
+    """Where the system's Python looks for packages. It must be of the tests' own version, whose packages it gets."""
+    ask = "import site, sys; print('%d.%d' % sys.version_info[:2]); print(site.getsitepackages()[0])"
+    ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if not Path(_SYSTEM_PYTHON).is_file():
+        missing(f"{_SYSTEM_PYTHON} {ours}")
+    said = subprocess.run([_SYSTEM_PYTHON, "-I", "-c", ask], capture_output=True, text=True, check=True).stdout
+    version, site = said.splitlines()
+    if version != ours:
+        missing(f"{_SYSTEM_PYTHON} {ours}")
+    return site

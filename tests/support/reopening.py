@@ -94,15 +94,18 @@ class Reopening:
             self._http.paths.clear()
 
     def settled(self, wanted: Held | None = None) -> Held:
-        """What is held when libraries have let go of what they let go late; waits for `wanted` for a while."""
-        deadline = time.monotonic() + 3
+        """What is held when libraries have let go of what they let go late: no more than `wanted`, or no less."""
+        deadline, last = time.monotonic() + 3, None
         while True:
             gc.collect()
             process = psutil.Process()
             # The cables' ends of connections go when the other end is noticed to be gone.
             links = 2 * sum(len(cable.links) for cable in self._cables.values())
             held = Held(process.num_threads(), process.num_fds() - links, process.memory_info().rss / 1e6)
-            good = wanted and held.threads <= wanted.threads and held.descriptors <= wanted.descriptors
-            if good or time.monotonic() > deadline:
+            enough = wanted or last
+            if enough and held.threads <= enough.threads and held.descriptors <= enough.descriptors:
                 return held
-            time.sleep(0.05)
+            if time.monotonic() > deadline:
+                return held
+            last = held
+            time.sleep(0.2)

@@ -23,7 +23,7 @@ from agent.chaos.film import Film
 from agent.chaos.heard import Delivered, Heard
 from agent.chaos.proxy import Proxy
 from agent.chaos.stage import Patience, Stage
-from agent.chaos.ways import Way, rewritten, way_to
+from agent.chaos.ways import STILL, Way, rewritten, watched, way_to
 from agent.commands._app import app
 from agent.config import loads
 from agent.errors import ConfigError
@@ -146,6 +146,23 @@ def test_nothing_of_the_users_is_written_to_on_the_stage() -> None:
     assert "broker" not in json.dumps(said)
     assert said["cameras"] == {"dock": {"source": "y", "models": ["people"]}}
     assert said["agent"] == {"name": "chaos"}
+
+
+@pytest.mark.parametrize(
+    ("blind", "watched_as"),
+    [
+        (None, {"frozen": STILL}),
+        ("on", {"frozen": STILL}),
+        ({"moved": "off", "frozen": "30s"}, {"moved": "off", "frozen": STILL}),
+        ("off", None),
+        ({"frozen": "off"}, None),
+    ],
+)
+def test_a_picture_that_stands_still_is_watched_unless_the_user_does_not_want_it(
+    blind: Any, watched_as: dict[str, Any] | None
+) -> None:
+    """The rest of what is said of blindness stays."""
+    assert watched(blind) == watched_as
 
 
 def test_events_that_a_subscriber_misses_are_found() -> None:

@@ -21,9 +21,9 @@ class Killed(Fault):
     name = "agent-kill"
     does = "the agent is killed (SIGKILL) with events that wait, and started again"
 
-    def expected(self, stage: Stage) -> str:  # noqa: ARG002
+    def expected(self, stage: Stage) -> str:
         """See Fault."""
-        return f"results again within {BACK_S:g} s of its start, every event delivered, in order"
+        return f"results again within {BACK_S + stage.pause_s:g} s of its start, every event delivered, in order"
 
     def strike(self, stage: Stage) -> Seen:
         """See Fault."""
@@ -36,8 +36,9 @@ class Killed(Fault):
         stage.door.mend()
         began_s = time.monotonic()
         stage.agent.start()
-        result = heard.wait(lambda: heard.result_of(stage.camera, began_s), BACK_S * GRACE)
-        seen.back(began_s, result.arrived_s if result else None, BACK_S)
+        back_s = BACK_S + stage.pause_s
+        result = heard.wait(lambda: heard.result_of(stage.camera, began_s), back_s * GRACE)
+        seen.back(began_s, result.arrived_s if result else None, back_s)
         seen.wrong += stage.drained()
         if (came := len(heard.delivered.boots) - before) < EVENTS:
             seen.wrong.append(f"{EVENTS} events waited, {came} came")

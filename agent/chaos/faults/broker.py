@@ -49,7 +49,7 @@ class _OfBroker(Fault):
         reason = said.said["sinks"]["mqtt"].get("reason") if said else None
         seen.found(reason or "not connected", began_s, said.at_s if said else None, FOUND_S)
         stage.last(began_s)
-        use, pause_s = stage.use(stage.camera)
+        use, pause_s = stage.use(stage.camera)[0], stage.pause_s
         gap_s = heard.longest_gap_s(stage.camera, use, began_s, time.monotonic())
         if gap_s > pause_s + HICCUP_S:
             seen.wrong.append(f"{stage.camera} had no results for {gap_s:.1f} s meanwhile")

@@ -7,8 +7,8 @@ from abc import abstractmethod
 
 from agent.chaos.faults._fault import GRACE, Fault, Seen
 from agent.chaos.stage import Stage
+from agent.chaos.ways import STILL, watched
 
-FOUND_S = 5.0
 BLIND_S = 10.0
 HICCUP_S = 2.0
 """Longer than its pause, another camera's results must not be away."""
@@ -23,7 +23,7 @@ class _OfConnection(Fault):
 
     def expected(self, stage: Stage) -> str:
         """See Fault."""
-        return f"lost within {FOUND_S:g} s, results again within {stage.back_s:g} s; no other camera waits"
+        return f"lost within {stage.lost_s:g} s, results again within {stage.back_s:g} s; no other camera waits"
 
     @abstractmethod
     def do(self, stage: Stage) -> None:
@@ -34,10 +34,10 @@ class _OfConnection(Fault):
         heard, camera, seen = stage.heard, stage.camera, Seen(stage.camera)
         began_s = time.monotonic()
         self.do(stage)
-        said = heard.wait(lambda: heard.state_since(camera, began_s, "lost", "connecting", "blind"), FOUND_S * GRACE)
+        said = heard.wait(lambda: heard.state_since(camera, began_s, "lost", "connecting"), stage.lost_s * GRACE)
         # The source's name comes first in it, which here is our proxy's.
         reason = f": {said.reason.rpartition(': ')[2]}" if said and said.reason else ""
-        seen.found(f"{said.state}{reason}" if said else "", began_s, said.at_s if said else None, FOUND_S)
+        seen.found(f"{said.state}{reason}" if said else "", began_s, said.at_s if said else None, stage.lost_s)
         stage.last(began_s)
         mended_s = time.monotonic()
         self.undo(stage)
@@ -85,12 +85,13 @@ class Standing(Fault):
     def impossible(self, stage: Stage) -> str | None:
         """See Fault."""
         if stage.way.film:
-            return None
+            wanted = watched(stage.document["cameras"][stage.camera].get("blind")) is not None
+            return None if wanted else "the configuration says that it is not to be told"
         return "only the camera itself can do that; it is done to recordings, which we show"
 
     def expected(self, stage: Stage) -> str:  # noqa: ARG002
         """See Fault."""
-        return f"blind within {BLIND_S:g} s, and seeing again within {BLIND_S:g} s"
+        return f"blind (`frozen: {STILL}`) within {BLIND_S:g} s, and seeing again within {BLIND_S:g} s"
 
     def strike(self, stage: Stage) -> Seen:
         """See Fault."""

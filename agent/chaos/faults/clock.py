@@ -31,7 +31,7 @@ class Skewed(Fault):
             stage.agent.ask("skew", seconds=ahead_s)
             stage.agent.ask("put", count=EVENTS)
             stage.last(jumped_s, stage.patience.outage_s / len(JUMPS_S))
-        use, pause_s = stage.use(stage.camera)
+        use, pause_s = stage.use(stage.camera)[0], stage.pause_s
         gap_s = heard.longest_gap_s(stage.camera, use, began_s, time.monotonic())
         oldest = heard.oldest_ms(began_s)
         limits = stage.max_age_ms()

@@ -23,28 +23,28 @@ class Hung(Fault):
     name = "engine-hang"
     does = "a call into an engine does not come back"
 
-    def expected(self, stage: Stage) -> str:  # noqa: ARG002
+    def expected(self, stage: Stage) -> str:
         """See Fault."""
-        return f"found and said within {FOUND_S:g} s, results from another engine within {BACK_S:g} s"
+        return f"found and said within {FOUND_S:g} s, results from another engine within {BACK_S + stage.pause_s:g} s"
 
     def strike(self, stage: Stage) -> Seen:
         """See Fault."""
         heard, camera = stage.heard, stage.camera
         use, _ = stage.use(camera)
-        seen = Seen(f"models.{use}")
+        seen, back_s, caught_s = Seen(f"models.{use}"), BACK_S + stage.pause_s, CAUGHT_S + 2 * stage.pause_s
         before = stage.heard.status()["engines"][use]
 
         def differs(status: dict[str, Any]) -> bool:
             return bool(status["engines"][use] != before)
 
-        stage.agent.ask("hang", engine=use, seconds=BACK_S * GRACE + 10)
+        stage.agent.ask("hang", engine=use, seconds=back_s * GRACE + 10)
         hung_s: float | None = None
         asked_s = time.monotonic()
-        while hung_s is None and time.monotonic() < asked_s + CAUGHT_S:
+        while hung_s is None and time.monotonic() < asked_s + caught_s:
             hung_s = stage.agent.ask("hangs")["since_s"]
             stage.last(time.monotonic(), 0.05)
         if hung_s is None:
-            seen.wrong.append(f"models.{use} was asked nothing for {CAUGHT_S:g} s")
+            seen.wrong.append(f"models.{use} was asked nothing for {caught_s:g} s")
             return seen
         since_s = hung_s
         said = heard.wait(lambda: heard.status_since(since_s, differs), FOUND_S * GRACE)
@@ -52,9 +52,9 @@ class Hung(Fault):
         why = now.get("because") or now.get("last_fault") or "said"
         seen.found(str(why), since_s, said.at_s if said else None, FOUND_S)
         # What is found late, or not at all, has had its time.
-        left_s = BACK_S * GRACE if said else BACK_S - (time.monotonic() - since_s)
+        left_s = back_s * GRACE if said else back_s - (time.monotonic() - since_s)
         result = heard.wait(lambda: heard.result_of(camera, since_s + BATCH_S, use), left_s)
-        seen.back(since_s, result.arrived_s if result else None, BACK_S)
+        seen.back(since_s, result.arrived_s if result else None, back_s)
         return seen
 
     def undo(self, stage: Stage) -> None:

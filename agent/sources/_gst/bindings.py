@@ -32,7 +32,7 @@ FOLDERS = tuple(
     )
 )
 """Where Debian, Ubuntu and JetPack, Arch, and Fedora keep it."""
-_NEEDED = ("Gst", "GstApp", "GstVideo")
+_NEEDED = ("Gst", "GstApp", "GstVideo", "GstRtsp")
 _DOMAINS = ("GStreamer", "GStreamer-Base", "GStreamer-Video", "GStreamer-RTP", "GStreamer-RTSP", "GLib-GIO")
 """Libraries that print warnings of their own."""
 _loading = threading.Lock()
@@ -46,6 +46,11 @@ def gstreamer() -> Any:
     """The module `gi.repository.Gst`, ready for use. Raises Absent."""
     with _loading:  # cameras open at the same time
         return _loaded()
+
+
+def rtsp() -> Any:
+    """The module `gi.repository.GstRtsp`; after `gstreamer()`."""
+    return importlib.import_module("gi.repository.GstRtsp")
 
 
 def video() -> Any:

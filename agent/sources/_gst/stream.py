@@ -9,7 +9,7 @@ from typing import Any
 from agent.errors import Refused, SourceError
 from agent.frame import Timestamp
 from agent.sources import Intake, Pictures
-from agent.sources._faults import UNDECODABLE
+from agent.sources._faults import REFUSES, UNDECODABLE
 from agent.sources._gst.arrivals import Arrivals
 from agent.sources._gst.bindings import gstreamer
 from agent.sources._gst.pictures import Pictures as Reader
@@ -150,10 +150,11 @@ class Stream:
 
     def _error(self, problem: Any, details: str | None) -> SourceError:
         gst = gstreamer()
-        if problem.matches(gst.ResourceError.quark(), gst.ResourceError.NOT_AUTHORIZED):
-            return Refused(f"{self._label}: the camera refuses these credentials: check username and password")
         # The details are lines of source code and elements; the last one may say what happened.
         last = (details or "").strip().rpartition("\n")[2]
+        # 403 has no name in some of its elements.
+        if problem.matches(gst.ResourceError.quark(), gst.ResourceError.NOT_AUTHORIZED) or last.endswith("(403)"):
+            return Refused(f"{self._label}: {REFUSES}")
         said = problem.message if not last or ": /Gst" in last else f"{problem.message.rstrip('.')} ({last})"
         if "not-negotiated" in said:
             said += ": put videoconvert, or where the memory is a device's its own converter, before the end"
