@@ -12,7 +12,6 @@ EngineError
 Every message is one line: what happened, where, what to do.
 """
 
-
 from engines.lines import printable
 
 

@@ -53,5 +53,5 @@ def _is_whole_png(data: bytes) -> bool:
         length, kind = struct.unpack_from(">I4s", data, at)
         at += 12 + length
         if kind == b"IEND":
-            return at <= len(data)
+            return bool(at <= len(data))
     return False

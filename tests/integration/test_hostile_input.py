@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hostile.configs import SECRET, THOUGHT_OF, Configs
+from tests.support.hostile.configs import HEAVY, SECRET, THOUGHT_OF, Configs
 from tests.support.hostile.feeding import Fed, feed
 from tests.support.process import sightwire
 
@@ -21,16 +21,18 @@ def judged(fed: Fed, count: int) -> None:
 
 def test_configurations_are_accepted_or_refused_with_the_line_of_each_mistake(tmp_path: Path) -> None:
     """None of them shows the password that was in it."""
-    fed = feed("configs", tmp_path, 0, 350)
-    judged(fed, 350)
-    assert fed.outcomes["accepted"] >= 10
-    assert fed.outcomes["refused"] >= 100
+    light = len(THOUGHT_OF) - HEAVY
+    judged(feed("configs", tmp_path, 0, light), light)
+    fed = feed("configs", tmp_path, len(THOUGHT_OF), 150)
+    judged(fed, 150)
+    assert fed.outcomes["accepted"] >= 5
+    assert fed.outcomes["refused"] >= 50
 
 
 def test_pictures_and_streams_are_read_or_given_up(tmp_path: Path) -> None:
     """Photos, MJPEG and H.264, in files and over HTTP."""
-    fed = feed("pictures", tmp_path, 0, 300)
-    judged(fed, 300)
+    fed = feed("pictures", tmp_path, 0, 250)
+    judged(fed, 250)
     for outcome in ("photo read", "photo refused", "file read", "file refused", "network given up", "opencv-file read"):
         assert fed.outcomes[outcome], fed.outcomes
 
@@ -43,7 +45,7 @@ def test_models_and_cards_run_or_are_refused(tmp_path: Path) -> None:
         assert fed.outcomes[outcome], fed.outcomes
 
 
-@pytest.mark.parametrize("number", [1, 4, 15, len(THOUGHT_OF) + 3], ids=["zeros", "noise", "laughs", "chance"])
+@pytest.mark.parametrize("number", [1, len(THOUGHT_OF) + 3], ids=["zeros", "chance"])
 def test_the_command_says_what_is_wrong_and_nothing_else(tmp_path: Path, number: int) -> None:
     path = tmp_path / "site.yaml"
     path.write_bytes(Configs(tmp_path).make(number))

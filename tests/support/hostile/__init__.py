@@ -31,7 +31,7 @@ class Inputs(Protocol):
         """The input of that number."""
 
     def feed(self, data: bytes) -> str:
-        """Give it to the agent's part; returns the outcome in a word or two. Raises Wrong, or whatever the part does."""
+        """Give it to the agent's part; returns the outcome in a word or two. Raises Wrong, or what the part raises."""
 
 
 def dice(kind: str, number: int) -> random.Random:

@@ -27,6 +27,8 @@ SECRET = "geheim-7f3a9c"
 
 _BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _LINE = re.compile(r"^(\s*)(source|backend): (\S.*?)(?:\s+#.*)?$")
+_BREAKS = re.compile("\r\n?|[\n\x85\u2028\u2029]")
+"""What ends a line of YAML (1.1, 5.4)."""
 _MOST_ERROR = 100_000
 """Letters of a refusal: each mistake of a long file has its line."""
 
@@ -65,13 +67,7 @@ class Configs:
             raise Wrong(f"the refusal shows a secret: {said}")
         if len(said) > _MOST_ERROR:
             raise Wrong(f"a refusal of {len(said)} letters: {said[:200]}")
-        last = (
-            data.count(b"\n")
-            + data.count(b"\r")
-            + data.decode("utf-8", "ignore").count("\x85")
-            + 4 * data.count(b"\xe2\x80")
-            + 1
-        )
+        last = len(_BREAKS.findall(data.decode("utf-8", "replace"))) + 1
         for line in said.split("\n"):
             found = re.match(re.escape(str(self._path)) + r":(?:(\d+):| cannot be read: ) *\S", line)
             if not found or not line.isprintable():
@@ -134,11 +130,15 @@ def _deep(levels: int) -> Any:
 
 ODD: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 1 << 31, 1 << 63, 1 << 64, -(1 << 63) - 1, 10**400, 0.0, -0.0, 1e308, 5e-324,
-    float("inf"), float("-inf"), float("nan"), "", " ", "a", "\0", "\n", "a\nb: c", "\t", "\x1b[2J", "\u202e", "\U0010ffff",
+    float("inf"), float("-inf"), float("nan"), "", " ", "a", "\0", "\n", "a\nb: c", "\t", "\x1b[2J", "\u202e",
+        "\U0010ffff",
     "\ud7ff", "é" * 300, "x" * 100_000, "../../etc/passwd", "/dev/zero", "%s%n", "{}", "${HOME}", "1s", "-1s", "1e9s",
-    "99999999999999999999h", "nan", "inf", "rtsp://", "rtsp://[", "rtsp://h:99999999/", "http://\udcff/".encode("utf-8", "replace").decode(),
-    "credential:", "credential:../../etc/shadow", "mqtt://h:1/?#", b"\x00\xff", [], {}, [[]], [{}], {"": ""}, {"type": "fake"},
-    {"type": None}, {"type": []}, {"type": "rtsp"}, {1: 2}, {None: None}, {True: 1}, [None] * 1000, _deep(40), _deep(150),
+    "99999999999999999999h", "nan", "inf", "rtsp://", "rtsp://[", "rtsp://h:99999999/",
+    "http://\udcff/".encode("utf-8", "replace").decode(),
+    "credential:", "credential:../../etc/shadow", "mqtt://h:1/?#", b"\x00\xff", [], {}, [[]], [{}], {"": ""},
+    {"type": "fake"},
+    {"type": None}, {"type": []}, {"type": "rtsp"}, {1: 2}, {None: None}, {True: 1}, [None] * 1000, _deep(40),
+        _deep(150),
 )  # fmt: skip
 
 
@@ -242,9 +242,12 @@ def written(tree: Any, chance: random.Random) -> bytes:
 # -- as text ----------------------------------------------------------------------------------------------------------
 
 _BITS = (
-    b"\0", b"\t", b"\r", b"\xff", b"\xc3", b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"\xc2\x85", b"&a ", b"*a ", b"<<: *a\n", b"!!binary ", b"!!python/object:os.system ",
-    b"!!int ", b"!!float x ", b"!!timestamp ", b"2024-99-99 ", b"!!set ", b"!!omap ", b"!!pairs ", b"!!str ", b"!x!y ", b"%YAML 9.9\n", b"---\n", b"...\n",
-    b"? ", b"- ", b": ", b"{", b"}", b"[", b"]", b"'", b'"', b"|\n", b">9\n", b"#", b"@", b"`", b"1:1:1:1 ", b"0x ", b"0o9 ", b"1e999 ", b'"\\ud800"', b'"\\x00"', b"~",
+    b"\0", b"\t", b"\r", b"\xff", b"\xc3", b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"\xc2\x85", b"&a ", b"*a ", b"<<: *a\n",
+    b"!!binary ", b"!!python/object:os.system ",
+    b"!!int ", b"!!float x ", b"!!timestamp ", b"2024-99-99 ", b"!!set ", b"!!omap ", b"!!pairs ", b"!!str ",
+    b"!x!y ", b"%YAML 9.9\n", b"---\n", b"...\n",
+    b"? ", b"- ", b": ", b"{", b"}", b"[", b"]", b"'", b'"', b"|\n", b">9\n", b"#", b"@", b"`", b"1:1:1:1 ", b"0x ",
+    b"0o9 ", b"1e999 ", b'"\\ud800"', b'"\\x00"', b"~",
 )  # fmt: skip
 
 
@@ -298,14 +301,17 @@ def spoilt(data: bytes, chance: random.Random) -> bytes:
     return data
 
 
+HEAVY = 5
+"""So many of those that were thought of, the last ones, take seconds each."""
+
+
 # -- thought of -------------------------------------------------------------------------------------------------------
 
 
 def _laughs(levels: int, each: int, fmt: str = "[{}]") -> bytes:
     """A billion laughs: a few lines of aliases of aliases."""
     lines = ["a0: &a0 [lol]"]
-    for level in range(1, levels):
-        lines.append(f"a{level}: &a{level} " + fmt.format(", ".join([f"*a{level - 1}"] * each)))
+    lines += [f"a{at}: &a{at} " + fmt.format(", ".join([f"*a{at - 1}"] * each)) for at in range(1, levels)]
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -338,7 +344,6 @@ THOUGHT_OF: tuple[Callable[[], bytes], ...] = (
     lambda: b"- " * 20_000,
     lambda: b"? " * 20_000,
     lambda: b"[], " * 60_000,
-    lambda: b"a: [" + b"1,\n" * 60_000 + b"]",
     lambda: b"a: &a [*a]\n",
     lambda: b"a: &a {b: *a}\n",
     lambda: b"&a agent: *a\n",
@@ -348,31 +353,41 @@ THOUGHT_OF: tuple[Callable[[], bytes], ...] = (
     lambda: _laughs(40, 10),
     lambda: _laughs(8, 10, "{{<<: [{}]}}"),
     lambda: _merges(40),
-    lambda: _site("masks: &m [" + ", ".join(["[[0, 0], [1, 0], [1, 1]]"] * 100) + "], zones: {" + ", ".join(f"z{i}: {{polygon: *m}}" for i in range(100)) + "}"),
+    lambda: _site(
+        f"masks: &m [{', '.join(['[[0, 0], [1, 0], [1, 1]]'] * 100)}], "
+        f"zones: {{{', '.join(f'z{i}: {{polygon: *m}}' for i in range(100))}}}"
+    ),
     lambda: b"p: &p [0, x]\nq: &q [" + b", ".join([b"*p"] * 300) + b"]\nr: &r [" + b", ".join([b"*q"] * 300) + b"]\n"
     + _site("masks: *r"),
-    lambda: _site("masks: [" + "[[0, x], [2, 0], [1, 1]], " * 4_000 + "]"),
-    lambda: _site("masks: [" + "[], " * 30_000 + "]"),
-    lambda: b"".join(b"key%d: 1\n" % i for i in range(15_000)),
     lambda: b"a: " + b"9" * 100_000 + b"\n",
     lambda: b"a: 0x" + b"f" * 100_000 + b"\n",
-    lambda: b"a: " + b"1:" * 50_000 + b"1\n",
     lambda: b'a: "' + b"\\U0010ffff" * 10_000 + b'"\n',
     lambda: b'"\\ud800": 1\n',
     lambda: b'agent: {name: "\\ud800"}\n',
     *(lambda text=text: _secretive(text) for text in (  # type: ignore[misc]
-        "{url: 'mqtt://h', username: a, password:S}", "{url: 'mqtt://h', username: a, password S}", "{url: 'mqtt://h', password=S: 1}",
-        "{url: 'mqtt://h', username: a, password: *S}", "{url: 'mqtt://h', username: a, password: !S x}", "{url: 'mqtt://h', password: !!S x}",
-        "{url: 'mqtt://h', username: a, password: &S}", "{url: 'mqtt://h', username: a, password: @S}", "{url: 'mqtt://h', password: %S}",
-        "{url: 'mqtt://h', username: a, password: [S]}", "{url: 'mqtt://h', username: a, password: {S: S}}", "{url: 'mqtt://h', headers: {Authorization:S}}",
-        "{url: 'mqtt://h', headers: {A: [S]}}", "{url: 'mqtt://a:S@h'}", "{url: 'mqtt://a:S@h:x'}", "{url: 'ws://h/?token=S'}", "{url: 'x://a:S@h'}",
-        "{url: 'mqtt://h', proxy: 'http://a:S@h'}", "{url: 'mqtt://h', proxy: {url: 'http://h', password: S}}", "{url: 'mqtt://h', username: a, password: 'S', password: S}",
-        "{url: 'mqtt://h', password: !!int S}", "{url: 'mqtt://h', password: !!timestamp S}", "{url: 'mqtt://h', password: |S\n x}", "mqtt://a:S@h",
+        "{url: 'mqtt://h', username: a, password:S}", "{url: 'mqtt://h', username: a, password S}",
+        "{url: 'mqtt://h', password=S: 1}",
+        "{url: 'mqtt://h', username: a, password: *S}", "{url: 'mqtt://h', username: a, password: !S x}",
+        "{url: 'mqtt://h', password: !!S x}",
+        "{url: 'mqtt://h', username: a, password: &S}", "{url: 'mqtt://h', username: a, password: @S}",
+        "{url: 'mqtt://h', password: %S}",
+        "{url: 'mqtt://h', username: a, password: [S]}", "{url: 'mqtt://h', username: a, password: {S: S}}",
+        "{url: 'mqtt://h', headers: {Authorization:S}}",
+        "{url: 'mqtt://h', headers: {A: [S]}}", "{url: 'mqtt://a:S@h'}", "{url: 'mqtt://a:S@h:x'}",
+        "{url: 'ws://h/?token=S'}", "{url: 'x://a:S@h'}",
+        "{url: 'mqtt://h', proxy: 'http://a:S@h'}", "{url: 'mqtt://h', proxy: {url: 'http://h', password: S}}",
+        "{url: 'mqtt://h', username: a, password: 'S', password: S}",
+        "{url: 'mqtt://h', password: !!int S}", "{url: 'mqtt://h', password: !!timestamp S}",
+        "{url: 'mqtt://h', password: |S\n x}", "mqtt://a:S@h",
     )),
-    *(lambda source=source: _site(f"source: {source.replace('S', SECRET)}").replace(b"source: x.mp4, ", b"") for source in (  # type: ignore[misc]
-        "'rtsp://a:S@h:99999999/'", "'rtsp://a:S@'", "'x://a:S@h'", "{type: rtsp, url: ['rtsp://a:S@h']}", "{type: snapshot, url: 'rtsp://a:S@h'}",
-        "{type: opencv, url: 'a:S@h'}", "{type: rtsp, url: 'rtsp://h', password: S}", "{type: rtsp, url: 'rtsp://h', username: S, pasword: S}",
-        "{type: 'rtsp://a:S@h'}", "['rtsp://a:S@h']", "{'rtsp://a:S@h': 1}", "'rtspsrc location=rtsp://a:S@h ! x'", "{type: gstreamer, pipeline: 'rtspsrc user-pw=S'}",
+    *(lambda source=source: _site(f"source: {source.replace('S', SECRET)}").replace(b"source: x.mp4, ",
+        b"") for source in (  # type: ignore[misc]
+        "'rtsp://a:S@h:99999999/'", "'rtsp://a:S@'", "'x://a:S@h'", "{type: rtsp, url: ['rtsp://a:S@h']}",
+        "{type: snapshot, url: 'rtsp://a:S@h'}",
+        "{type: opencv, url: 'a:S@h'}", "{type: rtsp, url: 'rtsp://h', password: S}",
+        "{type: rtsp, url: 'rtsp://h', username: S, pasword: S}",
+        "{type: 'rtsp://a:S@h'}", "['rtsp://a:S@h']", "{'rtsp://a:S@h': 1}", "'rtspsrc location=rtsp://a:S@h ! x'",
+        "{type: gstreamer, pipeline: 'rtspsrc user-pw=S'}",
     )),
     lambda: _site('"\\ud800": 1'),
     lambda: _site('"\\e[2J\\n": 1'),
@@ -388,4 +403,10 @@ THOUGHT_OF: tuple[Callable[[], bytes], ...] = (
     lambda: b"a: >" + b"\n x" * 50_000 + b"\n",
     lambda: b"#" * 2_000_000 + b"\n",
     lambda: b"a: 1\n" + b"\n" * 500_000 + b"a: 2\n",
+    # As large as is let in, which takes seconds:
+    lambda: b"a: [" + b"1,\n" * 60_000 + b"]",
+    lambda: _site("masks: [" + "[[0, x], [2, 0], [1, 1]], " * 4_000 + "]"),
+    lambda: _site("masks: [" + "[], " * 30_000 + "]"),
+    lambda: b"".join(b"key%d: 1\n" % i for i in range(15_000)),
+    lambda: b"a: " + b"1:" * 50_000 + b"1\n",
 )  # fmt: skip

@@ -39,8 +39,10 @@ MOST_PICTURES = 12
 _SIZE = (288, 160)
 _TIMEOUT_S = 1.0
 
-PHOTOS = ("base.jpg", "progressive.jpg", "grey.jpg", "restarts.jpg", "exif.jpg", "a.png", "a.webp", "a.bmp", "a.tif", "a.jp2", "a.planes.png")  # fmt: skip
-STREAMS = ("base.264", "main.264", "changed.264", "base.mp4", "base.ts", "base.mkv", "jpegs.avi", "jpegs.mjpeg", "jpegs.multipart")  # fmt: skip
+PHOTOS = ("base.jpg", "progressive.jpg", "grey.jpg", "restarts.jpg", "exif.jpg", "a.png", "a.webp", "a.bmp", "a.tif",
+    "a.jp2", "a.planes.png")  # fmt: skip
+STREAMS = ("base.264", "main.264", "changed.264", "base.mp4", "base.ts", "base.mkv", "jpegs.avi", "jpegs.mjpeg",
+    "jpegs.multipart")  # fmt: skip
 
 
 class Pictures:
@@ -434,15 +436,18 @@ def _endless(way: str) -> Callable[[Seeds], tuple[str, bytes]]:
 
 
 _WAYS = ("photo", "images", "snapshot", "network", "opencv-url", "file", "opencv-file")
-_ORDER = (*["photo"] * 6, "images", "images", *["snapshot"] * 2, "network", "network", "opencv-url", *["file"] * 4, *["opencv-file"] * 2)  # fmt: skip
+_ORDER = (*["photo"] * 6, "images", "images", *["snapshot"] * 2, "network", "network", "opencv-url", *["file"] * 4,
+    *["opencv-file"] * 2)  # fmt: skip
 THOUGHT_OF: tuple[Callable[[Seeds], tuple[str, bytes]], ...] = (
     *(lambda _, way=way: (way, b"") for way in _WAYS),  # type: ignore[misc]
     *(lambda _, way=way: (way, bytes(5000)) for way in _WAYS),  # type: ignore[misc]
     *(_bomb_jpeg(size) for size in (0, 9000, 20000, 32000, 65500, 65535)),
     *(_bomb_png(size) for size in (20000, 32000)),
     *(_as(way, _bomb_jpeg(32000)) for way in ("images", "snapshot")),
-    *(_stream_of(way, _bomb_jpeg(size)) for way in ("network", "opencv-url", "file", "opencv-file") for size in (20000, 65500)),
-    *(_bomb_264(way, size) for way in ("file", "opencv-file", "network", "opencv-url") for size in (4096, 16384, 32768)),
+    *(_stream_of(way, _bomb_jpeg(size)) for way in ("network", "opencv-url", "file",
+        "opencv-file") for size in (20000, 65500)),
+    *(_bomb_264(way, size) for way in ("file", "opencv-file", "network", "opencv-url") for size in (4096, 16384,
+        32768)),
     *(_endless(way) for way in ("snapshot", "network", "opencv-url")),
 )  # fmt: skip
 
