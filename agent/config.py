@@ -25,7 +25,6 @@ from pydantic import (
 from agent.clips.settings import ClipSection
 from agent.durations import Seconds
 from agent.errors import ConfigError
-from engines.lines import printable
 from agent.outbox.settings import EventsSection
 from agent.remote.settings import CommandsSection
 from agent.rules import RuleConfig, line, zone
@@ -41,6 +40,7 @@ from agent.values import Count, Name, Polygon, Region, Score, Section, union_of_
 from agent.yaml_lines import Located, key_of, parse
 from engines.backends import BackendConfig
 from engines.card import Precision
+from engines.lines import printable
 from engines.tiles import Tiles
 
 At = tuple[str | int, ...]
