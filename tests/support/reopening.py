@@ -64,7 +64,7 @@ class Reopening:
                 self._sources[f"{kind}-absent"] = source_of(kind, free_port(), "cam0")
             self._sources["snapshot"]["every"] = "50ms"
             stack.enter_context(mock.patch("agent.capture.LEAST_WAIT_S", 0.25 * self._wait + 0.01))
-            stack.enter_context(mock.patch("agent.workers.random.uniform", return_value=self._wait))
+            stack.enter_context(mock.patch("agent.workers.random.uniform", new=self._share))
             self._stack = stack.pop_all()
         return self
 
@@ -93,6 +93,10 @@ class Reopening:
             captures.stop(cameras, time.monotonic() + 10)
             self._http.requests.clear()
             self._http.paths.clear()
+
+    def _share(self, _least: float, _most: float) -> float:
+        """A Mock would remember every call, and be the leak that is looked for."""
+        return self._wait
 
     def settled(self, wanted: Held | None = None) -> Held:
         """What is held when libraries have let go of what they let go late: no more than `wanted`, or no less."""
