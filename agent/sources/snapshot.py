@@ -91,7 +91,7 @@ class _Camera:
         elif parts.username is not None:
             login = (unquote(parts.username), unquote(parts.password or ""))
         self._patience = Patience(stop, config.timeout_s, intake.alive)
-        self._opener = opener(self._patience, f"{parts.scheme}://{host}/", login, _trust(config))
+        self._opener = opener(self._patience, f"{parts.scheme}://{host}/", login, lambda: _trust(config))
         intake.facts["rate"] = f"{1 / config.every:g}"
 
     def pictures(self, stop: Event) -> Pictures:
