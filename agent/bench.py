@@ -79,6 +79,23 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class UseRate:
+    """Pictures of one camera for one use, a second."""
+
+    asks: float
+    gets: float
+
+
+@dataclass(frozen=True)
+class CameraRate:
+    """One camera of the whole."""
+
+    frames: float
+    """A second, decoded."""
+    uses: dict[str, UseRate]
+
+
+@dataclass(frozen=True)
 class EndToEnd:
     """The whole agent on its configuration."""
 
@@ -92,6 +109,11 @@ class EndToEnd:
     cpu_cores_per_camera: float
     rss_mb: float
     accounts: dict[str, Any]
+    capture_cores: float
+    """Of `cpu_cores`, those of the threads that read and decode."""
+    other_cores: float
+    """What other programs used meanwhile."""
+    cameras: dict[str, CameraRate]
 
 
 @dataclass
@@ -256,6 +278,50 @@ class Arrivals:
                     self.arrived_ns[heard.topic.removeprefix(self._strip), seq] = heard.arrived_ns
 
 
+@dataclass(frozen=True)
+class _Moment:
+    """What is counted, at one time."""
+
+    at_ns: int
+    cpu_s: float
+    capture_cpu_s: float
+    machine_s: float
+    """CPU time of all programs together."""
+    counts: dict[str, dict[str, Any]]
+
+    @classmethod
+    def now(cls, service: Service, process: psutil.Process) -> _Moment:
+        """Of an agent that runs in this process."""
+        capturing = {t.native_id for t in threading.enumerate() if t.name.startswith("camera-")}
+        capture_s = sum(t.user_time + t.system_time for t in process.threads() if t.id in capturing)
+        counts = {name: camera.counts() for name, camera in service.cameras.items()}
+        machine = psutil.cpu_times()
+        machine_s = sum(machine) - machine.idle - getattr(machine, "iowait", 0.0)
+        return cls(time.monotonic_ns(), sum(process.cpu_times()[:2]), capture_s, machine_s, counts)
+
+    def rates(self, before: _Moment) -> dict[str, CameraRate]:
+        """Since an earlier moment."""
+        took_s = (self.at_ns - before.at_ns) / 1e9
+
+        def since(camera: str, use: str, *kinds: str) -> float:
+            after, at_first = (moment.counts[camera]["uses"][use] for moment in (self, before))
+            many: int = sum(after[kind] - at_first[kind] for kind in kinds)
+            return round(many / took_s, 2)
+
+        return {
+            name: CameraRate(
+                round((counts["frames"] - before.counts[name]["frames"]) / took_s, 2),
+                {
+                    use: UseRate(
+                        since(name, use, "inferred", "replaced", "stale", "failed"), since(name, use, "inferred")
+                    )
+                    for use in counts["uses"]
+                },
+            )
+            for name, counts in self.counts.items()
+        }
+
+
 def end_to_end(settings: Settings, store: ModelStore, seconds: float) -> EndToEnd:
     """Run the agent for so long (or until its recordings end) and measure it from outside."""
     ledger = Ledger()
@@ -269,15 +335,15 @@ def end_to_end(settings: Settings, store: ModelStore, seconds: float) -> EndToEn
         arrivals.__enter__()
     try:
         service.start()
-        while not ledger.handed_ns and service.captures.alive:
+        while not _begun(service, ledger) and service.captures.alive:
             stop.wait(0.005)
         warm = WARM_UP * seconds if any(not c.source.lossless for c in settings.cameras.values()) else 0.0
         stop.wait(warm)
-        began_ns, cpu = time.monotonic_ns(), sum(process.cpu_times()[:2])
+        first = _Moment.now(service, process)
         timer = threading.Timer(seconds, stop.set)
         timer.start()
         service.wait(stop)
-        ended_ns, used = time.monotonic_ns(), sum(process.cpu_times()[:2]) - cpu
+        last = _Moment.now(service, process)
         timer.cancel()
         rss = process.memory_info().rss
     finally:
@@ -285,9 +351,9 @@ def end_to_end(settings: Settings, store: ModelStore, seconds: float) -> EndToEn
         if arrivals:
             arrivals.__exit__()
     ends = arrivals.arrived_ns if arrivals else ledger.handed_ns
-    within = {key: at for key, at in ends.items() if began_ns <= at <= ended_ns}
+    within = {key: at for key, at in ends.items() if first.at_ns <= at <= last.at_ns}
     ages = [(at - ledger.born_ns[key]) / 1e6 for key, at in within.items() if key in ledger.born_ns]
-    took = (ended_ns - began_ns) / 1e9
+    took, used = (last.at_ns - first.at_ns) / 1e9, last.cpu_s - first.cpu_s
     return EndToEnd(
         seconds=round(took, 2),
         results=len(within),
@@ -298,4 +364,13 @@ def end_to_end(settings: Settings, store: ModelStore, seconds: float) -> EndToEn
         cpu_cores_per_camera=round(used / took / len(settings.cameras), 3),
         rss_mb=round(rss / 1e6, 1),
         accounts={name: camera.counts()["uses"] for name, camera in service.cameras.items()},
+        capture_cores=round((last.capture_cpu_s - first.capture_cpu_s) / took, 2),
+        other_cores=round(max(0.0, last.machine_s - first.machine_s - used) / took, 2),
+        cameras=last.rates(first),
     )
+
+
+def _begun(service: Service, ledger: Ledger) -> bool:
+    """Whether results come, and every camera that can be reached has had a frame."""
+    waiting = (camera for camera in service.cameras.values() if camera.state in ("connecting", "streaming"))
+    return bool(ledger.handed_ns) and all(camera.frames for camera in waiting)

@@ -85,13 +85,15 @@ class Camera:
         self.frames = 0
         self.unreadable_frames = 0
         self.connects = 0
+        self.readers_abandoned = self.readers_hung = 0
+        """Threads of its source that were given up since the start, and those of them that have not come back."""
         self._agent, self._source, self._outlets, self._on_state = agent, source, outlets, on_state
         self._watch, self._view, self._candidates = watch, view or View(), candidates
         self._album, self._sight, self._gate = album, sight, gate
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
         self._under_way = 0
-        self._stopped = False
+        self._stopped = self._retired = False
         one_line: deque[_Answer | _Mark] = deque()
         self._lines = {use.name: one_line if lossless else deque[_Answer | _Mark]() for use in uses}
         self._each_line = [one_line] if lossless else list(self._lines.values())
@@ -104,6 +106,38 @@ class Camera:
         """While it streams and does not see: the reason and since when."""
         self._sight_was: Literal["away", "anew"] | None = None
         """What its sight must be told before the next frame: no frames came, or it shall begin anew."""
+
+    def succeed(self, before: Camera, *, same_connection: bool) -> None:
+        """Take the place of another one, before the first frame: what was counted goes on, what it was told holds."""
+        self.frames, self.unreadable_frames, self.connects = before.frames, before.unreadable_frames, before.connects
+        self.readers_abandoned, self.readers_hung = before.readers_abandoned, before.readers_hung
+        self.enabled = before.enabled
+        theirs = before.uses_by_name
+        for name, use in self.uses_by_name.items():
+            if name in theirs:
+                use.account = theirs[name].account
+        if same_connection:
+            self._connection = before._connection
+            if self.enabled and before._blind is not None:  # it has to look for itself
+                self._publish_state(*self._connection)
+
+    def join(self, sibling: Camera) -> None:
+        """Look at a source that another camera looks at already."""
+        state, reason, facts, _ = sibling._connection
+        self.say(state, reason, facts)
+
+    def retire(self, reason: str, timeout_s: float) -> None:
+        """Another one has its place, or none: what is open ends with that reason, after what is under way."""
+        with self._lock:
+            self._retired = True
+        self.release()
+        self.break_off(reason)
+        self.wait_idle(timeout_s)
+        self.close(reason)
+
+    def collect_for(self, candidates: Candidates | None) -> None:
+        """From now on leave pictures for calibration there."""
+        self._candidates = candidates
 
     def offer(self, frame: Frame) -> None:
         """Offer a frame to every use that wants it. Waits while too much of a recording is under way."""
@@ -207,6 +241,8 @@ class Camera:
 
     def _publish_state(self, state: State, reason: str | None, facts: dict[str, str], since: str) -> None:
         """With the lock: the last word said is the last one published."""
+        if self._retired:
+            return
         payload = CameraStatus.model_construct(
             schema_="sightwire.camera/1",
             agent=self._agent,
@@ -269,6 +305,8 @@ class Camera:
             "frames": self.frames,
             "unreadable": self.unreadable_frames,
             "reconnects": max(0, self.connects - 1),
+            "abandoned": self.readers_abandoned,
+            "hung": self.readers_hung,
             "state": self.state,
             "uses": {name: {**use.account.counts(), **self._still(name)} for name, use in self.uses_by_name.items()},
         }
@@ -280,7 +318,7 @@ class Camera:
     def _request(
         self, frame: Frame, use: Use, regions: tuple[Box | None, ...], ended: Callable[[Request, Outcome], None]
     ) -> Request:
-        return Request((self.name, use.name), frame, regions, self.lossless, use.max_age_ns, ended)
+        return Request((self.name, use.name), frame, regions, self.lossless, use.max_age_ns, ended, use.share)
 
     def _ended(self, request: Request, outcome: Outcome) -> None:
         """An engine (or the mailbox) is done with a frame."""

@@ -20,6 +20,7 @@ from typing import Any
 
 from agent.every import Every
 from agent.frame import Frame, Timestamp
+from agent.keeping import FolderState
 from agent.reservoir import Reservoir
 from agent.workers import Backoff
 from engines.errors import PictureError
@@ -86,11 +87,10 @@ class Collector:
         self.folder = folder
         self.cameras = {name: Candidates(Every(every_ns), Reservoir(folder, name, limit), self) for name in cameras}
         self._limit, self._share = limit, max_bytes // max(1, len(self.cameras))
-        self._on_state = on_state
+        self._state = FolderState("calibration.collect", "picture", folder, on_state)
         self._waiting: OrderedDict[Candidates, Frame] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = threading.Event()
-        self._reason: str | None = None
         self._random = random.Random()
 
     def offer(self, camera: Candidates, frame: Frame) -> None:
@@ -123,8 +123,7 @@ class Collector:
 
     def state(self) -> dict[str, Any]:
         """For the agent's status."""
-        reason = self._reason
-        return {"folder": str(self.folder), "state": "failing" if reason else "collecting", "reason": reason}
+        return self._state.told("collecting")
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Camera -> what is kept, of how many candidates in the agent's life; and the account since its start."""
@@ -199,20 +198,9 @@ class Collector:
         except OSError as error:
             for each in self.cameras.values():
                 each.known = False  # it may be another folder when it is back
-            what = "is not a folder" if isinstance(error, FileExistsError) else (error.strerror or str(error)).lower()
-            self._say(f"{self.folder}: {what}")
+            self._state.failed(error)
             return False
         finally:
             camera.standing = camera.reservoir.standing()
-        self._say(None)
+        self._state.say(None)
         return True
-
-    def _say(self, reason: str | None) -> None:
-        if reason == self._reason:
-            return
-        self._reason = reason
-        if reason:
-            log.warning("calibration.collect: no picture can be kept: %s; trying again", reason)
-        else:
-            log.info("calibration.collect: pictures are kept in %s again", self.folder)
-        self._on_state()

@@ -37,13 +37,17 @@ from agent.sources import SourceConfig
 from agent.sources._shorthand import from_text
 from agent.tracking.settings import TrackSection
 from agent.values import Count, Name, Polygon, Region, Score, Section, union_of_parts
-from agent.yaml_lines import Located, parse
+from agent.yaml_lines import Located, key_of, parse
 from engines.backends import BackendConfig
 from engines.card import Precision
+from engines.lines import printable
 from engines.tiles import Tiles
 
 At = tuple[str | int, ...]
 """Keys and indices that lead to a place in the file."""
+
+_MOST_TOLD = 100
+"""Mistakes that are named one by one."""
 
 
 def _or_by_label(kind: Any) -> Any:
@@ -154,6 +158,10 @@ class CameraSection(Section):
     crop: Region | None = None
     """The part of the source's picture that is this camera's."""
     models: list[Annotated[UseSection, BeforeValidator(_use)]] = Field(min_length=1)
+    weight: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    """Its part of each engine that cannot keep up, against the other cameras' weights."""
+    floor: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Pictures a second that each of its uses gets before weights are looked at; 0: none."""
     masks: list[Polygon] = Field(default_factory=list)
     """Polygons, 0 to 1 of the picture, that are black before anything looks at it."""
     track: TrackSection | None = None
@@ -266,27 +274,26 @@ def loads(text: str, name: str) -> Settings:
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
         # Of a list whose entries are wrong, it is said too that it has too few right ones.
-        told = [p for p in problems if not (p["type"] == "too_short" and _within(p["loc"], problems))]
-        lines = [_explain(document, problem) for problem in told]
-        raise ConfigError(_sorted(lines, name)) from None
+        above = {problem["loc"][:depth] for problem in problems for depth in range(len(problem["loc"]))}
+        told = [p for p in problems if not (p["type"] == "too_short" and p["loc"] in above)]
+        lines = [_explain(document, problem) for problem in told[:_MOST_TOLD]]
+        more = len(told) - len(lines)
+        last = f"\n{name}:{max(line for line, _ in lines)}: and {more} mistakes more" if more else ""
+        raise ConfigError(_sorted(lines, name) + last) from None
     settings._origin = _Origin(name, document)
     if mistakes := list(_cross_check(settings)):
         raise ConfigError(settings.told(mistakes))
     return settings
 
 
-def _within(at: tuple[Any, ...], problems: Iterable[Any]) -> bool:
-    return any(len(problem["loc"]) > len(at) and problem["loc"][: len(at)] == at for problem in problems)
-
-
 def _sorted(lines: list[tuple[int, str]], name: str) -> str:
-    return "\n".join(f"{name}:{line}: {what}" for line, what in sorted(lines))
+    return "\n".join(f"{name}:{line}: {printable(what)}" for line, what in sorted(lines))
 
 
 def _dotted(at: tuple[Any, ...]) -> str:
     dotted = ""
     for part in at:
-        dotted += f"[{part}]" if isinstance(part, int) else f".{part}" if dotted else str(part)
+        dotted += f"[{part}]" if isinstance(part, int) else f".{key_of(part)}" if dotted else key_of(part)
     return dotted or "configuration"
 
 

@@ -1,14 +1,19 @@
-"""What is kept on disk of a camera, pictures or clips: files of ours in a folder, bounded by count, bytes and age."""
+"""What is kept on disk of a camera, pictures or clips: files of ours in a folder, bounded, while it can be used."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import stat
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
 
 
 class Shelf:
@@ -92,3 +97,59 @@ class Shelf:
 
     def _is_ours(self, name: str) -> bool:
         return self._ours.fullmatch(name) is not None
+
+
+class FolderState:
+    """Whether a folder can be used, and why not; each change is logged once, and told."""
+
+    def __init__(self, where: str, what: str, folder: Path, on_state: Callable[[], None]) -> None:
+        """`where`: who speaks in the log; `what` is kept there: `clip`. `on_state`: the state has changed."""
+        self._reason: str | None = None
+        self._where, self._what, self._folder, self._on_state = where, what, folder, on_state
+
+    def failed(self, error: OSError) -> None:
+        """It cannot be used."""
+        what = "is not a folder" if isinstance(error, FileExistsError) else (error.strerror or str(error)).lower()
+        self.say(f"{self._folder}: {what}")
+
+    def say(self, reason: str | None) -> None:
+        """Why nothing can be kept; None: it can be."""
+        if reason == self._reason:
+            return
+        self._reason = reason
+        if reason:
+            log.warning("%s: no %s can be kept: %s; trying again", self._where, self._what, reason)
+        else:
+            log.info("%s: %ss are kept in %s again", self._where, self._what, self._folder)
+        self._on_state()
+
+    def told(self, well: str = "keeping") -> dict[str, Any]:
+        """For the agent's status."""
+        reason = self._reason
+        return {"folder": str(self._folder), "state": "failing" if reason else well, "reason": reason}
+
+
+class Keeper:
+    """A shelf that is opened at its first use, and anew after it failed. `attempt` is called by one thread."""
+
+    def __init__(self, shelf: Shelf, state: FolderState) -> None:
+        self.shelf, self.state = shelf, state
+        self.standing = shelf.standing()
+        """Of the shelf, for other threads; replaced, never changed."""
+        self._open = False
+
+    def attempt(self, act: Callable[[Shelf], None]) -> bool:
+        """Do something with the shelf; False, and said once, where it fails."""
+        try:
+            if not self._open:
+                self.shelf.open()
+                self._open = True
+            act(self.shelf)
+        except OSError as error:
+            self._open = False  # it may be another folder when it is back
+            self.state.failed(error)
+            return False
+        finally:
+            self.standing = self.shelf.standing()
+        self.state.say(None)
+        return True

@@ -240,6 +240,10 @@ class AgentStatus(Payload):
     """Camera -> state."""
     engines: dict[str, dict[str, Any]]
     """Model entry -> backend, device, threads, precision."""
+    load: dict[str, dict[str, Any]] = {}
+    """Model entry -> `overloaded` since when; and as it was when that was last said: runs of the network a second that
+    it `can` do and that are `asked` for, `busy` share of its time, share of the live pictures that was `met`, and of
+    `cameras` what each `asks` for and `gets`, pictures/s."""
     sinks: dict[str, dict[str, Any]]
     """Sink -> how it is connected, and why not."""
     collect: dict[str, Any] = {}
@@ -253,7 +257,8 @@ class AgentStatus(Payload):
     commands: dict[str, Any] = {}
     """`allowed`: what may be asked over MQTT; with `reason` where nothing is."""
     reload: dict[str, Any] = {}
-    """What the last reload of the configuration came to: `state` (`done`, `refused`, `failed`), `at` and `reason`."""
+    """What the last reload of the configuration came to: `state` (`done`, `refused`, `failed`), `at` and `reason`; when
+    done what was `restarted` and `removed`, or because of which keys `everything` was begun anew."""
 
 
 class Metrics(Payload):
@@ -266,8 +271,13 @@ class Metrics(Payload):
     rss_mb: float
     cpu_s: float
     cameras: dict[str, dict[str, Any]]
-    """Camera -> frames, unreadable, reconnects, and per use the accounting of law 7."""
+    """Camera -> frames, unreadable, reconnects, readers that were abandoned since the start and those of them that hang
+    now, and per use the accounting of law 7."""
+    engines: dict[str, dict[str, int]] = {}
+    """Model entry -> `restarts` of its engine, and how many threads are `hung` in one that was given up."""
     sinks: dict[str, dict[str, Any]]
+    load: dict[str, dict[str, Any]] = {}
+    """Model entry -> what status has of it, of the last ten seconds."""
     collect: dict[str, dict[str, int]] = {}
     """Camera -> pictures for calibration that are kept, of how many candidates."""
     snapshots: dict[str, dict[str, int]] = {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 
 from agent.config import At, CameraSection, ModelSection, Settings, UseSection
 from agent.errors import ConfigError
-from engines.card import Card
+from engines.backends import BackendConfig
+from engines.card import Card, Precision
 from engines.errors import EngineError
 from engines.model import Model, open_model, task_config
 from engines.results import Classification, Detections
 from engines.store import ModelStore
-from engines.tasks import Options
+from engines.tasks import Options, Task
 from engines.tasks.limits import thresholds
 
 
@@ -98,36 +100,66 @@ def _no_labels(settings: Settings, name: str, card: Card, labels: Iterable[str] 
             yield f"models.{name} is to report {', '.join(only)} only, not {label!r}"
 
 
+@dataclass(frozen=True)
+class ModelOrder:
+    """An entry of `models:` as it is opened, and opened again: with its share of the machine, and what its uses ask."""
+
+    card: Card
+    folder: Path
+    precision: Precision
+    backend: BackendConfig
+    options: Options
+
+    def open(self, backend: BackendConfig | None = None, *, serve: bool) -> Model:
+        """Compile it, for that backend or its own; see `open_model`, also for what is raised."""
+        backend = backend or self.backend
+        return open_model(self.card, self.folder, self.precision, backend, self.options, serve=serve)
+
+    def task(self) -> Task:
+        """What makes results of its engine's output. Raises CardError."""
+        return task_config(self.card).open(self.card.labels, self.options)
+
+
+def order_models(settings: Settings, store: ModelStore) -> dict[str, ModelOrder]:
+    """What is to be opened, the machine's cores divided among the entries. Raises ConfigError."""
+    cards = find_cards(settings, store)
+    share = max(1, len(os.sched_getaffinity(0)) // max(1, len(settings.models)))
+    askers = _askers(settings)
+    return {
+        name: ModelOrder(
+            *cards[name],
+            section.precision,
+            section.backend.shared(share, askers[name]),
+            _options(section, cards[name][0], _wanted(settings, name, cards[name][0])),
+        )
+        for name, section in settings.models.items()
+    }
+
+
 def open_models(settings: Settings, store: ModelStore, *, serve: bool = False) -> dict[str, Model]:
-    """Compile every entry of `models:`, the machine's cores divided among them, and all at the same time.
+    """`order_models`, opened. Raises ConfigError."""
+    return open_orders(settings, order_models(settings, store), serve=serve)
+
+
+def open_orders(settings: Settings, orders: Mapping[str, ModelOrder], *, serve: bool = False) -> dict[str, Model]:
+    """Compile each of these entries of `models:`, all at the same time.
 
     `serve`: an agent wants engines that answer at once, a measurement those that were asked for (`open_model`).
     Raises ConfigError for models that are absent, altered or unfit: only the user can mend those.
     """
-    cards = find_cards(settings, store)
     opened: dict[str, Model] = {}
     failed: list[tuple[At, str]] = []
     unexpected: list[Exception] = []
-    share = max(1, len(os.sched_getaffinity(0)) // len(settings.models))
-    askers = _askers(settings)
 
-    def build(name: str, section: ModelSection) -> None:
-        card, folder = cards[name]
+    def build(name: str, order: ModelOrder) -> None:
         try:
-            opened[name] = open_model(
-                card,
-                folder,
-                section.precision,
-                section.backend.shared(share, askers[name]),
-                _options(section, card, _wanted(settings, name, card)),
-                serve=serve,
-            )
+            opened[name] = order.open(serve=serve)
         except EngineError as error:
             failed.append((("models", name), str(error)))
         except Exception as error:  # noqa: BLE001  # of a thread, it would be lost
             unexpected.append(error)
 
-    builders = [threading.Thread(target=build, args=item, name=f"build-{item[0]}") for item in settings.models.items()]
+    builders = [threading.Thread(target=build, args=item, name=f"build-{item[0]}") for item in orders.items()]
     for builder in builders:
         builder.start()
     for builder in builders:
@@ -138,7 +170,7 @@ def open_models(settings: Settings, store: ModelStore, *, serve: bool = False) -
         if unexpected:
             raise unexpected[0]
         raise ConfigError(settings.told(failed))
-    return {name: opened[name] for name in settings.models}
+    return {name: opened[name] for name in orders}
 
 
 def _askers(settings: Settings) -> dict[str, int]:

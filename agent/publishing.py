@@ -6,15 +6,19 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from agent.errors import Transient
+from agent.messages import Blob
 from agent.sinks import Message, Sink
+from agent.supervision.progress import Progress
 
 log = logging.getLogger(__name__)
 
+SEND_S = 30.0
+"""A sink that takes longer for one message is stuck: one that cannot send has other ways to say so."""
 Fate = Literal["sent", "replaced", "stale", "failed"]
 
 
@@ -27,6 +31,7 @@ class Sender:
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
+        self.progress = Progress()
         self._slots: OrderedDict[str, deque[Message]] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
@@ -35,17 +40,21 @@ class Sender:
         self._complaints: dict[str, str] = {}
 
     def put(self, message: Message) -> None:
-        """Take a message; never waits."""
+        """Take a message; never waits. One that comes after `close` has failed."""
         loser: Message | None = None
+        fate: Fate = "replaced"
         with self._changed:
             self._made += 1
-            slot = self._slots.setdefault(message.topic, deque())
-            if slot and not message.lossless:
-                loser = slot.pop()
-            slot.append(message)
-            self._changed.notify()
+            if self._closed:
+                loser, fate = message, "failed"
+            else:
+                slot = self._slots.setdefault(message.topic, deque())
+                if slot and not message.lossless:
+                    loser = slot.pop()
+                slot.append(message)
+                self._changed.notify()
         if loser:
-            self._settle(loser, "replaced")
+            self._settle(loser, fate)
 
     def run(self, stop: threading.Event) -> None:  # noqa: ARG002  # ends when closed and drained, or past its deadline
         """Until `close`: hand over what waits, oldest topic first, state before measurements."""
@@ -70,6 +79,15 @@ class Sender:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def give_up(self) -> None:
+        """What a sink did not take until now has failed."""
+        with self._changed:
+            left = [message for slot in self._slots.values() for message in slot]
+            self._slots.clear()
+            self._changed.notify_all()
+        for message in left:
+            self._settle(message, "failed")
 
     def counts(self) -> dict[str, int]:
         """Everything counted; `waiting` is 0 after a clean stop."""
@@ -112,6 +130,7 @@ class Sender:
         if _stale(message, time.monotonic_ns()):
             self._settle(message, "stale")
             return
+        self.progress.begin("send", SEND_S)
         try:
             self.sink.send(message)
         except Transient as error:
@@ -122,6 +141,8 @@ class Sender:
         else:
             self._complaints.pop(message.topic, None)
             self._settle(message, "sent")
+        finally:
+            self.progress.done()
 
     def _settle(self, message: Message, fate: Fate) -> None:
         with self._changed:
@@ -135,19 +156,57 @@ def _stale(message: Message, now_ns: int) -> bool:
 
 
 class Outlets:
-    """All senders of the agent: what is published goes to each of them."""
+    """All senders of the agent: what is published goes to each of them. State is remembered for those that come."""
 
-    def __init__(self, senders: list[Sender]) -> None:
-        self.senders = senders
+    def __init__(self, senders: Sequence[Sender]) -> None:
+        self._lock = threading.Lock()
+        """Held while state is given to the senders, which calls nobody back: state has no `settled`."""
+        self._senders = tuple(senders)
+        self._state: dict[str, Message] = {}
+        self._results: set[str] = set()
+        """Topics of results that brokers keep."""
 
     def publish(self, message: Message, settled: Callable[[], None] | None = None) -> None:
         """Give the message to every sink; `settled` is called when the last of them has sent or dropped it."""
+        if message.retain and message.max_age_ns is None:
+            with self._lock:
+                self._state[message.topic] = message
+                for sender in self._senders:
+                    sender.put(message)
+            return
+        senders = self._senders
         if settled:
-            message = replace(message, settled=_Countdown(len(self.senders), settled))
-            if not self.senders:
+            message = replace(message, settled=_Countdown(len(senders), settled))
+            if not senders:
                 settled()
-        for sender in self.senders:
+        if message.retain and message.topic not in self._results:
+            with self._lock:
+                self._results.add(message.topic)
+        for sender in senders:
             sender.put(message)
+
+    def add(self, sender: Sender) -> None:
+        """One more sender: it is told all state first."""
+        with self._lock:
+            for message in self._state.values():
+                sender.put(message)
+            self._senders = (*self._senders, sender)
+
+    def remove(self, sender: Sender) -> None:
+        """One that is given nothing more."""
+        with self._lock:
+            self._senders = tuple(each for each in self._senders if each is not sender)
+
+    def clear(self, topic: str) -> None:
+        """Have brokers forget what they keep of a topic and of those below it: what is empty is not retained."""
+        with self._lock:
+            topics = {said for said in (*self._state, *self._results) if f"{said}/".startswith(f"{topic}/")}
+            self._state = {said: message for said, message in self._state.items() if said not in topics}
+            self._results -= topics
+            senders = self._senders
+        for said in sorted(topics):
+            for sender in senders:
+                sender.put(Message(said, Blob(data=b"", content_type=""), retain=True, qos=1))
 
 
 class _Countdown:

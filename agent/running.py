@@ -1,4 +1,7 @@
-"""An agent and its configuration file: one service after the other, a new one when the file is to be read again."""
+"""An agent and its configuration file: a service, which goes over to what the file says when it is to be read again.
+
+Where a change leaves nothing as it is, another service takes its place, in the same process.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,17 @@ import threading
 import time
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Literal
+from typing import Any, Literal
 
 from agent.config import Settings, load
 from agent.errors import ConfigError
 from agent.log import configure
 from agent.messages import rfc3339
 from agent.models import find_cards
+from agent.reloading import Anew, Stopping, apply
 from agent.remote.acts import Standing
 from agent.service import Service
+from agent.supervision.health import Health
 from engines.store import ModelStore, default_root
 
 log = logging.getLogger(__name__)
@@ -36,12 +41,18 @@ class Running:
         self._path, self._asked = path, asked
         self._store = store or ModelStore(default_root())
         self._standing = Standing()
+        self._health = Health()
         self._lock = threading.Lock()
         # What follows is guarded by _lock.
         self._turn = threading.Event()
         """Stops the service that runs."""
         self._ends = False
         self._next: Settings | None = None
+        """What was read, and is not applied yet."""
+        self._anew: Settings | None = None
+        """What another service is to be begun with."""
+        self._announced = False
+        """Health was told of a reload, and not yet that it is over; the main thread's."""
         self._service: Service | None = None
 
     def run(self) -> None:
@@ -52,28 +63,33 @@ class Running:
         try:
             while True:
                 configure(settings.log)
-                self._service = Service(settings, self._store, reload=self.reload, standing=self._standing)
+                service = self._service = self._new(settings)
                 try:
-                    self._service.run(self._turn)
+                    service.run(self._turn, self._look)
                 except ConfigError as error:
                     if before is None:
                         raise
-                    log.error("%s: cannot be started with, going on with the one before: %s", self._path, error)
-                    self._note("failed", str(error))
+                    self._fail(error)
                     settings, before = before, None
                     continue
                 with self._lock:
                     self._turn.clear()
-                    wanted, self._next = None if self._ends else self._next, None
+                    wanted, self._anew = None if self._ends else self._anew, None
                 if wanted is None:
                     return
-                settings, before = wanted, settings
+                if not self._announced:
+                    self._health.reloading()
+                self._announced = False
+                settings, before = wanted, service.settings
         finally:
             self._asked.put("done")
             hearing.join()
 
+    def _new(self, settings: Settings) -> Service:
+        return Service(settings, self._store, reload=self.reload, standing=self._standing, health=self._health)
+
     def reload(self) -> None:
-        """Read the file again and begin anew with it, soon. Raises ConfigError, and goes on, if it is wrong."""
+        """Read the file again, and go over to it soon. Raises ConfigError, and goes on, if it is wrong."""
         try:
             settings = load(self._path)
             find_cards(settings, self._store)
@@ -84,15 +100,14 @@ class Running:
             self._note("refused", str(error))
             raise
         log.info("%s: read again", self._path)
-        self._note("done", None)
         with self._lock:
             self._next = settings
-            self._turn.set()
 
     def _hear(self) -> None:
         """Do what is asked for, in a thread."""
         while (wish := self._asked.get()) != "done":
             if wish == "end":
+                self._health.stopping()
                 with self._lock:
                     self._ends = True
                     self._turn.set()
@@ -100,9 +115,65 @@ class Running:
                 with contextlib.suppress(ConfigError):  # said already
                     self.reload()
 
-    def _note(self, state: str, reason: str | None) -> None:
+    def _look(self) -> None:
+        """Whether there is something to go over to; by the main thread, while the service serves."""
+        service = self._service
+        if service is None or service.changing:
+            return
+        with self._lock:
+            settings, self._next = self._next, None
+            ends = self._anew is not None
+        if self._announced and settings is None and not ends:
+            self._announced = False
+            self._health.ready(service.reporting.in_a_line())
+        if settings is not None:
+            self._announced = True
+            self._health.reloading()
+            service.change(lambda: self._apply(service, settings))
+
+    def _apply(self, service: Service, settings: Settings) -> None:
+        """In a thread of its own: it may take long."""
+        try:
+            told = apply(service, settings)
+        except Stopping:
+            return
+        except Anew as anew:
+            self._begin_anew(settings, anew.keys)
+        except ConfigError as error:
+            self._fail(error)
+        except Exception:
+            log.exception("%s: a fault of ours; all is begun anew with it", self._path)
+            self._begin_anew(settings, ["a fault of ours"])
+        else:
+            configure(settings.log)
+            log.info("%s: applied: %s", self._path, _words(told))
+            self._note("done", None, told)
+
+    def _begin_anew(self, settings: Settings, because: list[str]) -> None:
+        log.info("%s: begins all anew: %s", self._path, ", ".join(because))
+        self._note("done", None, {"everything": because})
+        with self._lock:
+            self._anew = settings
+            self._turn.set()
+
+    def _fail(self, error: ConfigError) -> None:
+        log.error("%s: cannot be started with, going on with the one before: %s", self._path, error)
+        self._note("failed", str(error))
+
+    def _note(self, state: str, reason: str | None, told: dict[str, Any] | None = None) -> None:
         """For status."""
         at = rfc3339(time.time_ns())
-        self._standing.reload = {"state": state, "at": at, "reason": reason and reason[:LONGEST_REASON]}
+        said = {"state": state, "at": at, "reason": reason and reason[:LONGEST_REASON]}
+        self._standing.reload = {**said, **(told or {})}
         if self._service is not None:
             self._service.say_status()
+
+
+def _words(told: dict[str, Any]) -> str:
+    """`restarted cameras dock, sinks mqtt; removed models people`, or that nothing was."""
+    parts = []
+    for what, kinds in told.items():
+        named = [f"{kind} {' '.join(names)}" for kind, names in kinds.items() if names]
+        if named:
+            parts.append(f"{what} {', '.join(named)}")
+    return "; ".join(parts) or "nothing had to be restarted"

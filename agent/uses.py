@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.every import Every
-from agent.flow import Account, Mailbox
+from agent.flow import EQUAL, Account, Mailbox, Share
 from agent.frame import Timestamp
 from agent.view import Region, pixels
 from engines.pixels import Box
@@ -34,6 +34,8 @@ class Use:
     weak: NDArray[np.float32] | None = None
     """(C,) least score of each label that the camera's tracker wants to see; None: this use is not tracked."""
     max_age_ns: int = 1_000_000_000
+    share: Share = EQUAL
+    """Its camera's, of the engine; of a cascade too."""
     retain: bool = False
     predict: bool = False
     """Tracked, and published boxes are where the objects will be when the message leaves."""

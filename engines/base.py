@@ -8,7 +8,7 @@ At most `depth` batches are in flight; the buffers of one are free again when it
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,6 +66,9 @@ class Engine(ABC):
     """Batches that may be prepared or in flight at once."""
     description: dict[str, str | int]
     """Backend, device, threads, precision: what status and bench say of this engine."""
+    slow: Callable[[str, float], None] = staticmethod(lambda _what, _within_s: None)
+    """Set by who looks whether the engine hangs; called by one that now does what takes longer than a batch: what, and
+    within how many seconds it is done."""
 
     @abstractmethod
     def prepare(self, pictures: Sequence[Picture], geometries: Sequence[Geometry]) -> Batch:
@@ -84,6 +87,9 @@ class Engine(ABC):
     @abstractmethod
     def close(self) -> None:
         """Wait for what is in flight and free everything."""
+
+    def abandon(self) -> None:  # noqa: B027  # most do nothing else
+        """Its thread hangs in it: end what else it does. From any thread, and waits for nothing."""
 
     def __call__(self, pictures: Sequence[Picture], geometries: Sequence[Geometry]) -> Raw:
         """Prepare, submit and wait; the outputs are copies."""

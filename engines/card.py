@@ -13,6 +13,7 @@ files:
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,16 @@ CARD_FILE = "card.yaml"
 # libyaml reads a card with its whole proof ten times as fast; wheels have it, a build from source may not.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Precision = Literal["fp32", "int8"]
+#: libyaml's reader calls itself for each level, and brings the process down where the stack ends
+_MOST_BRACKETS, _DEEP = 2000, re.compile(r"^(?: |[-?:][ \t]){200}", re.MULTILINE)
+
+
+class _Loader(_LOADER):  # type: ignore[misc, valid-type]
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """A few lines of `<<` become billions of keys, and no card has any."""
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.MarkedYAMLError(problem="has a key <<", problem_mark=node.start_mark)
+        super().flatten_mapping(node)
 
 
 class _Strict(BaseModel):
@@ -129,7 +140,10 @@ def read_card(path: Path) -> Card:
     if path.is_dir():
         path = path / CARD_FILE
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _LOADER)  # noqa: S506  # one of the two safe ones
+        text = path.read_text(encoding="utf-8")
+        if text.count("[") + text.count("{") > _MOST_BRACKETS or _DEEP.search(text):
+            raise CardError(f"{path}: not a readable card: nested too deeply")
+        content = yaml.load(text, _Loader)  # noqa: S506  # one of the two safe ones
         return Card.model_validate(content)
     except FileNotFoundError:
         raise CardError(f"{path}: no such model card") from None
@@ -138,6 +152,9 @@ def read_card(path: Path) -> Card:
     except ValidationError as error:
         mistakes = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors())
         raise CardError(f"{path}: {mistakes}") from None
+    except (ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
+        # What PyYAML lets through: of a date or a number that is none, say.
+        raise CardError(f"{path}: not a readable card: {' '.join(str(error).split())}") from None
 
 
 def write_card(card: Card, folder: Path) -> Path:

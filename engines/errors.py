@@ -12,9 +12,14 @@ EngineError
 Every message is one line: what happened, where, what to do.
 """
 
+from engines.lines import printable
+
 
 class EngineError(Exception):
-    """Base of everything `engines` raises on purpose."""
+    """Base of everything `engines` raises on purpose. Keys of a card, names of nodes in a file: a line stays one."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(str(message)))
 
 
 class CardError(EngineError):

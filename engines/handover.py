@@ -41,6 +41,10 @@ _LATER_S = 600.0
 for half an hour before memory runs out."""
 _FIRST_AGAIN_S = 10.0
 """How long until a first engine that could not be made anew is tried again."""
+_FIRST_S = 60.0
+"""How long that may take: a small machine compiles."""
+_CLOSE_S = 5.0
+"""How long `close` waits for what hangs in a driver."""
 
 
 @dataclass(eq=False)
@@ -77,9 +81,14 @@ class HandoverEngine(Engine):
         passing: tuple[type[EngineError], ...] = (),
         again_s: float = _AGAIN_S,
         later_s: float = _LATER_S,
+        wait_s: float = 0.0,
+        because: str = "",
+        quiet: bool = False,
     ) -> None:
         """`wanted`: what the next engine is called in status; `passing`: errors after which it is tried again.
 
+        `wait_s`: how long the first try of the next one waits, `because` of what. `quiet`: nothing is said of it before
+        it reports something: it waits for what may never come.
         Raises what `make_first` raises.
         """
         self._passing, self._later_s = passing, later_s
@@ -91,12 +100,14 @@ class HandoverEngine(Engine):
         self._words = threading.Lock()
         """Of `description` and what it is made of: the making thread and the owner both say something."""
         self._said: dict[str, str | int] = {}
-        self._next, self._because = "", ""
+        self._next, self._because = "", because
+        self._asides: list[threading.Thread] = []
+        """Close what is lost: nobody waits for a driver that does not answer."""
         self._stop = threading.Event()
         self._spoken = threading.Event()
         """What is made takes longer, or is ready or refused."""
-        self._making = self._start_making(0.0)
-        self._spoken.wait(patience_s)
+        self._making = self._start_making(wait_s, quiet=quiet)
+        self._spoken.wait(patience_s if not wait_s else 0.0)
         self._serving = self._start()
         engine = self._serving.engine
         self.inputs, self.outputs = engine.inputs, engine.outputs
@@ -138,18 +149,28 @@ class HandoverEngine(Engine):
         return _HandedTicket(self, batch.tenant, ticket)
 
     def close(self) -> None:
-        """See Engine. What is being made is stopped at once."""
+        """See Engine. What is being made is stopped at once; a driver that does not answer is not waited for."""
         self._stop_making()
         for tenant in (*self._left, self._serving):
-            tenant.engine.close()
+            self._close(tenant)
         self._left.clear()
+        deadline = time.monotonic() + _CLOSE_S
+        for aside in self._asides:
+            aside.join(max(0.0, deadline - time.monotonic()))
+
+    def abandon(self) -> None:
+        """See Engine."""
+        self._stop.set()
+        for tenant in (*self._left, self._serving):
+            tenant.engine.abandon()
 
     def _stop_making(self) -> None:
         self._stop.set()
-        self._making.join()
-        if self._ready is not None:
-            self._ready.close()
-            self._ready = None
+        self._making.join(_CLOSE_S)  # if it hangs, what it makes is closed by whoever comes back with it
+        with self._words:
+            ready, self._ready = self._ready, None
+        if ready is not None:
+            ready.close()
 
     # The owner's thread
 
@@ -191,6 +212,7 @@ class HandoverEngine(Engine):
         """Raises BackendError, at once for a while after it was tried in vain."""
         if time.monotonic() < self._first_again:
             raise BackendError(f"no engine serves: {self._because}")
+        self.slow("make the engine that stands in", _FIRST_S)
         try:
             return self._make_first()
         except EngineError as error:
@@ -218,12 +240,20 @@ class HandoverEngine(Engine):
     def _close_if_done(self, tenant: _Tenant) -> None:
         if tenant.left and not tenant.under_way and tenant in self._left:
             self._left.remove(tenant)
+            self._close(tenant)
+
+    def _close(self, tenant: _Tenant) -> None:
+        if not tenant.lost:
             tenant.engine.close()
+            return
+        aside = threading.Thread(target=tenant.engine.close, name=f"close-{self._wanted}", daemon=True)
+        self._asides = [thread for thread in self._asides if thread.is_alive()] + [aside]
+        aside.start()
 
     # The thread that makes the successor
 
-    def _start_making(self, wait_s: float) -> threading.Thread:
-        self._say(next_=self._planned(wait_s))
+    def _start_making(self, wait_s: float, *, quiet: bool = False) -> threading.Thread:
+        self._say(next_="" if quiet else self._planned(wait_s))
         thread = threading.Thread(target=self._make, args=(wait_s,), name=f"next-{self._wanted}", daemon=True)
         thread.start()
         return thread
@@ -255,7 +285,12 @@ class HandoverEngine(Engine):
             self._spoken.set()
             raise
         self._say(next_=f"{self._wanted}: ready since {_clock()}")
-        self._ready = successor
+        with self._words:
+            late = self._stop.is_set()
+            if not late:
+                self._ready = successor
+        if late:
+            successor.close()
         return None
 
     def _report(self, words: str) -> None:

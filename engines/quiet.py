@@ -75,9 +75,14 @@ def import_onnxruntime() -> Any:
 
 @functools.cache
 def quiet_opencv() -> Any:
-    """The module cv2, which from now on prints nothing on stderr: it would name addresses, passwords included."""
+    """The module cv2, which from now on prints nothing on stderr: it would name addresses, passwords included.
+
+    And which opens streams side by side: else a camera that does not answer keeps all others waiting for their turn
+    (until its time is over: three seconds for each that is away). FFmpeg has not needed that lock since 4.0.
+    """
     # Read once, when FFmpeg is first used; -8 is AV_LOG_QUIET.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_FFMPEG_IS_THREAD_SAFE", "1")
     import cv2 as module
 
     cv2: Any = module

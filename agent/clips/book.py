@@ -17,11 +17,12 @@ from typing import Any
 
 from agent.clips import Reel
 from agent.clips.muxing import ClipFile
-from agent.clips.packets import Packet, PacketTap
+from agent.clips.packets import Packet
 from agent.clips.reel import CameraReel, Clip
 from agent.clips.settings import ClipSection
+from agent.clips.tap import PacketTap
 from agent.folders import state_folder
-from agent.keeping import Shelf
+from agent.keeping import FolderState, Keeper, Shelf
 from agent.workers import Worker
 
 log = logging.getLogger(__name__)
@@ -36,10 +37,9 @@ class _Camera:
     """One camera's reel, folder and account."""
 
     reel: CameraReel
-    shelf: Shelf
-    known: bool = False
-    """Whether the folder has been opened since it last failed."""
-    reason: str | None = None
+    keeper: Keeper
+    cut_off: bool = False
+    """The stream that the reel was fed is no more."""
     begun: int = 0
     made: int = 0
     failed: int = 0
@@ -67,6 +67,7 @@ class Clips:
         """`on_state`: called when `state` has changed."""
         self._agent, self._on_state = agent, on_state
         self._cameras: dict[str, _Camera] = {}
+        """Replaced, never changed: several threads look at it."""
         self._changed = threading.Condition()
         self._steps: deque[_Step] = deque()
         self._waiting_bytes = 0
@@ -77,7 +78,10 @@ class Clips:
         self._started = False
 
     def reel(self, name: str, section: ClipSection) -> Reel:
-        """The reel of a camera whose configuration asks for clips."""
+        """The reel of a camera whose configuration asks for clips; the one that it has, if it has one."""
+        before = self._cameras.get(name)
+        if before is not None and not before.cut_off and before.reel.section == section:
+            return before.reel
         root = (section.folder or state_folder() / "clips") / self._agent
         max_bytes = section.max_mb * 1_000_000
         shelf = Shelf(root / name, name, (".mp4", ".mkv"), section.limit, max_bytes, section.max_age)
@@ -98,12 +102,26 @@ class Clips:
         def finish(clip: Clip) -> None:
             self._put(_Step(camera, clip, None))
 
-        def refused(reason: str) -> None:
-            self._say(camera, reason)
-
-        reel = CameraReel(name, section, begin, append, finish, refused)
-        camera = self._cameras[name] = _Camera(reel, shelf)
+        state = FolderState(name, "clip", shelf.folder, self._on_state)
+        reel = CameraReel(name, section, begin, append, finish, refused=state.say)
+        if before is None:
+            camera = _Camera(reel, Keeper(shelf, state))
+            self._cameras = {**self._cameras, name: camera}
+        else:
+            camera = before
+            camera.reel, camera.keeper, camera.cut_off = reel, Keeper(shelf, state), False
         return reel
+
+    def cut(self, name: str) -> None:
+        """That camera's connection is replaced by another one: what is open ends, and `reel` makes a new one."""
+        if (camera := self._cameras.get(name)) is not None:
+            camera.cut_off = True
+            camera.reel.closed()
+
+    def remove(self, name: str) -> None:
+        """No more clips of that camera; what is open ends."""
+        self.cut(name)
+        self._cameras = {other: camera for other, camera in self._cameras.items() if other != name}
 
     def tap(self, cameras: Sequence[str]) -> PacketTap | None:
         """What a source that these cameras share hands its packets to; None where none of them wants clips."""
@@ -111,8 +129,8 @@ class Clips:
         return PacketTap(reels) if reels else None
 
     def start(self) -> None:
-        """Start the thread, if any camera wants clips."""
-        if self._cameras:
+        """Start the thread, if any camera wants clips and it does not run."""
+        if self._cameras and not self._started:
             self._started = True
             self._worker.start()
 
@@ -128,14 +146,7 @@ class Clips:
 
     def state(self) -> dict[str, Any]:
         """Camera -> where its clips lie, whether they can be kept, and why not."""
-        return {
-            name: {
-                "folder": str(camera.shelf.folder),
-                "state": "failing" if camera.reason else "keeping",
-                "reason": camera.reason,
-            }
-            for name, camera in self._cameras.items()
-        }
+        return {name: camera.keeper.state.told() for name, camera in self._cameras.items()}
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Camera -> the account of its clips, and what is kept."""
@@ -147,7 +158,7 @@ class Clips:
                 "cut": camera.cut,
                 "missed": camera.reel.missed,
                 "waiting": camera.begun - camera.made - camera.failed,
-                **camera.shelf.standing(),
+                **camera.keeper.standing,
             }
             for name, camera in self._cameras.items()
         }
@@ -174,7 +185,7 @@ class Clips:
             if time.monotonic() >= trim_s:
                 trim_s = time.monotonic() + TRIM_EVERY_S
                 for camera in self._cameras.values():
-                    self._keep(camera, camera.shelf.trim)
+                    camera.keeper.attempt(Shelf.trim)
             step = self._take(trim_s)
             if step is not None:
                 self._do(step)
@@ -196,50 +207,28 @@ class Clips:
             return
         worked = False
         try:
-            worked = self._keep(camera, lambda: self._write(step))
+            worked = camera.keeper.attempt(lambda shelf: self._write(shelf, step))
         finally:  # also after a fault of ours: the next clip must not go on in this one's file
             if not worked:
                 clip.failed = True
                 self._failed(camera)
                 if file := self._files.pop(camera.reel.camera, None):
                     file.give_up()
-                camera.shelf.give_up(clip.name)
+                camera.keeper.shelf.give_up(clip.name)
             elif step.packets is None:
                 camera.made += 1
 
-    def _write(self, step: _Step) -> None:
-        name, clip, shelf = step.camera.reel.camera, step.clip, step.camera.shelf
-        if step.packets is None:
-            self._files.pop(name).close()
-            shelf.finish(clip.name)
-            return
-        file = self._files.get(name)
-        if file is None:
-            file = self._files[name] = ClipFile(shelf.part(clip.name), clip.template)
-        for packet in step.packets:
-            file.add(packet)
-
-    def _keep(self, camera: _Camera, act: Callable[[], None]) -> bool:
-        """Do something with a camera's folder; False, and said once, where it fails."""
+    def _write(self, shelf: Shelf, step: _Step) -> None:
+        name, clip = step.camera.reel.camera, step.clip
         try:
-            if not camera.known:
-                camera.shelf.open()
-                camera.known = True
-            act()
-        except (OSError, ValueError) as error:
-            camera.known = False  # it may be another folder when it is back
-            what = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            self._say(camera, f"{camera.shelf.folder}: {what.lower()}")
-            return False
-        self._say(camera, None)
-        return True
-
-    def _say(self, camera: _Camera, reason: str | None) -> None:
-        if reason == camera.reason:
-            return
-        camera.reason = reason
-        if reason:
-            log.warning("%s: no clip can be kept: %s; trying again", camera.reel.camera, reason)
-        else:
-            log.info("%s: clips are kept in %s again", camera.reel.camera, camera.shelf.folder)
-        self._on_state()
+            if step.packets is None:
+                self._files.pop(name).close()
+                shelf.finish(clip.name)
+                return
+            file = self._files.get(name)
+            if file is None:
+                file = self._files[name] = ClipFile(shelf.part(clip.name), clip.template)
+            for packet in step.packets:
+                file.add(packet)
+        except ValueError as error:  # what no file takes
+            raise OSError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error

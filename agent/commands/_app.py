@@ -10,6 +10,7 @@ from agent.commands import (
     bench,
     build,
     calibrate,
+    chaos,
     check,
     compare,
     demo,
@@ -19,6 +20,7 @@ from agent.commands import (
     replay,
     run,
     schema,
+    service,
     watch,
 )
 
@@ -40,11 +42,13 @@ app.command("schema")(schema.schema)
 app.command("watch")(watch.watch)
 app.command("ask")(ask.ask)
 app.command("bench")(bench.bench)
+app.command("chaos")(chaos.chaos)
 app.command("build")(build.build)
 app.command("calibrate")(calibrate.calibrate)
 app.command("compare")(compare.compare)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
+app.add_typer(service.app, name="service")
 
 
 def _version(wanted: bool) -> None:

@@ -5,29 +5,29 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from pathlib import Path
 from typing import Any
 
 import typer
 
-from agent.commands import fail
+from agent.commands import _broker, fail
+from agent.errors import ConfigError
 
 
 def ask(
-    broker: str = typer.Argument(..., metavar="BROKER_URL", help="mqtt://, mqtts://, ws:// or wss://HOST[:PORT]"),
+    broker: str = typer.Argument(..., metavar="BROKER_URL", help=_broker.URLS),
     target: str = typer.Argument(..., metavar="AGENT[/CAMERA]", help="Who is asked."),
     command: str = typer.Argument(..., help="snapshot, enable, disable, set_threshold or reload."),
     values: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="What belongs to it, e.g. value=0.6."),
     timeout: float = typer.Option(10.0, min=0.1, help="Seconds to wait for the answer."),
-    prefix: str = typer.Option("sightwire", help="First part of the topics."),
-    username: str | None = typer.Option(None, help="For brokers that ask."),
-    password_file: Path | None = typer.Option(None, help="File with the password."),
-    ca: Path | None = typer.Option(None, help="PEM file of the authority that signed the broker's certificate."),
-    cert: Path | None = typer.Option(None, help="Client certificate, PEM."),
-    key: Path | None = typer.Option(None, help="Its key, PEM."),
-    alpn: str | None = typer.Option(None, help="Protocol name that TLS announces, e.g. x-amzn-mqtt-ca."),
-    proxy: str | None = typer.Option(None, help="http://HOST:PORT or socks5://HOST:PORT."),
-    client_id: str | None = typer.Option(None, help="For brokers that take certain names only."),
+    prefix: _broker.Prefix = "sightwire",
+    username: _broker.Username = None,
+    password_file: _broker.PasswordFile = None,
+    ca: _broker.Authority = None,
+    cert: _broker.Certificate = None,
+    key: _broker.Key = None,
+    alpn: _broker.Alpn = None,
+    proxy: _broker.Proxy = None,
+    client_id: _broker.ClientId = None,
 ) -> None:
     """Send a command to an agent and print its answer, as JSON; exit status 1 if it was not obeyed.
 
@@ -38,23 +38,13 @@ def ask(
     stop = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: stop.set())
 
-    from pydantic import ValidationError
-
     from agent.asking import Question
-    from agent.errors import ConfigError
     from agent.sinks.mqtt import Config
 
-    access: dict[str, Any] = {"username": username, "password_file": password_file, "ca": ca, "cert": cert, "key": key}
-    access |= {"alpn": alpn or (), "proxy": proxy, "client_id": client_id, "prefix": prefix}
+    access = _broker.access(prefix, username, password_file, ca, cert, key, alpn, proxy, client_id)
     agent, _, camera = target.partition("/")
-    try:
+    with _broker.answered():
         asked = Question(Config(url=broker, **access), agent, camera or None, {"command": command, **_read(values)})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        fail(f"{where}: {first['msg'].removeprefix('Value error, ')}", 2)
-    except (ConfigError, ValueError) as error:
-        fail(error, 2)
     reply = asked.wait(timeout, stop)
     if reply is None:
         fail(f"{target}: {asked.trouble}")
@@ -64,12 +54,12 @@ def ask(
 
 
 def _read(values: list[str] | None) -> dict[str, Any]:
-    """`value=0.6 label=person` as a mapping: JSON where it is some, text elsewhere. Raises ValueError."""
+    """`value=0.6 label=person` as a mapping: JSON where it is some, text elsewhere. Raises ConfigError."""
     read: dict[str, Any] = {}
     for pair in values or ():
         key, sign, text = pair.partition("=")
         if not sign or not key:
-            raise ValueError(f"{pair!r}: expected KEY=VALUE")
+            raise ConfigError(f"{pair!r}: expected KEY=VALUE")
         try:
             read[key] = json.loads(text)
         except ValueError:

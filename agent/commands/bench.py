@@ -15,24 +15,37 @@ if TYPE_CHECKING:
 
     from agent.bench import Report
     from agent.config import Settings
+    from agent.planning import Plan
 
 
 def bench(
     config: Path | None = typer.Argument(None, help="A configuration; its cameras, models and broker are used."),
     model: str | None = typer.Option(None, help="Instead of a configuration: a model's name or card ..."),
     source: str | None = typer.Option(None, help="... and a source: a URL or a file."),
-    cameras: int = typer.Option(1, min=1, max=256, help="With --source: so many cameras that all read it."),
+    cameras: int | None = typer.Option(
+        None,
+        min=1,
+        max=256,
+        help="With --source: so many cameras that all read it (1). With --plan: at most so many (64).",
+    ),
     precision: str = typer.Option("int8", help="With --model: int8 or fp32."),
     threads: int | None = typer.Option(None, min=1, help="With --model: CPU threads of the engine."),
     broker: str | None = typer.Option(
         None, help="Measure up to a subscriber of this broker: mqtt|mqtts|ws|wss://HOST[:PORT]"
     ),
     seconds: float = typer.Option(10.0, min=0.5, help="How long each stage is measured."),
+    plan: bool = typer.Option(
+        False, "--plan", help="How many of these cameras does this machine carry? Runs more and more."
+    ),
+    rate: float | None = typer.Option(None, min=0.1, max=240, help="With --plan: frames/s of each camera (its own)."),
+    age: float | None = typer.Option(
+        None, min=1, help="With --plan: 95 % of results must be younger, ms (max_age: 1000)."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Everything, for programs."),
 ) -> None:
     """Measure decode, preparation, engine and the whole: throughput, latency, CPU, memory.
 
-    Example: sightwire bench --model person-ssdlite --source street.mp4
+    Example: sightwire bench --model person-ssdlite --source street.mp4 --plan --rate 15
     """
     from rich.console import Console
 
@@ -43,7 +56,14 @@ def bench(
 
     console = Console(stderr=True)
     try:
-        settings = _settings(config, model, source, cameras, precision, threads, broker)
+        settings = _settings(config, model, source, 1 if plan else cameras or 1, precision, threads, broker)
+        if plan:
+            if broker is None:  # nobody hears of cameras that do not exist
+                settings = settings.model_copy(update={"mqtt": None})
+            _plan(settings, seconds, rate, age, cameras or 64, as_json=as_json)
+            return
+        if rate or age:
+            raise ConfigError("--rate and --age: only with --plan")
         with console.status("starting …") as status:
             report = measure(
                 settings, ModelStore(default_root()), seconds, lambda what: status.update(f"measuring: {what} …")
@@ -57,6 +77,67 @@ def bench(
         return
     for table in _tables(report):
         Console().print(table)
+
+
+def _plan(
+    settings: Settings, seconds: float, rate: float | None, age: float | None, most: int, *, as_json: bool
+) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from agent.planning import plan
+    from engines.store import ModelStore, default_root
+
+    text = TextColumn("{task.description}", markup=False)
+    with Progress(
+        SpinnerColumn(), text, BarColumn(), TimeElapsedColumn(), console=Console(stderr=True), transient=True
+    ) as bar:
+        task = bar.add_task("starting", total=None)
+        found = plan(
+            settings,
+            ModelStore(default_root()),
+            seconds,
+            rate=rate,
+            age_ms=age,
+            most=most,
+            told=lambda what: bar.update(task, description=f"measuring: {what}"),
+        )
+    if as_json:
+        print(found.to_json())
+        return
+    Console().print(_rows(found))
+    Console().print(_notes(found), markup=False, highlight=False)
+    Console().print(found.sentence, markup=False, soft_wrap=True)
+
+
+def _rows(found: Plan) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"Runs of {found.seconds:g} s on {found.machine['cores']} cores", title_justify="left")
+    for column in ("cameras", "frames/s", "results/s", "met", "age (p95) ms", "cores (decode)", "fits"):
+        table.add_column(column, justify="right")
+    for row in found.rows:
+        table.add_row(
+            str(row.cameras),
+            f"{row.frames:g}",
+            f"{row.results:g}",
+            f"{row.met:.0%}",
+            "-" if row.age_p50_ms is None else f"{row.age_p50_ms:.0f} ({row.age_p95_ms:.0f})",
+            f"{row.cpu_cores:.2f} ({row.capture_cores:.2f})",
+            "yes" if row.fits else "no",
+        )
+    return table
+
+
+def _notes(found: Plan) -> str:
+    cameras = "; ".join(
+        f"{name} {c['size']} {c['codec']} at {c['rate']:g} frames/s, {c['stand_ins']}"
+        for name, c in found.cameras.items()
+    )
+    return (
+        f"Cameras: {cameras}. Per camera: frames and results a second (the slowest's), share of the results asked for "
+        f"that came, age of the pixels at {found.until}; cores: of all, and of these decoding."
+    )
 
 
 def _settings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -14,6 +15,9 @@ import typer
 from agent.commands import fail
 from agent.exits import EX_CONFIG
 
+DOOR = "SIGHTWIRE_CHAOS_FD"
+"""Set by `sightwire chaos` alone, for agents that it starts: `agent.chaos.door`."""
+
 if TYPE_CHECKING:
     from agent.running import Wish
 
@@ -22,7 +26,7 @@ def run(config: Path = typer.Argument(..., help="The configuration, a YAML file.
     """Capture, infer and publish until stopped (Ctrl-C, SIGTERM) or until every recording has ended.
 
     A configuration that is wrong ends it at once, with exit status 78 and a line for each mistake. SIGHUP has it read
-    again: if it is right the agent begins anew with it, in the same process.
+    again: if it is right, what changed is begun anew, in the same process.
 
     Example: sightwire run site.yaml
     """
@@ -38,10 +42,20 @@ def run(config: Path = typer.Argument(..., help="The configuration, a YAML file.
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup wants it
         signal.signal(signal.SIGHUP, hang_up)
 
+    if sys.stderr is not None:
+        # What systemd's watchdog ends (SIGABRT), or a decoder (SIGSEGV), says where every thread was.
+        faulthandler.enable()
+
     from agent.errors import ConfigError
-    from agent.running import Running
 
     try:
+        if DOOR in os.environ:
+            from agent.chaos.door import open_door
+
+            open_door()
+
+        from agent.running import Running
+
         Running(config, asked).run()
     except ConfigError as error:
         fail(error, EX_CONFIG)

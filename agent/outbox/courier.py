@@ -50,7 +50,8 @@ class Courier:
     ) -> None:
         """`name`: the sink's in the outbox."""
         self._outbox, self._name, self._sink = outbox, name, sink
-        self._keeps_unheard = no_subscriber == "keep"
+        self.keeps_unheard = no_subscriber == "keep"
+        """What is acknowledged, and nobody heard."""
         self._answers: SimpleQueue[tuple[Stored, Answer, str | None]] = SimpleQueue()
         self._under_way = 0
         self._held: set[int] = set()
@@ -168,7 +169,7 @@ class Courier:
         tried = self._tried.pop(stored.seq, None) is not None
         if answer == "refused":
             self._put_aside(self._refused, stored, reason or "refused")
-        elif answer == "no_subscriber" and self._keeps_unheard:
+        elif answer == "no_subscriber" and self.keeps_unheard:
             self._put_aside(self._unheard, stored, "nobody listens")
         else:
             self._held.discard(stored.seq)

@@ -6,6 +6,7 @@ For each sink, always: made == acknowledged + expired + dropped + waiting.
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -150,6 +151,15 @@ class Ledger:
         self._lost: dict[tuple[str, int, bool], Gap] = {}
         self._told: dict[tuple[str, int, bool], int] = {}
         """Gaps that are announced by an event that nobody has read yet."""
+
+    def owe(self, sinks: Iterable[str]) -> None:
+        """What is put from now on is for these. What waits for others waits on."""
+        names = list(sinks)
+        for name in names:
+            used = self.bits.values()
+            self.bits.setdefault(name, next(1 << bit for bit in itertools.count() if 1 << bit not in used))
+            self.accounts.setdefault(name, Account())
+        self.everybody = sum(self.bits[name] for name in names)
 
     # What comes
 

@@ -133,6 +133,20 @@ class Outbox:
     def _write_on(self) -> None:
         self._writer.start()
 
+    def owe(self, sinks: Sequence[str]) -> None:
+        """Events that are put from now on are for these sinks. What others are owed waits on, until it expires."""
+        with self._changed:
+            if tuple(sinks) != self._sinks:
+                self._ledger.owe(sinks)
+                self._sinks, self._begun = tuple(sinks), False  # the file is told before the next event is written
+
+    def limit(self, settings: EventsSection) -> None:
+        """From now on keep so many events, and new ones so long; `path` is for the next start."""
+        with self._changed:
+            self.settings = settings
+            self._ledger.limits = self._limits()
+            self._ledger.limit()
+
     def put(self, event: EventPayload) -> int:
         """Take an event, after `start`: its number. Never waits for the disk."""
         body = event.model_dump_json(
@@ -280,12 +294,12 @@ class Outbox:
         late = self._started
         if late:
             found = [kept for kept in found if kept.seq < self._first_seq]
-        for name in self._sinks:
-            sinks.setdefault(name, next(bit for bit in itertools.count() if bit not in sinks.values()))
         boot = max(boots, default=0) + 1
         last, used = boots.get(boot - 1), {kept.boot for kept in found}
         boots = {n: said for n, said in boots.items() if n in used} | {boot: self._this_boot()}
         with self._changed:
+            for name in (*self._sinks, *self._ledger.bits):
+                sinks.setdefault(name, next(bit for bit in itertools.count() if bit not in sinks.values()))
             if not late:
                 self._number(found, store, replaced, last)
             self._boots, self._begun = boots, False
@@ -306,9 +320,15 @@ class Outbox:
 
     def _begin(self, store: Store) -> None:
         """Write down that we have begun, if that is not done yet."""
-        if not self._begun:
-            store.begin(self._boots, {name: bit.bit_length() - 1 for name, bit in self._ledger.bits.items()})
-            self._begun = True
+        with self._changed:
+            begun, self._begun = self._begun, True
+            sinks = {name: bit.bit_length() - 1 for name, bit in self._ledger.bits.items()}
+        try:
+            if not begun:
+                store.begin(self._boots, sinks)
+        except BaseException:
+            self._begun = False
+            raise
 
     def _number(self, found: list[Kept], store: Store, replaced: bool, last: Boot | None) -> None:
         """Go on where the last start stopped; where that is not sure, above all that may have been used."""

@@ -51,12 +51,12 @@ class Remote:
     """
 
     def __init__(self, agent: str, settings: CommandsSection, acts: Acts, answers: Answers) -> None:
-        self._agent, self._allowed, self._acts, self._answers = agent, settings.allow, acts, answers
+        self._agent, self._answers = agent, answers
         self._changed = threading.Condition()
         # What follows is guarded by _changed.
         self._waiting: deque[Request] = deque()
         self._closed = False
-        self._rate = _Bucket(settings.per_second, settings.per_second * BURST_S)
+        self.follow(settings, acts)
         self._busy_rate = _Bucket(BUSY_PER_SECOND, BUSY_PER_SECOND)
         self._received = 0
         self._fates: dict[Fate, int] = {"obeyed": 0, "refused": 0, "repeated": 0, "busy": 0, "dropped": 0}
@@ -65,6 +65,12 @@ class Remote:
     def start(self) -> None:
         """Begin to obey."""
         self._worker.start()
+
+    def follow(self, settings: CommandsSection, acts: Acts) -> None:
+        """From now on these are allowed, and this obeys."""
+        with self._changed:
+            self._allowed, self._acts = settings.allow, acts
+            self._rate = _Bucket(settings.per_second, settings.per_second * BURST_S)
 
     def on_request(self, request: Request) -> None:
         """Take a request, or say that there are too many."""

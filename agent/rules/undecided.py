@@ -9,21 +9,20 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from agent.durations import Seconds
-from agent.rules import Finding, Kinds, Rule, RuleConfig, Seen
+from agent.rules import Finding, Rule, Seen
 from agent.rules._held import Held
+from agent.rules._there import EitherConfig, of_labels
 from agent.values import Score
-from engines.results import Classification, Detections
+from engines.results import Classification
 
 RECOVERY = 0.05
 """A picture that was undecided is decided again when its score is better by so much than what was asked."""
 
 
-class Config(RuleConfig):
+class Config(EitherConfig):
     """`{type: undecided, use: scene, under: 0.6, lead: 0.2, after: 2s}`."""
 
     type: Literal["undecided"] = "undecided"
-    use: str | None = None
-    """What it looks at; default: the use whose objects are followed."""
     under: Score = 0.6
     """Scores under this are not sure."""
     lead: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -35,21 +34,6 @@ class Config(RuleConfig):
         """See RuleConfig."""
         use = self.use or tracked or ""
         return UndecidedObjects(self, name, use) if use == tracked else Undecided(self, name, use)
-
-    @property
-    def looks_at(self) -> str | None:
-        """See RuleConfig."""
-        return self.use
-
-    @property
-    def understands(self) -> Kinds:
-        """Both kinds."""
-        return Detections, Classification
-
-
-def _rows(seen: Seen, config: Config) -> list[int]:
-    labels = seen.result.label.tolist()
-    return [row for row, at in enumerate(labels) if config.labels is None or seen.labels[at] in config.labels]
 
 
 class Undecided(Rule):
@@ -64,7 +48,7 @@ class Undecided(Rule):
 
     def see(self, seen: Seen) -> Iterator[Finding]:
         """A start when it asks, an end when it does no longer."""
-        rows = _rows(seen, self._config)
+        rows = of_labels(seen, range(len(seen.result)), self._config)
         scores = sorted((float(score) for score in seen.result.score[rows]), reverse=True)
         least = self._config.under + RECOVERY * self._asking.yes
         if isinstance(seen.result, Classification):
@@ -122,7 +106,7 @@ class UndecidedObjects(Rule):
         if seen.track is None:
             return
         tracks, scores = seen.track.tolist(), seen.result.score.tolist()
-        for row in _rows(seen, self._config):
+        for row in of_labels(seen, range(len(seen.result)), self._config):
             track, score = tracks[row], scores[row]
             if not track or track in self._sure:
                 continue

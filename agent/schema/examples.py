@@ -180,6 +180,8 @@ EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
                     "frames": 1800,
                     "unreadable": 0,
                     "reconnects": 0,
+                    "abandoned": 0,
+                    "hung": 0,
                     "state": "streaming",
                     "uses": {"people": {"offered": 1800, "inferred": 1798, "replaced": 2, "waiting": 0}},
                 }

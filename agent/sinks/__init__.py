@@ -122,6 +122,10 @@ class SinkConfig(BaseModel):
     def look_at_files(self) -> None:
         """Raises ConfigError where `open` would: for files that it needs and cannot use."""
 
+    def made_of(self) -> object:
+        """What its sink is opened with that is not in here, as it is now; where that changes, it is opened anew."""
+        return None
+
     @abstractmethod
     def open(self, agent: str, farewell: Message) -> Sink:
         """Build the sink for the agent of that name. Returns at once: an absent server is a state, not an error.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -125,6 +126,14 @@ class Config(SinkConfig, Credentials):
         sink = MqttSink(self, agent, farewell)
         sink.start()
         return sink
+
+    def made_of(self) -> object:
+        """When its certificates were written. (A password is read at each connect.)"""
+        written = []
+        for path in (self.ca, self.cert, self.key):
+            with contextlib.suppress(OSError):
+                written += [path and path.stat().st_mtime_ns]
+        return written
 
     def client_name(self, agent: str) -> str:
         """What it calls itself at the broker; empty: the broker chooses."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from agent.folders import state_folder
 from agent.frame import Frame
-from agent.keeping import Shelf
+from agent.keeping import FolderState, Keeper, Shelf
 from agent.messages import Blob, rfc3339
 from agent.sinks import Message
 from agent.snapshots import Album
@@ -48,18 +48,15 @@ class NoPicture(Exception):
 class _Album(Album):
     """One camera's. `saw` and `offer` are called by its owner, the rest by the book."""
 
-    def __init__(self, book: Snapshots, camera: str, section: SnapshotSection, shelf: Shelf) -> None:
-        self.camera, self.section, self.shelf = camera, section, shelf
+    def __init__(self, book: Snapshots, camera: str, section: SnapshotSection, keeper: Keeper) -> None:
+        self.camera, self.section, self.keeper = camera, section, keeper
         self.choice = Choice()
         self.newest: Frame | None = None
         self.due_s = 0.0
         """When the next picture may be made, `time.monotonic`."""
-        self.known = False
-        """Whether the folder has been opened since it last failed."""
-        self.reason: str | None = None
+        self.leaves = False
+        """The camera is gone; what waits is still made."""
         self.taken = self.made = self.replaced = self.dropped = self.failed = self.published = 0
-        self.standing = shelf.standing()
-        """For other threads; replaced, never changed."""
         self._book = book
 
     def saw(self, frame: Frame) -> None:
@@ -96,6 +93,7 @@ class Snapshots:
         self._agent, self._publish, self._on_state = agent, publish, on_state
         self.changed = threading.Condition()
         self._albums: dict[str, _Album] = {}
+        """Replaced, never changed: several threads look at it."""
         self._closed = False
         self._end_s = 0.0
         self._encoder = Encoder()
@@ -103,16 +101,35 @@ class Snapshots:
         self._started = False
 
     def album(self, camera: str, section: SnapshotSection) -> Album:
-        """The album of a camera whose configuration asks for pictures."""
+        """The album of a camera whose configuration asks for pictures; the one that it has, if it has one."""
+        album = self._albums.get(camera)
+        if album is not None and album.section == section:
+            album.leaves, album.newest = False, None  # of what it saw something else may be masked now
+            return album
         root = (section.folder or state_folder() / "snapshots") / self._agent
         shelf = Shelf(root / camera, camera, (".jpg",), section.limit, section.max_mb * 1_000_000, section.max_age)
+        keeper = Keeper(shelf, FolderState(camera, "snapshot", shelf.folder, self._on_state))
         with self.changed:
-            album = self._albums[camera] = _Album(self, camera, section, shelf)
+            if album is None:
+                album = _Album(self, camera, section, keeper)
+                self._albums = {**self._albums, camera: album}
+            album.section, album.keeper, album.leaves = section, keeper, False
         return album
 
+    def remove(self, camera: str) -> None:
+        """No more pictures of that camera, once those that wait are made."""
+        with self.changed:
+            if (album := self._albums.get(camera)) is not None:
+                album.leaves = True
+                self._forget(album)
+
+    def _forget(self, album: _Album) -> None:
+        if album.leaves and not album.choice.waiting:
+            self._albums = {name: each for name, each in self._albums.items() if each is not album}
+
     def start(self) -> None:
-        """Start the thread, if any camera wants pictures."""
-        if self._albums:
+        """Start the thread, if any camera wants pictures and it does not run."""
+        if self._albums and not self._started:
             self._started = True
             self._worker.start()
 
@@ -165,12 +182,7 @@ class Snapshots:
     def state(self) -> dict[str, Any]:
         """Camera -> where its pictures lie, whether they can be kept, and why not."""
         return {
-            name: {
-                "folder": str(album.shelf.folder),
-                "state": "failing" if album.reason else "keeping",
-                "reason": album.reason,
-                "published": album.section.publish,
-            }
+            name: {**album.keeper.state.told(), "published": album.section.publish}
             for name, album in self._albums.items()
         }
 
@@ -186,7 +198,7 @@ class Snapshots:
                     "failed": album.failed,
                     "waiting": album.taken - album.made - album.replaced - album.dropped - album.failed,
                     "published": album.published,
-                    **album.standing,
+                    **album.keeper.standing,
                 }
                 for name, album in self._albums.items()
             }
@@ -199,7 +211,7 @@ class Snapshots:
             if time.monotonic() >= trim_s:
                 trim_s = time.monotonic() + TRIM_EVERY_S
                 for album in self._albums.values():
-                    self._keep(album, album.shelf.trim)
+                    album.keeper.attempt(Shelf.trim)
             taken = self._take(trim_s)
             if taken is not None:
                 self._make(*taken)
@@ -240,7 +252,7 @@ class Snapshots:
                 labels=candidate.labels,
                 most_bytes=MOST_BYTES if section.publish else None,
             )
-            worked = self._keep(album, lambda: album.shelf.write(candidate.name, data))
+            worked = album.keeper.attempt(lambda shelf: shelf.write(candidate.name, data))
             if section.publish:
                 self._publish(_message(candidate, data, section.retain))
                 published = True
@@ -252,33 +264,7 @@ class Snapshots:
                 album.failed += not worked
                 album.published += published
                 album.choice.made(candidate, worked)
-
-    def _keep(self, album: _Album, act: Callable[[], None]) -> bool:
-        """Do something with a camera's folder; False, and said once, where it fails."""
-        try:
-            if not album.known:
-                album.shelf.open()
-                album.known = True
-            act()
-        except OSError as error:
-            album.known = False  # it may be another folder when it is back
-            what = "is not a folder" if isinstance(error, FileExistsError) else (error.strerror or str(error)).lower()
-            self._say(album, f"{album.shelf.folder}: {what}")
-            return False
-        finally:
-            album.standing = album.shelf.standing()
-        self._say(album, None)
-        return True
-
-    def _say(self, album: _Album, reason: str | None) -> None:
-        if reason == album.reason:
-            return
-        album.reason = reason
-        if reason:
-            log.warning("%s: no snapshot can be kept: %s; trying again", album.camera, reason)
-        else:
-            log.info("%s: snapshots are kept in %s again", album.camera, album.shelf.folder)
-        self._on_state()
+                self._forget(album)
 
 
 def _message(candidate: Candidate, data: bytes, retain: bool) -> Message:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -36,6 +36,17 @@ class Tap(Protocol):
         """Its next packet (av.Packet), before it is decoded."""
 
 
+class Times(NamedTuple):
+    """How long a live source may take, in seconds, before somebody else does something about it."""
+
+    open_s: float
+    """Opening and closing; a reader that takes longer is stuck, and replaced."""
+    step_s: float
+    """Between two pictures, or calls of `Intake.alive`; a reader that takes longer is stuck, and replaced."""
+    picture_s: float
+    """Between two pictures; a camera that takes longer is told as lost, while its reader goes on."""
+
+
 @dataclass
 class Intake:
     """What a source says of itself while it is read, besides its pictures; the capture loop shows it."""
@@ -50,6 +61,8 @@ class Intake:
     """Gets the packets of a source that `has_packets`; None: nobody wants them."""
     skipped: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
     """Called after each `skip`: a source of which nothing can be read yields nothing that would bring it up."""
+    alive: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
+    """To be called whenever a wait or a packet brings no picture: the source waits, but is not stuck."""
 
     def skip(self, reason: str, count: int = 1) -> None:
         """`count` packets or frames could not be decoded; `reason` names the source, never credentials."""
@@ -74,6 +87,15 @@ class SourceConfig(BaseModel):
     def may_be_quiet(self) -> bool:
         """True: that no picture comes for long is nothing unusual."""
         return False
+
+    @property
+    def times(self) -> Times | None:
+        """What supervision goes by; None: nobody hurries it, as a recording or a folder."""
+        return None
+
+    def credentials(self) -> str | None:
+        """The password as it would be used now: a camera that refused another one is asked again at once."""
+        return None
 
     @property
     def has_packets(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from agent.errors import SourceError
 from agent.secrets import redact
 from agent.sources import Intake
 from agent.sources._h264 import FrameNumbers
+from engines import MOST_PIXELS
 from engines.pixels import Image, Matrix, PixelFormat, Plane, Range
 
 #: FFmpeg's name -> ours, and whether the name itself says full range
@@ -29,6 +31,11 @@ _MOST_AWAITED = 300
 """Frames to wait for a key frame: ten seconds. Some encoders never send a second one, but refresh bit by bit."""
 
 
+def decoding() -> dict[str, str]:
+    """Options for `av.open`: no decoder makes room for pictures larger than those that are let in from files."""
+    return {"max_pixels": str(MOST_PIXELS)}
+
+
 class Decoder:
     """Decodes a stream's packets; leaves out, and counts, pictures that are damaged or predicted from such.
 
@@ -40,12 +47,17 @@ class Decoder:
         # FFmpeg plays text files as ANSI art, which is video to nobody.
         if context is None or context.name == "ansi":
             raise SourceError(f"{label}: has no video in it that can be decoded")
+        context.options = {**context.options, **decoding()}
         context.thread_count = 1  # the engines have the other cores, and each further thread holds one more frame back
         self._label, self._intake = label, intake
         self._size = (0, 0)
         self._awaited: int | None = 0
         """Frames skipped since the last good one; None while the pictures are good."""
         self._damaged = False
+        self.at_work_ns: int | None = None
+        """When FFmpeg last gave a picture, good or not, `time.monotonic_ns`."""
+        self.whole_ns: int | None = None
+        """When the last good one came."""
         # In files, packets have another form, and are not lost one by one.
         annex_b = context.name == "h264" and bytes(context.extradata or b"")[:1] != b"\1"
         self._numbers = FrameNumbers(context.extradata) if annex_b else None
@@ -63,7 +75,11 @@ class Decoder:
         except av.error.FFmpegError as error:
             self.damage(error.strerror or type(error).__name__)
             return []
-        return [frame for frame in frames if self._is_whole(frame)]
+        whole = [frame for frame in frames if self._is_whole(frame)]
+        if frames:
+            self.at_work_ns = time.monotonic_ns()
+            self.whole_ns = self.at_work_ns if whole else self.whole_ns
+        return whole
 
     def damage(self, what: str) -> None:
         """Something is lost: what comes now is predicted from it, up to the next key frame."""

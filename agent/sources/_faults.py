@@ -6,16 +6,17 @@ from agent.errors import Refused, SourceError
 from agent.secrets import redact
 
 SILENT = "the camera does not answer"
+UNDECODABLE = "packets come, but no picture can be decoded from them, or no key frame is among them"
 REFUSES = "the camera refuses these credentials: check username and password"
 
 
-def fault(label: str, error: Exception) -> SourceError:
-    """What FFmpeg says, without the URL it likes to repeat."""
+def fault(label: str, error: Exception, *, silent: bool = False) -> SourceError:
+    """What FFmpeg says, without the URL it likes to repeat. `silent`: what it says came after all patience was over."""
     import av
 
     if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
         return Refused(f"{label}: {REFUSES}")
-    if isinstance(error, av.error.ExitError | TimeoutError):
+    if silent or isinstance(error, av.error.ExitError | TimeoutError):
         return SourceError(f"{label}: {SILENT}")
     reason = getattr(error, "strerror", None) or type(error).__name__
     return SourceError(f"{label}: {redact(reason)}")

@@ -42,8 +42,9 @@ class Stopped(Exception):
 class Patience:
     """How long a request may still take; `begin` starts anew."""
 
-    def __init__(self, stop: Event, limit_s: float) -> None:
-        self._stop, self._limit_s = stop, limit_s
+    def __init__(self, stop: Event, limit_s: float, alive: Callable[[], None] = lambda: None) -> None:
+        """`alive` is called while a request waits."""
+        self._stop, self._limit_s, self._alive = stop, limit_s, alive
         self._deadline = 0.0
 
     def begin(self) -> None:
@@ -61,6 +62,7 @@ class Patience:
 
     def check(self) -> None:
         """Raises Stopped, TimeoutError."""
+        self._alive()
         if self._stop.is_set():
             raise Stopped
         if time.monotonic() >= self._deadline:

@@ -120,6 +120,7 @@ class Webcam:
                 return True
             if time.monotonic() >= deadline:
                 raise SourceError(f"{self._label}: {SILENT}")
+            self._intake.alive()
         return False
 
     def _is_ready(self, timeout_ns: int) -> bool:

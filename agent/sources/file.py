@@ -12,7 +12,7 @@ from typing import Any, Literal
 from agent.durations import Seconds
 from agent.errors import SourceError
 from agent.sources import Intake, Pictures, SourceConfig
-from agent.sources._decoded import Decoder
+from agent.sources._decoded import Decoder, decoding
 from agent.sources._recording import Pace, paced, played, recorded
 from engines.pixels import Image
 
@@ -110,7 +110,7 @@ class _Reader:
         label = self._config.label
         try:
             # The prefix keeps FFmpeg from taking a name such as `a:b.mp4` for a protocol.
-            container = av.open(f"file:{self._config.path}")
+            container = av.open(f"file:{self._config.path}", options=decoding(), metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
             raise SourceError(f"{label}: cannot be opened: {error.strerror or type(error).__name__}") from None
         try:

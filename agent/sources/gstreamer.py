@@ -18,15 +18,18 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from agent.errors import SourceError
-from agent.secrets import Credentials, redact
-from agent.sources import Intake, Pictures, SourceConfig
+from agent.secrets import redact
+from agent.sources import Intake, Pictures, Times
 from agent.sources._gst.bindings import gstreamer
 from agent.sources._gst.presets import DecoderName, check_decoder, csi_source
 from agent.sources._gst.rtsp import DESCRIPTION, Joint, set_up
 from agent.sources._gst.stream import Stream
 from agent.sources._gst.text import check_references, elements_of, every, masking, parse
+from agent.sources._patient import GRACE_S, Patient
 from agent.sources._url import expect_url
 
+START_S = 5.0
+"""What a pipeline may need for its first picture at least: the daemon behind a Jetson's cameras starts with them."""
 _ONLY_WITH = {
     "url": {"decoder", "transport", "latency_ms"},
     "pipeline": {"pace"},
@@ -48,7 +51,7 @@ class Csi(BaseModel):
     rate: float = Field(default=30, gt=0, le=1000)
 
 
-class Config(SourceConfig, Credentials):
+class Config(Patient):
     """One of `pipeline: "v4l2src ! jpegdec"` (without a sink), `url: rtsp://10.0.0.7/stream1`, `csi: {sensor: 0}`."""
 
     type: Literal["gstreamer"] = "gstreamer"
@@ -62,8 +65,6 @@ class Config(SourceConfig, Credentials):
     latency_ms: int = Field(default=0, ge=0, le=10_000)
     """How long packets are kept so that late ones (UDP) can be put in order."""
     csi: Csi | None = None
-    timeout_s: float = Field(default=5.0, gt=0, le=60)
-    """A source that is silent for so long is lost."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
@@ -79,6 +80,14 @@ class Config(SourceConfig, Credentials):
     def lossless(self) -> bool:
         """See SourceConfig."""
         return self.pace == "lossless"
+
+    @property
+    def times(self) -> Times | None:
+        """See SourceConfig. A recording, and what the machine decodes ahead of its time, are in no hurry."""
+        if self.lossless:
+            return None
+        normal = super().times
+        return normal and normal._replace(open_s=max(normal.open_s, START_S + GRACE_S))
 
     @property
     def label(self) -> str:
@@ -110,7 +119,8 @@ class Config(SourceConfig, Credentials):
             if username is not None and element.find_property("user-pw") is not None:
                 element.set_property("user-id", username)
                 element.set_property("user-pw", password or "")
-        stream = Stream(pipeline, sink, self.label, mask, self.lossless, self.timeout_s, intake)
+        start_s = self.silence_s if self.url is not None else max(START_S, self.silence_s)
+        stream = Stream(pipeline, sink, self.label, mask, self.lossless, (start_s, self.silence_s), intake)
         if self.url is not None:
             joint = Joint(self.decoder, self.label, stream.faults)
             set_up(pipeline, self.url, self.transport, self.latency_ms, self.timeout_s, joint)

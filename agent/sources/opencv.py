@@ -11,10 +11,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from agent.errors import SourceError
-from agent.secrets import Credentials, redact, with_credentials
-from agent.sources import Intake, Pictures, SourceConfig, images
+from agent.secrets import redact, with_credentials
+from agent.sources import Intake, Pictures, Times, images
 from agent.sources._cv2_recording import Recording
 from agent.sources._cv2_stream import Stream
+from agent.sources._patient import Patient
 from agent.sources._recording import Pace
 from agent.sources._shorthand import NUMBERED, glob_of
 from agent.sources._url import expect_url
@@ -22,12 +23,13 @@ from agent.sources._v4l2 import VideoDevice, cameras, describe, find
 from agent.sources._webcam import Webcam
 
 _RATE = 25.0
+DRIVER_S = 15.0
 _KINDS = ("device", "path", "url")
 _ONLY_WITH = {
     ("device",): {"pixel_format", "width", "height"},
     ("device", "path"): {"rate"},
     ("path",): {"pace", "loop"},
-    ("url",): {"username", "password", "password_file"},
+    ("url",): {"username", "password", "password_file", "expect"},
 }
 
 _Number = Annotated[int, Field(ge=0, strict=True)]
@@ -42,7 +44,7 @@ def _any_url(url: str) -> str:
     return expect_url(url, ())
 
 
-class Config(SourceConfig, Credentials):
+class Config(Patient):
     """`{type: opencv, device: HD Pro Webcam, pixel_format: MJPG, width: 1280, height: 720, rate: 30}`."""
 
     type: Literal["opencv"] = "opencv"
@@ -59,8 +61,6 @@ class Config(SourceConfig, Credentials):
     pace: Pace = "lossless"
     loop: bool = False
     """Start again at the end; time goes on."""
-    timeout_s: float = Field(default=3.0, gt=0, le=60)
-    """A camera that is silent for so long is lost."""
     _seen: list[VideoDevice] = PrivateAttr(default_factory=list)
     """The camera that the number stood for when it was first opened."""
 
@@ -82,6 +82,15 @@ class Config(SourceConfig, Credentials):
         return self.path is not None and self.pace == "lossless"
 
     @property
+    def times(self) -> Times | None:
+        """See SourceConfig."""
+        normal = super().times
+        if self.path is not None or normal is None:
+            return None
+        # Drivers take their time: one that was plugged in a moment ago, one that sets itself up anew.
+        return normal if self.url is not None else normal._replace(open_s=DRIVER_S, step_s=DRIVER_S)
+
+    @property
     def label(self) -> str:
         """Device, path, or the URL without credentials."""
         if self.url is not None:
@@ -90,7 +99,7 @@ class Config(SourceConfig, Credentials):
 
     @contextmanager
     def open(self, stop: Event, intake: Intake) -> Iterator[Pictures]:
-        """See SourceConfig. A read of a URL that waits is given up after `timeout_s`."""
+        """See SourceConfig. A read of a URL that waits is given up after `silence_s`."""
         if self.path is not None and NUMBERED.search(self.path.name):
             with self._numbered(self.path).open(stop, intake) as pictures:
                 yield pictures
@@ -102,7 +111,10 @@ class Config(SourceConfig, Credentials):
             reader = Recording(self.path, self.rate or _RATE, intake, pace=self.pace, loop=self.loop)
         else:
             reader = Stream(
-                with_credentials(str(self.url), self.username, self.read_password()), self.label, self.timeout_s, intake
+                with_credentials(str(self.url), self.username, self.read_password()),
+                self.label,
+                (self.timeout_s, self.silence_s),
+                intake,
             )
         try:
             yield reader.pictures(stop)

@@ -20,17 +20,20 @@ from pydantic import AfterValidator, Field, model_validator
 from agent.durations import Seconds
 from agent.errors import Refused, SourceError
 from agent.frame import Timestamp
-from agent.secrets import Credentials, redact
-from agent.sources import Intake, Pictures, SourceConfig
+from agent.secrets import redact
+from agent.sources import Intake, Pictures, Times
 from agent.sources._cv2 import bgr_image
 from agent.sources._faults import REFUSES, SILENT
 from agent.sources._http import Patience, Stopped, opener, read_body
+from agent.sources._patient import GRACE_S, NORMAL_S, Patient
 from agent.sources._url import expect_url
+from engines.lines import one_line
 from engines.picture_files import decoded
 from engines.pixels import Image
 
 _MOST_BYTES = 32 << 20
 _MOST_FAILURES = 3
+_MOST_WAIT_S = 1.0
 _SAFE = "%/:=&?~#+!$,;'@()*[]"
 """What stands for itself in a URL. The rest, spaces and umlauts, is quoted as browsers do."""
 
@@ -39,14 +42,12 @@ def _url(url: str) -> str:
     return expect_url(url, ("http", "https"))
 
 
-class Config(SourceConfig, Credentials):
+class Config(Patient):
     """`{type: snapshot, url: http://10.0.0.7/snap.jpg, every: 1s, username: cam, password: credential:yard}`."""
 
     type: Literal["snapshot"] = "snapshot"
     url: Annotated[str, AfterValidator(_url)] = Field(repr=False)
     every: Annotated[Seconds, Field(gt=0)] = 1.0
-    timeout_s: float = Field(default=3.0, gt=0, le=60)
-    """A request that takes longer as a whole is given up."""
     ca: Path | None = None
     """https: authorities to trust instead of the system's, PEM."""
     verify: bool = True
@@ -57,6 +58,12 @@ class Config(SourceConfig, Credentials):
         if self.ca is not None and not self.verify:
             raise ValueError("ca and verify: false exclude each other")
         return self
+
+    @property
+    def times(self) -> Times | None:
+        """See SourceConfig. That nothing comes between two requests is normal."""
+        picture_s = max(self.expect or 0, NORMAL_S, self.every + self.timeout_s + GRACE_S / 4)
+        return Times(self.timeout_s + GRACE_S, self.timeout_s + GRACE_S, picture_s)
 
     @property
     def label(self) -> str:
@@ -83,7 +90,7 @@ class _Camera:
             login = (config.username, config.read_password() or "")
         elif parts.username is not None:
             login = (unquote(parts.username), unquote(parts.password or ""))
-        self._patience = Patience(stop, config.timeout_s)
+        self._patience = Patience(stop, config.timeout_s, intake.alive)
         self._opener = opener(self._patience, f"{parts.scheme}://{host}/", login, _trust(config))
         intake.facts["rate"] = f"{1 / config.every:g}"
 
@@ -103,7 +110,8 @@ class _Camera:
                 failures = 0
                 yield asked
             due = max(due + self._config.every, time.monotonic())
-            stop.wait(due - time.monotonic())
+            while (left_s := due - time.monotonic()) > 0 and not stop.wait(min(left_s, _MOST_WAIT_S)):
+                self._intake.alive()
 
     def _ask(self) -> tuple[Timestamp, Image] | None:
         """One picture, and when its first byte came. None: the answer is no picture. Raises SourceError, Stopped."""
@@ -122,9 +130,9 @@ class _Camera:
             raise SourceError(f"{label}: {_fault(error)}") from None
         plane = decoded(data)
         if plane is None:
-            self._intake.skip(f"{label}: answers {redact(kind)} of {len(data)} bytes, which is no image")
+            self._intake.skip(f"{label}: answers {one_line(redact(kind))} of {len(data)} bytes, which is no image")
             return None
-        self._intake.facts["codec"] = kind.rpartition("/")[2]
+        self._intake.facts["codec"] = one_line(kind.rpartition("/")[2])
         image = bgr_image(plane, self._intake)
         wall_ns, now_ns = time.time_ns(), time.monotonic_ns()
         return Timestamp(wall_ns - (now_ns - first_ns), first_ns, "receive", wall_ns), image
@@ -143,13 +151,13 @@ def _trust(config: Config) -> ssl.SSLContext:
 def _refusal(label: str, error: HTTPError) -> SourceError:
     if error.code in (401, 403):
         return Refused(f"{label}: {REFUSES}")
-    return SourceError(f"{label}: the camera answers {error.code} {redact(str(error.reason))}".rstrip())
+    return SourceError(f"{label}: the camera answers {error.code} {one_line(redact(str(error.reason)))}".rstrip())
 
 
 def _fault(error: Exception) -> str:
     """What is wrong, in a few words; never what was sent."""
     if isinstance(error, URLError):
-        return _fault(error.reason) if isinstance(error.reason, Exception) else redact(str(error.reason))
+        return _fault(error.reason) if isinstance(error.reason, Exception) else one_line(redact(str(error.reason)))
     if isinstance(error, TimeoutError):
         return SILENT
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -159,5 +167,5 @@ def _fault(error: Exception) -> str:
     if isinstance(error, HTTPException):
         return "the camera breaks its answer off, or speaks no HTTP"
     if isinstance(error, OSError) and error.strerror:
-        return redact(error.strerror)
-    return redact(str(error)) or type(error).__name__
+        return one_line(redact(error.strerror))
+    return one_line(redact(str(error))) or type(error).__name__

@@ -4,46 +4,67 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from agent.camera import Camera
 from agent.config import Settings
-from agent.flow import Mailbox
-from agent.inference import Inference
-from agent.models import open_models
-from agent.workers import Worker, join
-from engines.model import Model
+from agent.models import ModelOrder, open_orders, order_models
+from agent.supervision.engine import EngineAtWork
+from agent.workers import Worker
 from engines.store import ModelStore
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(eq=False)
-class EngineAtWork:
-    """One entry of `models:`."""
-
-    model: Model
-    mailbox: Mailbox
-    worker: Worker
+LOOK_S = 0.1
+"""How often `look` is to be called."""
+_STOOD_STILL_S = 1.0
+_PATIENCE_S = 2.0
+"""For threads to go on after the whole process stood still: stopped by a debugger, or its machine by another one."""
+_FORCED_S = 0.5
+"""How long before its deadline `finish` ends what has no outcome yet: the rest of the end takes its time."""
 
 
 class Engines:
-    """All of them. Used by the main thread; `descriptions` by any."""
+    """All of them. Used by the main thread; `descriptions` and `counts` by any."""
 
     def __init__(self, store: ModelStore, *, serve: bool = True) -> None:
         """`serve`: an agent wants engines that answer at once, a comparison those that were asked for."""
         self._store, self._serve = store, serve
         self._at_work: dict[str, EngineAtWork] = {}
+        """Replaced, never changed: others look at it."""
+        self._looked_s = time.monotonic()
+        self._patient_until_s = 0.0
 
     def start(self, settings: Settings) -> None:
         """Open every entry of `models:` and serve. Raises ConfigError for what only the user can mend."""
-        for name, model in open_models(settings, self._store, serve=self._serve).items():
-            mailbox = Mailbox()
-            loop = Inference(name, model, mailbox, settings.models[name].linger)
-            self._at_work[name] = EngineAtWork(model, mailbox, Worker(f"engine-{name}", loop.run, loop.progress))
-        for engine in self._at_work.values():
-            engine.worker.start()
+        self.take(self.open(settings, settings.models))
+        self._looked_s = time.monotonic()
+
+    def open(self, settings: Settings, names: Collection[str]) -> dict[str, EngineAtWork]:
+        """Engines for these entries of `models:`, which nothing asks yet; may take long. Raises ConfigError."""
+        orders = {name: order for name, order in order_models(settings, self._store).items() if name in names}
+        return {
+            name: EngineAtWork(name, model, orders[name], settings.models[name].linger, serve=self._serve)
+            for name, model in open_orders(settings, orders, serve=self._serve).items()
+        }
+
+    def take(self, opened: Mapping[str, EngineAtWork]) -> None:
+        """Serve with these, too."""
+        for engine in opened.values():
+            engine.start()
+        self._at_work = {**self._at_work, **opened}
+
+    def let_go(self, names: Collection[str]) -> list[EngineAtWork]:
+        """These are not among ours any more, but work on until they are stopped."""
+        gone = [engine for name, engine in self._at_work.items() if name in names]
+        self._at_work = {name: engine for name, engine in self._at_work.items() if name not in names}
+        return gone
+
+    def ask(self, orders: Mapping[str, ModelOrder]) -> None:
+        """From now on make of the output of these what is ordered."""
+        for name, order in orders.items():
+            self._at_work[name].ask(order)
 
     def __getitem__(self, name: str) -> EngineAtWork:
         return self._at_work[name]
@@ -53,20 +74,52 @@ class Engines:
 
     def descriptions(self) -> dict[str, dict[str, Any]]:
         """What status says of them."""
-        return {name: dict(engine.model.engine.description) for name, engine in self._at_work.items()}
+        return {name: engine.description for name, engine in self._at_work.items()}
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """What metrics say of them."""
+        return {name: engine.counts() for name, engine in self._at_work.items()}
+
+    def workers(self) -> Iterator[Worker]:
+        """Threads that hang and that nothing here can replace: `progress.overdue_s()` says for how long."""
+        for engine in self._at_work.values():
+            yield from engine.stuck()
+
+    def look(self) -> None:
+        """Replace what hangs or fails. To be called each tenth of a second; waits for nothing."""
+        now, before = time.monotonic(), self._looked_s
+        self._looked_s = now
+        if now - before > _STOOD_STILL_S:
+            self._patient_until_s = now + _PATIENCE_S
+        if now >= self._patient_until_s:
+            for engine in self._at_work.values():
+                engine.look()
+
+    def finish(self, cameras: Collection[Camera], deadline_s: float) -> None:
+        """Wait until all that was offered has an outcome; at the deadline (`time.monotonic`) it gets one."""
+        while not all(camera.wait_idle(LOOK_S) for camera in cameras):
+            self.look()
+            if time.monotonic() < deadline_s - _FORCED_S:
+                continue
+            for camera in cameras:
+                if not camera.wait_idle(0):
+                    log.warning("%s: stopped with results still under way", camera.name)
+            for engine in self._at_work.values():
+                engine.give_up()
+            return
 
     def stop(self, deadline_s: float) -> None:
         """End them when what waits in their mailboxes has an outcome; `deadline_s`: on `time.monotonic`."""
         for engine in self._at_work.values():
             engine.mailbox.close()
-        join([engine.worker for engine in self._at_work.values()], deadline_s - time.monotonic())
         for engine in self._at_work.values():
-            if not engine.worker.alive:
-                engine.model.close()
+            engine.stop(deadline_s)
 
 
 def tell_engine(where: str, description: dict[str, Any], before: dict[str, Any] | None) -> None:
     """Log which engine serves now, if it is not the one that was asked for (yet) or is so only now."""
+    if "state" in description:
+        return  # none does, and why has been said
     serves = f"{description['backend']} serves"
     wanted, because, following = (description.get(key) for key in ("instead_of", "because", "next"))
     same = before is not None and {**before, "next": None} == {**description, "next": None}

@@ -15,6 +15,7 @@ from agent.tracking import Tracker
 from agent.values import Score, Section
 
 if TYPE_CHECKING:
+    from agent.tracking.ids import NextIds
     from agent.tracking.two_stage import Thresholds
 
 _SURE = 0.75
@@ -55,17 +56,14 @@ class TrackSection(Section):
         weakest = np.minimum(thresholds, self._thresholds(thresholds).weak)
         return np.where(self._followed(labels), weakest, thresholds)
 
-    def build(
-        self, labels: Sequence[str], thresholds: NDArray[np.float32], *, camera: int = 0, cameras: int = 1
-    ) -> Tracker:
+    def build(self, labels: Sequence[str], thresholds: NDArray[np.float32], ids: NextIds | None = None) -> Tracker:
         """A tracker for a model of those labels; `thresholds`: (C,) least score that is reported without a track.
 
-        Its ids are those that leave the remainder `camera` + 1 when divided by `cameras`: no two cameras share one.
+        `ids`: where those of new objects come from; default: 1, 2, 3, ...
         """
         from agent.tracking.two_stage import TwoStage
 
         followed = self._followed(labels)
-        ids = camera + 1, cameras
         return TwoStage(self._thresholds, thresholds, followed, confirm_s=self.confirm, lost_s=self.lost, ids=ids)
 
     def _thresholds(self, reported: NDArray[np.float32]) -> Thresholds:

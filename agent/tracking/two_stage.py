@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.tracking import Tracked, Tracker
+from agent.tracking.ids import NextIds, counted
 from agent.tracking.matching import overlap, pair
 from agent.tracking.motion import Motion
 from engines.results import Detections
@@ -86,16 +87,16 @@ class TwoStage(Tracker):
         *,
         confirm_s: float,
         lost_s: float,
-        ids: tuple[int, int] = (1, 1),
+        ids: NextIds | None = None,
     ) -> None:
         """`thresholds` makes them from the scores that are `reported` without a track; `followed`: which labels.
 
-        `ids`: the first, and the step to the next.
+        `ids`: where new ones come from; default: 1, 2, 3, ...
         """
         self._thresholds_from = thresholds
         self._followed, self._one_label = followed, np.count_nonzero(followed) == 1
         self._confirm_ns, self._lost_ns = round(confirm_s * 1e9), round(lost_s * 1e9)
-        self._next_id, self._id_step = ids
+        self._ids = ids or counted()
         self._reported = reported
         self._thresholds = thresholds(reported)
         self._start()
@@ -199,8 +200,8 @@ class TwoStage(Tracker):
     def _name(self, tracks: NDArray[np.intp]) -> None:
         """Give those that are certain by now their ids."""
         certain = np.sort(tracks[self._score[tracks] >= self._thresholds.new[self._label[tracks]]])
-        self._id[certain] = self._next_id + self._id_step * np.arange(len(certain))
-        self._next_id += self._id_step * len(certain)
+        if len(certain):
+            self._id[certain] = self._ids(len(certain))
 
     def _known(self) -> NDArray[np.bool_]:
         """(M,) what has an id, or has been there for long without looking enough like an object: a sign, a statue."""

@@ -6,8 +6,9 @@ rule ends it, or the camera is lost, or the agent stops. (If the agent is killed
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,11 +74,13 @@ class Incidents:
         *,
         album: Album | None = None,
         reel: Reel | None = None,
+        numbers: Iterator[int] | None = None,
     ) -> None:
+        """`numbers`: of incidents; goes on where this camera's rules are replaced by others."""
         self._agent, self._camera, self._put = agent, camera, put
         self._album, self._reel = album, reel
         self._prefix = f"{boot_id[:8]}-{camera}"
-        self._count = 0
+        self._numbers = numbers or itertools.count(1)
         self._trails: dict[int, Trail] = {}
         """Of every object that is followed now."""
         self._open: dict[tuple[str, Hashable], Incident] = {}
@@ -165,12 +168,12 @@ class Incidents:
         return {rule for rule, _ in self._open}
 
     def _begin(self, rule: Rule, finding: Finding, shown: Shown) -> Incident:
-        self._count += 1
+        number = next(self._numbers)
         wall_ns, at_ns = shown.frame.captured.wall_ns, shown.seen.at_ns
         object_key = finding.key if shown.seen.track is not None and isinstance(finding.key, int) else 0
         since_ns = at_ns if finding.since_ns is None else finding.since_ns
         trail = self._trails.get(object_key) or Trail(None, wall_ns - (at_ns - since_ns))
-        incident = Incident(f"{self._prefix}-{self._count}", rule, trail, wall_ns)
+        incident = Incident(f"{self._prefix}-{number}", rule, trail, wall_ns)
         if self._reel:
             incident.clip = self._reel.started(incident.id, shown.seen.at_ns)
         return incident

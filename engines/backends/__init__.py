@@ -28,6 +28,18 @@ class BackendConfig(BaseModel):
         """
         return self.build(card, model, precision)
 
+    @property
+    def called(self) -> str:
+        """What status calls it while it does not serve."""
+        return str(getattr(self, "type", type(self).__module__))
+
+    def instead(self) -> tuple[BackendConfig, ...]:
+        """What may serve where engines of this one hang or fail again and again, best first.
+
+        Nothing, where somebody named this backend and no other: it is tried again then.
+        """
+        return ()
+
     def shared(self, threads: int, askers: int) -> Self:  # noqa: ARG002  # see ThreadedConfig
         """Return this config with its share of the machine: so many CPU threads, so many pictures at once at most."""
         return self

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 from typing_extensions import Self
 
-from engines.backends import BackendConfig, openvino, tensorrt
+from engines.backends import BackendConfig, onnxruntime, openvino, tensorrt
 from engines.base import Engine
 from engines.card import Card, Precision
 
@@ -38,10 +39,22 @@ class Config(BackendConfig):
     def serve(self, card: Card, model: Path, precision: Precision) -> Engine:
         """See BackendConfig."""
         backend, why = self.chosen()
+        if backend is not self.standby:
+            return backend.serve(card, model, precision)
+        said = {"because": f"auto: {why}"}
+        if any(map(_installed, ("tensorrt", "tensorrt_rtx"))):  # a GPU may come up later than we do
+            from engines.trt.serving import stand_by
+
+            return stand_by(tensorrt.Config(standby=self.standby), card, model, precision, said)
         engine = backend.serve(card, model, precision)
-        if backend is self.standby:
-            engine.description = {**engine.description, "because": f"auto: {why}"}
+        engine.description = {**engine.description, **said}
         return engine
+
+    def instead(self) -> tuple[BackendConfig, ...]:
+        """See BackendConfig: OpenVINO for TensorRT, and ONNX Runtime, where it is installed, for either."""
+        threads, streams = self.standby.threads, self.standby.streams
+        reference = onnxruntime.Config(provider="cpu", threads=threads, streams=streams)
+        return (self.standby, *([reference] if _installed("onnxruntime") else []))
 
     def shared(self, threads: int, askers: int) -> Self:
         """See BackendConfig: threads are the CPU's."""
@@ -58,3 +71,11 @@ def _has_driver() -> bool:
         absent = str(error).startswith(f"{LIBRARY}: ") and "No such file" in str(error)
         return not absent  # one that is broken, or lacks another library, is one
     return True
+
+
+def _installed(name: str) -> bool:
+    """Nothing is imported."""
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False

@@ -75,6 +75,10 @@ class Config(BackendConfig):
 
         return serve(self, card, model, precision)
 
+    def instead(self) -> tuple[BackendConfig, ...]:
+        """See BackendConfig."""
+        return (self.standby,)
+
     def shared(self, threads: int, askers: int) -> Self:
         """See BackendConfig: threads are the standby's."""
         return self.model_copy(update={"standby": self.standby.shared(threads, askers)})

@@ -11,7 +11,7 @@ from engines.card import Card, Precision
 from engines.cuda.errors import OutOfDeviceMemory
 from engines.errors import BackendError
 from engines.handover import HandoverEngine, Report
-from engines.trt import flavours
+from engines.trt import flavours, late
 from engines.trt.errors import NotNow
 from engines.trt.flavours import Flavour
 from engines.trt.here import device, lacking
@@ -38,13 +38,29 @@ def serve(config: Config, card: Card, model: Path, precision: Precision) -> Engi
         return make_ready(config, card, model, precision, report, stop)
 
     if why := lacking(config.device, config.flavour):
-        engine = standby()
-        engine.description = {**engine.description, "instead_of": WANTED, "because": why}
-        return engine
+        return stand_by(config, card, model, precision, {"instead_of": WANTED, "because": why})
     kept = any(PlanStore(model).folder.glob("*.plan"))
     return HandoverEngine(
         WANTED, standby, following, patience_s=_PATIENCE_S if kept else 0.0, passing=(NotNow, OutOfDeviceMemory)
     )
+
+
+def stand_by(config: Config, card: Card, model: Path, precision: Precision, said: dict[str, str]) -> Engine:
+    """The CPU, until a GPU comes, if TensorRT is here and one may; `said`: why, for status. Raises BackendError."""
+
+    def standby() -> Engine:
+        engine = config.standby.build(card, model, precision)
+        engine.description = {**engine.description, **said}
+        return engine
+
+    def following(report: Report, stop: threading.Event) -> Engine:
+        late.wait_for(config.device, config.flavour, stop)
+        report("starting")
+        return make_ready(config, card, model, precision, report, stop)
+
+    if not late.may_come(config.device, config.flavour):
+        return standby()
+    return HandoverEngine(WANTED, standby, following, passing=(NotNow, OutOfDeviceMemory), quiet=True)
 
 
 def make_ready(

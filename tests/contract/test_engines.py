@@ -38,6 +38,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 ENGINES = {
     "fake": fake.Config(outputs={"scores": (3,)}, batch=2),
+    "fake, before its fault": fake.Config(outputs={"scores": (3,)}, faults=(fake.Fault(kind="hang", at=1_000),)),
     **{f"tensorrt {version} (stand-in)": StandInConfig(version=version) for version in standin_trt.VERSIONS},
     "tensorrt batch 1 (stand-in)": StandInConfig(batch=1),
     "tensorrt, prepared by the kernel (stand-in)": StandInConfig(prepare="gpu"),

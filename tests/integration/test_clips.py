@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,16 +27,10 @@ from agent.sources.synthetic import read_barcode
 from tests.support.agents import fake_model, settings_of
 from tests.support.clips import SMALL, Clip
 from tests.support.rtsp import RtspServer
+from tests.support.waiting import until
 
 B_FRAMES = Clip(profile="high", b_frames=2, frames=120)
 SECOND = 1_000_000_000
-
-
-def until(wanted: Callable[[], object], timeout_s: float = 10) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not wanted():
-        assert time.monotonic() < deadline, "never happened"
-        time.sleep(0.005)
 
 
 class Watched(Camera):

@@ -7,8 +7,7 @@ import logging
 import os
 import secrets
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from calibration.pictures import from_folder, in_way
 from engines.pixels import Image, PixelFormat
 from engines.stored import most_bytes, unpack
 from tests.support.agents import fake_model, fake_store, settings_of
+from tests.support.waiting import until
 
 MASK = [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)]
 CAMERA = {"source": {"type": "synthetic", "width": 320, "height": 64, "rate": 200}, "models": ["colours"]}
@@ -35,13 +35,6 @@ CAMERA = {"source": {"type": "synthetic", "width": 320, "height": 64, "rate": 20
 @pytest.fixture(autouse=True)
 def _tries_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collecting, "RETRY_S", (0.01, 0.02))
-
-
-def until(wanted: Callable[[], object], timeout_s: float = 10) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not wanted():
-        assert time.monotonic() < deadline, "never happened"
-        threading.Event().wait(0.005)
 
 
 class Agent:

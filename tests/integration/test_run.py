@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import socket
 import time
@@ -33,6 +34,8 @@ from tests.support.clips import SMALL
 from tests.support.process import Sightwire, sightwire
 from tests.support.rtsp import RtspServer
 from tests.support.street import street_video
+from tests.support.systemd import Systemd
+from tests.support.waiting import until
 
 BASE = "sightwire/gatehouse"
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -273,7 +276,7 @@ def test_a_real_camera_is_published_with_its_clock_and_no_secret_ever_leaves(
             )
             listener.wait_for(rtcp, 20)
             listener.wait_for(results("beside/scene/classification", 5))
-            listener.wait_for(lambda seen: states(seen, "absent").count("lost") >= 2)
+            listener.wait_for(lambda seen: "lost" in states(seen, "absent"))
             agent.interrupt()
             assert agent.wait() == 0
             printed = agent.out + agent.err
@@ -320,6 +323,33 @@ def test_a_clean_stop_says_offline_and_its_last_account_adds_up(
     made = sum(metrics["cameras"][c]["uses"][u]["inferred"] for c, u in (("fast", "c"), ("slow", "c"), ("crops", "t")))
     dropped = sum(metrics["sinks"]["mqtt"][fate] for fate in ("replaced", "stale", "failed"))
     assert made - dropped <= received <= made
+
+
+def test_systemd_hears_that_the_agent_is_ready_moves_and_ends(tmp_path: Path, fakes: Path) -> None:
+    """Ready when the engines are, without any broker; then its watchdog is fed until the end."""
+    systemd = Systemd(str(tmp_path / "notify"))
+    path = site(tmp_path, {"door": LIVE}, mqtt={"url": "mqtt://127.0.0.1:1"})
+    heard: list[str] = []
+
+    def hears(wanted: str, times: int = 1) -> bool:
+        heard.extend(systemd.heard())
+        return sum(wanted in line for line in heard) >= times
+
+    with Sightwire("run", path, models=fakes, env=systemd.environ) as agent:
+        until(lambda: hears("WATCHDOG=1", 2) and hears("1 streaming"), 60)
+        assert heard[0] == "READY=1"
+        assert agent.end() == 0
+    assert hears("STOPPING=1")
+    systemd.close()
+
+
+def test_what_the_watchdog_ends_says_where_it_hung(tmp_path: Path, fakes: Path) -> None:
+    """SIGABRT is how systemd does it."""
+    with Sightwire("run", site(tmp_path, {"door": LIVE}), models=fakes) as agent:
+        agent.wait_for_log("streaming", 60)
+        assert agent.end(signal.SIGABRT) == -signal.SIGABRT
+        assert "most recent call first" in agent.err
+        assert "agent/service.py" in agent.err
 
 
 def test_impatience_and_early_stops_end_quietly_too(tmp_path: Path, fakes: Path) -> None:
@@ -473,7 +503,9 @@ def test_cameras_that_cannot_be_had_are_reported_and_retried_and_the_rest_runs_o
         "keyless": "gone: cannot be read",
     }
     with Sightwire("run", site(tmp_path, cameras, **mqtt(broker)), models=fakes) as agent:
-        listener.wait_for(lambda seen: all(states(seen, name).count("lost") >= 2 for name in expected), 15)
+        listener.wait_for(lambda seen: all("lost" in states(seen, name) for name in expected), 15)
+        shutil.copy(SMALL.path(), tmp_path / "no such.mp4")
+        listener.wait_for(lambda seen: "ended" in states(seen, "missing"), 15)
         seen = listener.wait_for(results("good/c/classification", 50))
         assert agent.end() == 0
         assert "Traceback" not in agent.err

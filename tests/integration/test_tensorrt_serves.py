@@ -6,6 +6,7 @@ That they are stand-ins is to say: what is tested is what we do and in which ord
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ import yaml
 
 from tests.support.plans import tiny_store
 from tests.support.process import Sightwire
-from tests.support.standin_cuda import Device, read_report
+from tests.support.standin_cuda import Device, library, read_report
 from tests.support.standin_gpu import TENSORRT, environment, means_store
 
 SERVES = "tensorrt 10.3.0 serves, on Stand-in GPU"
@@ -42,8 +43,9 @@ class Site:
         fail: str = "",
         model: str = "classes",
         precision: str = "fp32",
+        late: bool = False,
     ) -> Sightwire:
-        """`faults`: of TensorRT; `fail`: of the driver."""
+        """`faults`: of TensorRT; `fail`: of the driver; `late`: it is there after `driver_comes`."""
         content = {
             "agent": {"name": "gate"},
             "sinks": [{"type": "jsonl", "path": "-"}],
@@ -53,7 +55,13 @@ class Site:
         config = self.folder / "site.yaml"
         config.write_text(yaml.safe_dump(content), encoding="utf-8")
         env = environment(self.folder, TENSORRT, *gpus, fail=fail) | {"STANDIN_TRT_FAULTS": faults}
+        if late:
+            (self.folder / "late").mkdir()
+            env["LD_LIBRARY_PATH"] = str(self.folder / "late")
         return Sightwire("run", config, models=self.store.root, env=env)
+
+    def driver_comes(self) -> None:
+        shutil.copy(library(), self.folder / "late")
 
     @property
     def plans(self) -> Path:
@@ -111,11 +119,13 @@ class Recording:
             self.count += 1
 
 
-def test_a_plan_is_built_while_the_cpu_serves_used_at_the_next_start_given_up_when_lost_and_built_anew_when_cut(
+def test_a_plan_is_built_once_there_is_a_gpu_used_at_the_next_start_given_up_when_lost_and_built_anew_when_cut(
     site: Site,
 ) -> None:
     recording = Recording(site.folder / "recording")
-    with site.run(recording.source) as agent:
+    with site.run(recording.source, late=True) as agent:
+        agent.wait_for_log("serves instead of tensorrt: libcuda.so.1 of the NVIDIA driver cannot be loaded", 20)
+        site.driver_comes()
         deadline = time.monotonic() + 40
         while SERVES not in agent.err:
             assert time.monotonic() < deadline, agent.err
@@ -126,7 +136,7 @@ def test_a_plan_is_built_while_the_cpu_serves_used_at_the_next_start_given_up_wh
         assert agent.end() == 0, agent.err
         assert backends(agent) == ["openvino", "tensorrt"]
         assert said(agent).keys() & {"next", "instead_of", "because"} == set()
-        assert agent.err.count("next tensorrt: building since") == 1
+        assert agent.err.count("INFO GPU 0 is here now: TensorRT is made ready") == 1
         assert counts(agent)["offered"] == counts(agent)["inferred"] == recording.count
         assert sum(read_report(site.folder)["leaked"].values()) == 0
     with site.run(fail="cuMemcpyHtoDAsync:100=700!") as agent:
@@ -140,7 +150,7 @@ def test_a_plan_is_built_while_the_cpu_serves_used_at_the_next_start_given_up_wh
     (plan,) = site.plans.glob("*.plan")
     plan.write_bytes(plan.read_bytes()[:-1])
     with site.run() as agent:
-        agent.wait_for_log("next tensorrt: building since", 20)
+        agent.wait_for_log("next tensorrt: building since", 40)
         more_results(agent)
         builders = psutil.Process(agent.pid).children()
         assert agent.end() == 0, agent.err

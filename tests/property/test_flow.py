@@ -1,4 +1,4 @@
-"""The mailbox: newest wins, everyone gets a turn, and every request is accounted for."""
+"""The mailbox: newest wins, and every request is accounted for; who is next is in `test_shares`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def request(camera: str, seq: int, ended, *, lossless: bool = False) -> Request:
 
 
 class MailboxMachine(RuleBasedStateMachine):
-    """Any order of offers and takes: the account is always right, and the newest of each camera waits."""
+    """Any order of offers and takes: the account is always right, and the newest of each camera is taken."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class MailboxMachine(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 4))
     def take(self, limit: int) -> None:
         taken = self.mailbox.take(limit, 0)
-        assert [r.key[0] for r in taken] == self.order[:limit]
+        assert len(taken) == min(limit, len(self.order))
         for one in taken:
             assert one.frame.seq == self.newest.pop(one.key[0])
             self.order.remove(one.key[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.tracking import Tracked
+from agent.tracking.ids import TrackIds
 from agent.tracking.matching import overlap, pair
 from agent.tracking.motion import Motion
 from agent.tracking.settings import TrackSection
@@ -275,9 +277,11 @@ def test_overlap_is_intersection_over_union_and_grows_with_the_margin(first, sec
 def test_no_two_cameras_of_an_agent_share_an_id() -> None:
     thresholds = np.full(len(LABELS), THRESHOLD, np.float32)
     found = detections(((10, 10, 50, 90), 0.9, 0), ((200, 10, 240, 90), 0.9, 0))
+    numbers = TrackIds()
+    numbers.share("abc")
     given = []
-    for camera in range(3):
-        following = TrackSection(use="people", confirm=0).build(LABELS, thresholds, camera=camera, cameras=3)
+    for camera in "abc":
+        following = TrackSection(use="people", confirm=0).build(LABELS, thresholds, numbers.of(camera))
         ids = []
         for n in range(5):
             ids += tracks(following.update(found, n * SECOND))
@@ -285,3 +289,16 @@ def test_no_two_cameras_of_an_agent_share_an_id() -> None:
         given.append(ids)
     assert given[0] == [*range(1, 31, 3)]
     assert len({track for ids in given for track in ids}) == 30
+
+
+@given(st.lists(st.tuples(st.sets(st.sampled_from("abcde")), st.lists(st.integers(0, 4), min_size=5, max_size=5))))
+def test_ids_stay_unique_whatever_cameras_come_and_go(steps: list[tuple[set[str], list[int]]]) -> None:
+    """And each camera's rise."""
+    numbers, given = TrackIds(), defaultdict(list)
+    for cameras, counts in steps:
+        numbers.share(sorted(cameras))
+        for camera, count in zip(sorted(cameras), counts, strict=False):
+            given[camera] += numbers.of(camera)(count).tolist()
+    everything = [number for ids in given.values() for number in ids]
+    assert len(set(everything)) == len(everything)
+    assert all(ids == sorted(ids) and ids[0] >= 1 for ids in given.values() if ids)

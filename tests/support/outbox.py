@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 from agent.messages import EventPayload, Phase
 from agent.outbox.outbox import Outbox, Stored
+from tests.support.waiting import until
 
 
 def event(n: int = 0, phase: Phase = "moment", *, kind: str = "zone", **more: Any) -> EventPayload:
@@ -55,14 +54,6 @@ def settle_all(outbox: Outbox, sink: str = "mqtt", timeout_s: float = 0.3) -> li
             outbox.settle(sink, stored.seq, "acknowledged")
         settled += part
     return settled
-
-
-def until(true: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < deadline, "did not come true"
-        time.sleep(0.01)
 
 
 def committed(outbox: Outbox) -> None:

@@ -203,6 +203,8 @@ def main() -> None:
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(options.port)
+    # Cameras do not wait for each other: one that is described waits for its first key frame.
+    server.get_thread_pool().set_max_threads(-1)
     cameras = [Camera(mount, caps, player, options.loss) for mount in range(options.mounts)]
     for mount, camera in enumerate(cameras):
         server.get_mount_points().add_factory(f"/cam{mount}", camera)

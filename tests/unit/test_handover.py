@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from agent.flow import Account, Mailbox, Request
 from agent.frame import Frame, Timestamp
 from agent.inference import Inference
+from engines import handover as handover_module
 from engines.base import Batch, Engine, Raw, TensorSpec, Ticket
 from engines.card import Card, Input
 from engines.errors import BackendError, EngineLost, PictureError
@@ -24,10 +26,12 @@ from engines.handover import HandoverEngine
 from engines.model import Model, task_config
 from engines.pixels import Geometry, Image, Picture, fit
 from engines.tasks import Options
+from tests.support import waiting
 from tests.support.agents import fake_store
 
 SIDE = 32
 INTO = Input(width=SIDE, height=SIDE, fit="stretch")
+until = partial(waiting.until, timeout_s=5.0)
 
 
 class Scripted(Engine):
@@ -136,13 +140,6 @@ class Making:
     def gives(self, outcome: Engine | Exception) -> None:
         self._outcome = outcome
         self._told.set()
-
-
-def until(wanted: Callable[[], object], deadline_s: float = 5.0) -> None:
-    ends = time.monotonic() + deadline_s
-    while not wanted():
-        assert time.monotonic() < ends, "did not come"
-        threading.Event().wait(0.001)
 
 
 @contextmanager
@@ -404,6 +401,78 @@ def test_a_lost_engine_is_tried_again_after_a_while_and_serves_again() -> None:
         assert run(engine, 3) == [3]
         assert (healed.ran, engine.description) == ([3], healed.description)
         assert engine._again_s == 0.02
+
+
+def test_a_lost_engine_that_hangs_when_it_is_closed_keeps_nobody_from_taking_over_or_from_closing(monkeypatch) -> None:
+    monkeypatch.setattr(handover_module, "_CLOSE_S", 0.05)
+    lets_go = threading.Event()
+    following, making = Scripted("gpu"), Making()
+    following.close = lets_go.wait  # type: ignore[assignment, method-assign]
+    try:
+        with handover(lambda: Scripted("cpu"), making, again_s=3600) as engine:
+            making.gives(following)
+            ready(engine)
+            assert run(engine, 1) == [1]
+            following.lost_when = "result"
+            with pytest.raises(EngineLost):
+                run(engine, 2)
+            assert run(engine, 3) == [3]
+            assert engine.description["backend"] == "cpu"
+    finally:
+        lets_go.set()
+
+
+def test_one_that_hangs_while_it_is_made_delays_nobody_and_is_closed_when_it_comes_after_all(monkeypatch) -> None:
+    monkeypatch.setattr(handover_module, "_CLOSE_S", 0.05)
+    lets_go, late = threading.Event(), Scripted("gpu")
+
+    def making(report, stop) -> Engine:
+        lets_go.wait()
+        return late
+
+    try:
+        with handover(Scripted("cpu"), making) as engine:
+            assert run(engine, 1) == [1]
+        assert not late.closed_by
+    finally:
+        lets_go.set()
+    until(lambda: late.closed_by)
+
+
+def test_an_engine_that_is_abandoned_makes_nothing_more() -> None:
+    first, making = Scripted("cpu"), Making()
+    with handover(first, making) as engine:
+        engine.abandon()
+        engine._making.join(5)
+        assert not engine._making.is_alive()
+        assert not first.closed_by
+
+
+def test_the_next_one_may_be_tried_later_for_a_reason_or_without_a_word() -> None:
+    making = Making()
+    with handover(Scripted("cpu"), making, wait_s=3600, because="it hangs", patience_s=60) as engine:
+        said = engine.description
+        assert (said["instead_of"], said["because"]) == ("tensorrt", "it hangs")
+        assert str(said["next"]).startswith("tensorrt: tried again at ")
+    with handover(Scripted("cpu"), lambda _report, stop: stop.wait() and Scripted("gpu"), quiet=True) as engine:
+        assert engine.description == Scripted("cpu").description
+    assert making.calls == 0
+
+
+def test_who_looks_whether_it_hangs_is_told_that_another_first_engine_is_made() -> None:
+    following, making = Scripted("gpu"), Making()
+    with handover(lambda: Scripted("cpu"), making, again_s=3600) as engine:
+        told: list[str] = []
+        engine.slow = lambda what, _within_s: told.append(what)
+        making.gives(following)
+        ready(engine)
+        run(engine, 1)
+        assert told == []
+        following.lost_when = "submit"
+        with pytest.raises(EngineLost):
+            run(engine, 2)
+        run(engine, 3)
+        assert told == ["make the engine that stands in"]
 
 
 def test_a_device_that_is_still_lost_is_not_asked_again_and_what_to_do_is_said() -> None:

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from agent.outbox import outbox as outboxes
 from agent.outbox.outbox import Outbox
 from agent.outbox.settings import EventsSection
-from tests.support.outbox import ByHand, committed, event, lawful, read, settle_all, until
+from tests.support.outbox import ByHand, committed, event, lawful, read, settle_all
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -109,6 +110,55 @@ def test_a_new_sink_is_owed_what_comes_from_now_on(opened):
     outbox.put(event())
     assert [stored.seq for stored in read(outbox, "jsonl")] == [2]
     assert [stored.seq for stored in read(outbox, "mqtt")] == [1, 2]
+
+
+def test_a_sink_may_come_and_go_while_events_come(opened, caplog):
+    """It is owed what is put while it is there, over a restart too; what waits for one that went waits on."""
+    first = opened("mqtt")
+    first.put(event(1))
+    first.owe(["mqtt", "jsonl"])
+    first.put(event(2))
+    committed(first)
+    first.owe(["jsonl"])
+    first.put(event(3))
+    committed(first)
+    assert [stored.seq for stored in read(first, "jsonl")] == [2, 3]
+    assert [stored.seq for stored in read(first, "mqtt")] == [1, 2]
+    first.close(5)
+    second = opened("jsonl", "other")
+    assert second.put(event(4)) == 4
+    committed(second)
+    assert [stored.seq for stored in read(second, "jsonl")] == [2, 3, 4]
+    assert [stored.seq for stored in read(second, "other")] == [4]
+    assert "2 wait for mqtt, which is not configured" in caplog.text
+    assert lawful(second)
+
+
+def test_a_sink_that_came_while_the_file_could_not_be_opened_is_in_it_when_it_can_be(path, opened):
+    """And one that went then is owed what it was."""
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.write_bytes(b"no folder")
+    outbox = opened("mqtt")
+    outbox.put(event(1))
+    outbox.owe(["jsonl"])
+    outbox.put(event(2))
+    path.parent.unlink()
+    until(lambda: outbox.state()["state"] == "ok" and not outbox.unwritten)
+    assert 2 in [stored.event.data.get("n") for stored in read(outbox, "jsonl")]
+    assert lawful(outbox)
+    outbox.close(5)
+    again = opened("jsonl")
+    assert 2 in [stored.event.data.get("n") for stored in read(again, "jsonl")]
+    assert 1 in [stored.event.data.get("n") for stored in read(again, "mqtt")]
+
+
+def test_fewer_events_are_kept_from_when_it_is_said(opened):
+    outbox = opened(keep=100)
+    for n in range(60):
+        outbox.put(event(n))
+    outbox.limit(outbox.settings.model_copy(update={"keep": 10}))
+    until(lambda: outbox.counts()["mqtt"]["waiting"] <= 10)
+    assert lawful(outbox)
 
 
 def test_the_same_answer_twice_counts_once(opened):

@@ -19,7 +19,8 @@ from agent.outbox.outbox import Outbox
 from agent.outbox.settings import EventsSection
 from agent.outbox.store import BLOCK, MAGIC, Store
 from tests.support.needs import missing
-from tests.support.outbox import committed, event, lawful, read, settle_all, until
+from tests.support.outbox import committed, event, lawful, read, settle_all
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)

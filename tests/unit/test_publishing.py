@@ -135,3 +135,47 @@ def test_without_sinks_a_message_is_settled_at_once() -> None:
     settled = []
     Outlets([]).publish(message("a", 1), lambda: settled.append(1))
     assert settled == [1]
+
+
+def test_a_sink_that_comes_later_is_told_all_state_and_one_that_goes_nothing_more() -> None:
+    first, late = Sender(Slow()), Sender(Slow())
+    outlets = Outlets([first])
+    for number in (1, 2):
+        outlets.publish(state("status", number))
+    outlets.publish(state("dock/status", 3))
+    outlets.publish(message("dock/people/detections", 4))
+    outlets.add(late)
+    outlets.remove(first)
+    outlets.publish(state("yard/status", 5))
+    assert numbers(run(first)) == [("status", 2), ("dock/status", 3), ("dock/people/detections", 4)]
+    assert numbers(run(late)) == [("status", 2), ("dock/status", 3), ("yard/status", 5)]
+
+
+def test_what_brokers_keep_of_a_camera_is_cleared_and_nothing_else() -> None:
+    sender = Sender(Slow())
+    outlets = Outlets([sender])
+    outlets.publish(state("dock/status", 1))
+    outlets.publish(state("dock-2/status", 2))
+    outlets.publish(message("dock/people/detections", 3, retain=True))
+    outlets.publish(message("dock/people/classification", 4))
+    outlets.clear("dock")
+    late = Sender(Slow())
+    outlets.add(late)
+    assert numbers(run(late)) == [("dock-2/status", 2)]
+    said = {m.topic: m for m in run(sender).sent}
+    for topic in ("dock/status", "dock/people/detections"):
+        assert (said[topic].encode(0), said[topic].retain) == (b"", True)
+    assert said["dock/people/classification"].payload.number == 4
+
+
+def test_what_comes_after_the_end_or_was_never_taken_has_failed() -> None:
+    """So that nobody waits for it."""
+    settled: list[str] = []
+    sender = Sender(Slow())
+    sender.put(message("a", 1, lossless=True, settled=lambda: settled.append("a")))
+    sender.close()
+    sender.put(message("b", 2, settled=lambda: settled.append("b")))
+    sender.give_up()
+    assert settled == ["b", "a"]
+    assert sender.counts()["failed"] == 2
+    assert sender.counts()["waiting"] == 0

@@ -7,7 +7,7 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,17 +29,11 @@ from agent.sources.synthetic import picture, read_barcode
 from agent.view import View
 from engines.pixels import Image, PixelFormat
 from engines.results import Classification, Detections
+from tests.support.waiting import until
 
 LEFT_HALF = [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)]
 LABELS = ("thing",)
 NAMES = "0123abcd-dock-"
-
-
-def until(wanted: Callable[[], object], timeout_s: float = 10) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not wanted():
-        assert time.monotonic() < deadline, "never happened"
-        time.sleep(0.002)
 
 
 def frame(number: int = 0, size: tuple[int, int] = (320, 192), age_s: float = 0, **more: Any) -> Frame:

@@ -11,7 +11,7 @@ from agent.sources._gst.bindings import gstreamer
 
 _KEPT = 64
 """Pictures that are remembered: far more than any decoder holds back."""
-MOST_AWAITED = 300
+_MOST_AWAITED = 300
 """Pictures to wait for a key frame: ten seconds. Some encoders never send a second one, but refresh bit by bit."""
 _NTP_TO_UNIX_NS = 2_208_988_800 * 10**9
 """From 1900 to 1970: RFC 5905, section 6."""
@@ -47,8 +47,6 @@ class Arrivals:
         self._awaited: int | None = 0
         """Pictures without a key frame so far; None once there was one."""
         self._lost = False
-        self.untaken = 0
-        """Coded pictures that came since a decoded one was taken."""
 
     @property
     def last_ns(self) -> int:
@@ -57,7 +55,6 @@ class Arrivals:
 
     def take(self, pts: int) -> Arrival | None:
         """What is known of the picture with this stamp, or of the last one; None where there is no decoder."""
-        self.untaken = 0
         with self._lock:
             return self._arrived.pop(pts, self._last)
 
@@ -74,14 +71,13 @@ class Arrivals:
         now_ns = time.monotonic_ns()
         gst = gstreamer()
         buffer = info.get_buffer()
-        self.untaken += 1
         if self._last is None:
             self._intake.facts["codec"] = _codec(pad)
         delta = buffer.has_flags(gst.BufferFlags.DELTA_UNIT)
         if delta and self._last is not None and buffer.has_flags(gst.BufferFlags.DISCONT):
             self._awaited, self._lost = 0, True
         if self._awaited is not None:
-            if not delta or self._awaited >= MOST_AWAITED:
+            if not delta or self._awaited >= _MOST_AWAITED:
                 self._awaited, self._lost = None, False
             else:
                 self._awaited += 1

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from agent.errors import SourceError
-from agent.sources._gst.bindings import gstreamer
+from agent.errors import Refused, SourceError
+from agent.sources._faults import REFUSES
+from agent.sources._gst.bindings import gstreamer, rtsp
 from agent.sources._gst.presets import DecoderName, rtp_chain
 from agent.sources._gst.text import CONVERT, TAIL
 
 _CAMERA = "sightwire-camera"
+_TRIES = 2
 DESCRIPTION = f"rtspsrc name={_CAMERA} {TAIL}"
 """A camera and our end of the pipeline, joined when its streams are known."""
 
@@ -29,6 +31,7 @@ def set_up(
     camera.set_property("timeout", 0)  # over UDP it would go on with TCP by itself; our own limit is timeout_s
     camera.set_property("tcp-timeout", round(timeout_s * 1e6))
     camera.connect("select-stream", lambda _camera, _number, caps: _field(caps, "media") == "video")
+    camera.connect("before-send", joint.may_send)
     camera.connect("pad-added", joint.join, convert)
     camera.connect("no-more-pads", joint.check, convert)
 
@@ -60,6 +63,16 @@ class Joint:
         decode.link(convert)
         decode.sync_state_with_parent()
         pad.link(decode.get_static_pad("sink"))
+
+    def may_send(self, _camera: Any, message: Any) -> bool:
+        """Whether to send a request: rtspsrc tries a wrong password eight times, and many cameras lock after five.
+
+        What it sends again has the headers of all tries before. One is allowed: a digest's nonce may have been too old.
+        """
+        if message.get_header(rtsp().RTSPHeaderField.AUTHORIZATION, _TRIES - 1)[1] is None:
+            return True
+        self._faults.append(Refused(f"{self._label}: {REFUSES}"))
+        return False
 
     def check(self, _camera: Any, convert: Any) -> None:
         """The camera has no more streams."""

@@ -9,11 +9,14 @@ from typing import Any
 from agent.errors import Refused, SourceError
 from agent.frame import Timestamp
 from agent.sources import Intake, Pictures
-from agent.sources._gst.arrivals import MOST_AWAITED, Arrivals
+from agent.sources._faults import REFUSES, UNDECODABLE
+from agent.sources._gst.arrivals import Arrivals
 from agent.sources._gst.bindings import gstreamer
 from agent.sources._gst.pictures import Pictures as Reader
 from agent.sources._gst.text import Mask, every, shortened
+from agent.sources._patient import KEY_FRAME_S
 
+_Silent = tuple[float, float]
 _POLL_NS = 50_000_000
 """How soon a stop or a message on the bus is noticed while no picture comes."""
 _HELD = 4
@@ -25,11 +28,13 @@ class Stream:
     """Owns a pipeline from its first change of state to its last; closed is closed."""
 
     def __init__(
-        self, pipeline: Any, sink: Any, label: str, mask: Mask, lossless: bool, timeout_s: float, intake: Intake
+        self, pipeline: Any, sink: Any, label: str, mask: Mask, lossless: bool, silent_s: _Silent, intake: Intake
     ) -> None:
+        """`silent_s`: how long it may be silent before the first picture, and later."""
         self._pipeline, self._sink, self._bus = pipeline, sink, pipeline.get_bus()
         self._label, self._mask, self._lossless, self._intake = label, mask, lossless, intake
-        self._silence_ns = round(timeout_s * 1e9)
+        self._start_ns, self._silence_ns = (round(seconds * 1e9) for seconds in silent_s)
+        self._seen = False
         self._reader = Reader(label, intake)
         self._arrivals = Arrivals(intake)
         self._last_ns = -1
@@ -70,6 +75,7 @@ class Stream:
         while not stop.is_set():
             sample = self._sink.try_pull_sample(_POLL_NS)
             if sample is not None:
+                self._seen = True
                 captured = self._captured(sample)
                 if captured is not None:
                     yield captured, self._reader.image(sample)
@@ -77,15 +83,19 @@ class Stream:
             if self._listen(_POLL_NS if sample is None and self._sink.is_eos() else 0):
                 return
             if sample is None:
+                self._intake.alive()
                 self._check_flow(since_ns)
 
     def _check_flow(self, since_ns: int) -> None:
         """Raise SourceError where nothing comes, or nothing comes of it."""
+        now_ns = time.monotonic_ns()
+        silence_ns = self._silence_ns if self._seen else self._start_ns
+        if now_ns - max(since_ns, self._arrivals.last_ns) >= silence_ns:
+            raise SourceError(f"{self._label}: no picture for {silence_ns / 1e9:g} s")
         # A stream that we have just joined brings no picture before its first key frame.
-        if time.monotonic_ns() - max(since_ns, self._arrivals.last_ns) >= self._silence_ns:
-            raise SourceError(f"{self._label}: no picture for {self._silence_ns / 1e9:g} s")
-        if self._arrivals.untaken > MOST_AWAITED:
-            raise SourceError(f"{self._label}: {self._arrivals.untaken} pictures came, and none could be decoded")
+        undecoded_ns = silence_ns if self._seen else max(round(KEY_FRAME_S * 1e9), silence_ns)
+        if now_ns - since_ns >= undecoded_ns:
+            raise SourceError(f"{self._label}: {UNDECODABLE}")
 
     def _captured(self, sample: Any) -> Timestamp | None:
         """When it was taken; None if it is damaged."""
@@ -140,10 +150,11 @@ class Stream:
 
     def _error(self, problem: Any, details: str | None) -> SourceError:
         gst = gstreamer()
-        if problem.matches(gst.ResourceError.quark(), gst.ResourceError.NOT_AUTHORIZED):
-            return Refused(f"{self._label}: the camera refuses these credentials: check username and password")
         # The details are lines of source code and elements; the last one may say what happened.
         last = (details or "").strip().rpartition("\n")[2]
+        # 403 has no name in some of its elements.
+        if problem.matches(gst.ResourceError.quark(), gst.ResourceError.NOT_AUTHORIZED) or last.endswith("(403)"):
+            return Refused(f"{self._label}: {REFUSES}")
         said = problem.message if not last or ": /Gst" in last else f"{problem.message.rstrip('.')} ({last})"
         if "not-negotiated" in said:
             said += ": put videoconvert, or where the memory is a device's its own converter, before the end"

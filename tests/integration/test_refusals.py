@@ -1,0 +1,118 @@
+"""Cameras that refuse a password are left alone for a minute or more, unless there is another password."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from agent.camera import Camera
+from agent.capture import Capture
+from agent.config import AnySource
+from agent.errors import Refused
+from agent.publishing import Outlets
+from agent.sources import Intake, SourceConfig
+from tests.support.faulty import KINDS, Kind, source_of
+from tests.support.gstreamer import need_gstreamer
+from tests.support.http_camera import HttpCamera
+
+
+class Refuser:
+    """Answers whatever it is asked, by HTTP or RTSP, with one status."""
+
+    def __init__(self, status: int) -> None:
+        self.requests = 0
+        self._status = status
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.settimeout(0.05)
+        self.port: int = self._server.getsockname()[1]
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="refuser")
+
+    def __enter__(self) -> Refuser:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._server.close()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                client, _ = self._server.accept()
+                with client, contextlib.suppress(OSError):
+                    client.settimeout(0.5)
+                    self._answer(client)
+
+    def _answer(self, client: socket.socket) -> None:
+        while request := client.recv(65536).decode():
+            self.requests += 1
+            protocol = "RTSP/1.0" if "RTSP/1.0" in request else "HTTP/1.1"
+            lines = [f"{protocol} {self._status} Go away", "Content-Length: 0"]
+            lines += [line for line in request.split("\r\n") if line.startswith("CSeq")]
+            if self._status == 401:
+                lines.append('WWW-Authenticate: Basic realm="camera"')
+            client.sendall("\r\n".join([*lines, "", ""]).encode())
+
+
+def source(kind: Kind, port: int, **keys: Any) -> SourceConfig:
+    if kind == "gstreamer":
+        need_gstreamer()
+    settings = source_of(kind, port, "stream.mjpg" if kind in ("http", "mjpeg", "snapshot") else "cam0")
+    config: SourceConfig = TypeAdapter(AnySource).validate_python({**settings, **keys})
+    return config
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_source_knows_a_refusal(kind: Kind, status: int) -> None:
+    """And asks no more than a few times, for many a camera locks the account after five."""
+    with Refuser(status) as camera:
+        config = source(kind, camera.port, username="me", password="wr0ng")
+        with pytest.raises(Refused), config.open(threading.Event(), Intake()) as pictures:
+            next(pictures)
+        assert camera.requests <= 4
+
+
+@contextmanager
+def captured(config: SourceConfig) -> Iterator[Camera]:
+    camera, stop = Camera("test", "dock", config.label, [], Outlets([])), threading.Event()
+    thread = threading.Thread(target=Capture(config, [camera]).run, args=(stop,))
+    thread.start()
+    try:
+        yield camera
+    finally:
+        stop.set()
+        thread.join()
+
+
+def soon(camera: Camera, state: str) -> bool:
+    deadline = time.monotonic() + 8
+    while camera.state != state and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return camera.state == state
+
+
+def test_another_password_is_tried_at_once(tmp_path: Path) -> None:
+    """Which nobody has to tell us: the file is looked at each second."""
+    file = tmp_path / "password"
+    file.write_text("wr0ng\n")
+    with HttpCamera(user="me", password="right") as server:
+        config = source("snapshot", server.port, username="me", password_file=str(file))
+        with captured(config) as camera:
+            assert soon(camera, "lost")
+            tried = sum("Authorization" in headers for headers in server.requests)
+            time.sleep(1.2)  # nothing is to happen
+            assert sum("Authorization" in headers for headers in server.requests) == tried == 1
+            file.write_text("right\n")
+            assert soon(camera, "streaming")
