@@ -18,7 +18,7 @@ from agent.sight.settings import BlindSection
 
 LEAST_S = 5.0
 """No stillness shorter than this is told..."""
-LEAST_LOOKS = 12
+LEAST_LOOKS = 8
 """... nor one of fewer looks: of a camera that gives a picture a minute."""
 FACTOR = 2.0
 """A stillness is told from so many times the longest one that was natural..."""
@@ -28,7 +28,7 @@ HARDLY = 0.1
 """Of the cells may change in a picture that stands still: those with a clock in them..."""
 QUIETER = 3.0
 """... or all of them by so much less than they ever do, when an encoder refines it."""
-LOWEST, REMEMBERED, RECKONED = 0.1, 360, 30
+LOWEST, REMEMBERED, RECKONED = 0.1, 240, 20
 """What they ever do is this quantile of so many looks, reckoned anew after so many."""
 OTHER, OTHERS = 6.0, 0.03
 """Levels, and share of the cells: something is where it was not when the stillness began."""
@@ -77,8 +77,11 @@ class Stillness:
         if still or (self._run_looks and self._other < self._looks):
             self.run_s += step_s
             self._run_looks += still
-            known = self._patience_s or self._watched_s >= SEEN * self.patience_s
-            self.told = self.told or bool(known and self._run_looks >= LEAST_LOOKS and self.run_s >= self.patience_s)
+            if self._patience_s is None:
+                enough = self._run_looks >= LEAST_LOOKS and self._watched_s >= SEEN * self.patience_s
+            else:
+                enough = True
+            self.told = self.told or (enough and self.run_s >= self.patience_s)
         else:
             self._ended(step_s)
             self._typical += (share - self._typical) * min(1.0, step_s / 60)

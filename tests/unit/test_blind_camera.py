@@ -162,3 +162,17 @@ def test_a_disabled_camera_is_not_looked_at() -> None:
     stage.camera.switch(on=False)
     stage.film(3)
     assert stage.sight.told == []
+
+
+def test_a_fault_of_ours_ends_the_judging_and_not_the_camera(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage({})
+
+    def broken(_image: Image, _captured: Timestamp) -> list[Blindness]:
+        raise ZeroDivisionError
+
+    stage.sight.look = broken  # type: ignore[method-assign]
+    stage.film(3)
+    assert len(stage.waiting) == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "dock: a fault of the program; whether it sees is not judged any more"
+    ]
