@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from agent.flow import Mailbox, Outcome, Request
-from agent.supervision.opening import close_aside
+from agent.supervision.opening import CLOSE_S, close_quietly
 from agent.supervision.pace import Failures, Pace
 from agent.supervision.progress import Progress
 from engines.base import Ticket
@@ -71,6 +71,14 @@ class Inference:
 
     def run(self, stop: threading.Event) -> None:  # noqa: ARG002  # ends when its mailbox is closed and drained
         """Until the mailbox is closed and everything in it has an outcome, or until nobody waits for it any more."""
+        try:
+            self._serve()
+        finally:
+            self.progress.done()
+
+    def _serve(self) -> None:
+        if self._flights:  # a fault of ours ended this before
+            self._begin()
         while not self._abandoned:
             # Asked anew each time: the engine may be another one by now (`engines.handover`).
             room = len(self._flights) < self._model.engine.depth
@@ -98,18 +106,24 @@ class Inference:
             self._failed.clear()
         self._model.engine.abandon()
         for request in left:
-            try:
-                request.ended(request, "failed")
-            except Exception:  # whoever looks after engines must not end by it
-                log.exception("%s: a fault of ours in what becomes of a frame", self._name)
+            self._end(request, "failed")
         return len(left)
+
+    def _end(self, request: Request, outcome: Outcome) -> None:
+        """What goes wrong with one camera's answer is no other camera's matter."""
+        try:
+            request.ended(request, outcome)
+        except Exception as error:
+            if str(error) != self._complained:
+                self._complained = str(error)
+                log.exception("%s: a fault of ours in what becomes of frames of %s", self._name, request.key[0])
 
     def _leave(self) -> None:
         """Nobody else closes an engine that hung; this may hang, too."""
-        self.progress.done()
         self._flights.clear()
         self._waiting.clear()
-        close_aside(self._model).join()
+        self.progress.begin("close", CLOSE_S)
+        close_quietly(self._model)
 
     def _take(self, wait_s: float) -> None:
         engine = self._model.engine
@@ -118,7 +132,7 @@ class Inference:
         for request in self._mailbox.take(engine.max_batch, wait_s, self._linger_s, idle):
             now_ns = time.monotonic_ns()
             if request.stale(now_ns):
-                request.ended(request, "stale")
+                self._end(request, "stale")
                 continue
             request.timing.wait = now_ns - request.offered_ns
             image = request.frame.image
@@ -126,7 +140,7 @@ class Inference:
                 rows = [_Row(request, i, self._model.geometry(image, r)) for i, r in enumerate(request.regions)]
             except EngineError as error:
                 self._complain(request, error)
-                request.ended(request, "failed")
+                self._end(request, "failed")
                 continue
             request.results = [None] * len(rows)
             with self._lock:
@@ -134,7 +148,7 @@ class Inference:
                 if not abandoned:
                     self._unread[request] = len(rows)
             if abandoned:
-                request.ended(request, "failed")
+                self._end(request, "failed")
             else:
                 self._waiting.extend(rows)
 
@@ -226,7 +240,7 @@ class Inference:
             del self._unread[request]
             outcome: Outcome = "failed" if request in self._failed else "inferred"
             self._failed.discard(request)
-        request.ended(request, outcome)
+        self._end(request, outcome)
 
     def _complain(self, request: Request, error: EngineError) -> None:
         """Say each fault once, not thirty times a second; the counters say how often."""

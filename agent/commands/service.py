@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -170,7 +171,7 @@ def logs(
 
 
 def _install(wheel: str | None, wished: Wishes, *, dry_run: bool, command: str) -> None:
-    from agent.installing import layout, plan
+    from agent.installing import layout, plan, systemd
     from agent.installing.errors import InstallError
     from agent.installing.wheels import wheel_from
 
@@ -184,6 +185,8 @@ def _install(wheel: str | None, wished: Wishes, *, dry_run: bool, command: str) 
 
         kept = layout.CONFIG.exists() and wished.config is not None and not wished.replace
         _carry_out(steps, dry_run=dry_run, command=command)
+        if not dry_run and not systemd.is_up():
+            typer.echo("not started: sudo systemctl enable --now sightwire")
         if kept:
             typer.echo(f"{layout.CONFIG} was there and stays; --replace puts {wished.config} in its place")
 
@@ -198,7 +201,22 @@ def _carry_out(steps: Callable[[], list[Step]], *, dry_run: bool, command: str) 
     systemd.must_run_here()
     systemd.must_be_root(command)
     os.umask(0o022)  # the service's account reads what root makes here, whatever root's usual rights are
-    carry_out(steps(), typer.echo)
+    with _alone():
+        if not carry_out(steps(), typer.echo, back=command != "uninstall"):
+            typer.echo("all is so already")
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One at a time."""
+    from agent.installing.errors import InstallError
+
+    with Path("/run/sightwire-service.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InstallError("another 'sightwire service' is at work; wait for its end") from None
+        yield
 
 
 @contextmanager
@@ -210,5 +228,7 @@ def _said() -> Iterator[None]:
         yield
     except AgentError as error:
         fail(error)
+    except PermissionError as error:
+        fail(f"{error.filename}: may not be read by this user; root may (sudo)")
     except KeyboardInterrupt:
         raise typer.Exit(EX_INTERRUPTED) from None

@@ -71,6 +71,11 @@ def choose_python(wanted: Path | None) -> str:
     raise InstallError(f"no Python for the service: {'; '.join(reasons)}. Get one, or say --python FILE")
 
 
+def is_fit(python: Path) -> bool:
+    """Whether it can be the service's interpreter."""
+    return _unfit(python) is None
+
+
 def _unfit(python: Path) -> str | None:
     """Why it cannot be the service's."""
     real = Path(os.path.realpath(python))

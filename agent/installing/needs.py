@@ -14,19 +14,20 @@ from agent.config import Settings, load
 from agent.errors import ConfigError
 from agent.installing import layout
 from agent.installing.errors import InstallError
+from agent.installing.steps import own
 from agent.models import find_cards
 from agent.yaml_lines import parse
 from engines import catalogue
 from engines.card import CARD_FILE
 from engines.errors import CardError, EngineError
-from engines.store import ModelStore
+from engines.store import ModelStore, default_root
 
 _CREDENTIAL = "credential:"
 
 
 @dataclass
 class Copied:
-    """A model in the service's store, from another one. The service may read it, not change it."""
+    """A model in the service's store, from another one. It is the service's own: compiled forms come beside it."""
 
     name: str
     source: Path
@@ -62,7 +63,7 @@ class Copied:
         try:
             with ModelStore(layout.MODELS).install(self.name) as folder:
                 shutil.copytree(self.source, folder, dirs_exist_ok=True)
-                _open_to_all(folder)
+                _give_away(folder)
         except EngineError as error:
             raise InstallError(str(error)) from None
         except shutil.Error as error:
@@ -102,7 +103,7 @@ class Pulled:
             _, folder = pull(self.name, ModelStore(layout.MODELS))
         except EngineError as error:
             raise InstallError(str(error)) from None
-        _open_to_all(folder)
+        _give_away(folder)
 
     def undo(self) -> None:
         """See Step."""
@@ -151,11 +152,10 @@ def user_stores(chosen: Path | None) -> list[Path]:
     """Where models may be found: the folder that is given, or the stores of who called sudo and of this user."""
     if chosen is not None:
         return [chosen]
-    stores = [Path(os.environ["SIGHTWIRE_MODELS"])] if os.environ.get("SIGHTWIRE_MODELS") else []
-    homes = [Path.home()]
-    if (caller := os.environ.get("SUDO_UID")) and caller.isdigit():
-        homes.insert(0, Path(pwd.getpwuid(int(caller)).pw_dir))
-    return [*stores, *(home / ".local" / "share" / "sightwire" / "models" for home in homes)]
+    caller = os.environ.get("SUDO_UID", "")
+    if caller.isdigit() and "SIGHTWIRE_MODELS" not in os.environ:
+        return [Path(pwd.getpwuid(int(caller)).pw_dir, ".local", "share", "sightwire", "models"), default_root()]
+    return [default_root()]
 
 
 def credentials(path: Path) -> list[str]:
@@ -183,7 +183,8 @@ def _absent(name: str, stores: list[Path]) -> None:
         raise InstallError(str(error)) from None
 
 
-def _open_to_all(folder: Path) -> None:
-    """Read by the service, written by root: whatever rights the files had where they came from."""
+def _give_away(folder: Path) -> None:
+    """To the service, whatever rights the files had where they came from."""
     for path in (folder, *folder.rglob("*")):
+        own(path, f"{layout.ACCOUNT}:{layout.ACCOUNT}")
         path.chmod(0o755 if path.is_dir() else 0o644)

@@ -6,7 +6,7 @@ import pwd
 import shlex
 import shutil
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -87,7 +87,7 @@ class Units:
         self._parts.do()
         run(*systemd.DAEMON_RELOAD)
         if self._forget:
-            run("systemctl", "reset-failed", layout.UNIT_NAME, ok=(0, 1))
+            _forget_failures()
 
     def undo(self) -> None:
         """See Step."""
@@ -100,13 +100,12 @@ class Started:
     """The service started, or started anew, and ready."""
 
     how: Literal["start", "restart"]
-    goes_back: bool = False
-    """It is for the way back only: what was there before goes on."""
+    tried: bool = field(default=False, init=False)
 
     @property
     def says(self) -> str:
         """See Step."""
-        return "" if self.goes_back else f"{self.how} the service and wait until it is ready"
+        return f"{self.how} the service and wait until it is ready"
 
     def shows(self) -> Iterator[str]:
         """See Step."""
@@ -118,22 +117,50 @@ class Started:
 
     def do(self) -> None:
         """See Step."""
-        if self.goes_back:
-            return
-        # One that has used up its starts may try this version.
-        run("systemctl", "reset-failed", layout.UNIT_NAME, ok=(0, 1))
+        self.tried = True
+        _forget_failures()
         try:
             run("systemctl", self.how, layout.UNIT_NAME, why="it did not get ready")
         except InstallError as error:
             raise InstallError("\n".join([str(error), "what it said last:", *systemd.last_lines()])) from None
 
     def undo(self) -> None:
+        """It stops; that what ran before runs again is `GoesOn`."""
+        run("systemctl", "stop", layout.UNIT_NAME)
+
+
+@dataclass
+class GoesOn:
+    """For the way back only: what ran before runs again, if it was stopped for what came after."""
+
+    after: Started
+
+    @property
+    def says(self) -> str:
         """See Step."""
-        if self.goes_back:
-            run("systemctl", "reset-failed", layout.UNIT_NAME, ok=(0, 1))
-            run("systemctl", "restart", layout.UNIT_NAME, why="starting again what ran before")
-        elif self.how == "start":
-            run("systemctl", "stop", layout.UNIT_NAME)
+        return ""
+
+    def shows(self) -> Iterator[str]:
+        """See Step."""
+        yield from ()
+
+    def is_done(self) -> bool:
+        """See Step."""
+        return False
+
+    def do(self) -> None:
+        """See Step."""
+
+    def undo(self) -> None:
+        """See Step."""
+        if self.after.tried:
+            _forget_failures()
+            run("systemctl", "start", layout.UNIT_NAME, why="starting again what ran before")
+
+
+def _forget_failures() -> None:
+    """One that has used up its starts may try again."""
+    run("systemctl", "reset-failed", layout.UNIT_NAME, ok=(0, 1))
 
 
 @dataclass

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.installing import layout, needs, systemd
-from agent.installing.environments import Environment, Making, choose_python, made_of, shipped_files
+from agent.installing.environments import Environment, Making, choose_python, is_fit, made_of, shipped_files
 from agent.installing.errors import InstallError
-from agent.installing.parts import Account, Started, Swept, Units, account_exists
+from agent.installing.parts import Account, GoesOn, Started, Swept, Units, account_exists
 from agent.installing.sandbox import Trial
 from agent.installing.steps import Command, File, Folder, Gone, Link, Step
 from agent.installing.wheels import Wheel
 
 _OURS = f"root:{layout.ACCOUNT}"
+_SERVICES = f"{layout.ACCOUNT}:{layout.ACCOUNT}"
 _SHIPPED = (layout.UNIT_NAME, "sysusers.conf")
 
 
@@ -60,8 +61,8 @@ def install(wheel: Wheel, wished: Wishes) -> list[Step]:
         File(layout.CONFIG, config.read_bytes(), 0o640, _OURS, secret=True),
         *([Folder(layout.CREDENTIALS, 0o700)] if credentials else []),
         *(File(layout.CREDENTIALS / name, value, 0o600, secret=True) for name, value in given.items()),
-        Folder(layout.STATE, 0o750, f"{layout.ACCOUNT}:{layout.ACCOUNT}"),
-        Folder(layout.MODELS),
+        Folder(layout.STATE, 0o750, _SERVICES),
+        Folder(layout.MODELS, 0o755, _SERVICES),
         *needs.models(settings, stores, replace=wished.replace),
     ]
     return _switched(before, environment.folder, shipped, credentials, now=wished.now)
@@ -108,7 +109,9 @@ def _switched(
     before: Sequence[Step], environment: Path, shipped: Mapping[str, bytes], credentials: Sequence[str], *, now: bool
 ) -> list[Step]:
     """`before`, a trial, and over to this environment; a service that runs begins anew with it or goes on as before."""
-    current, up = _target(layout.CURRENT), systemd.is_up()
+    current, state = _target(layout.CURRENT), systemd.state()
+    up = state in ("active", "activating", "reloading")
+    wanted = up or state == "failed"  # it was meant to run: perhaps this mends it
     units = Units(
         [
             File(layout.UNIT, shipped[layout.UNIT_NAME]),
@@ -123,16 +126,16 @@ def _switched(
         *_command_link(),
     ]
     news = any(not step.is_done() for step in (*before, *switch))
-    steps = [*before, Trial(environment, credentials)] if news else [*before]
-    if up and news:
-        steps.append(Started("restart", goes_back=True))
-    steps += switch
+    again = Started("restart")
+    # First, so that on the way back it comes last, when all is as it was.
+    steps: list[Step] = [GoesOn(again)] if up else []
+    steps += [*before, Trial(environment, credentials), *switch] if news else []
     if now:
         enable = ("systemctl", "enable", "--quiet", layout.UNIT_NAME)
         back = ("systemctl", "disable", "--quiet", layout.UNIT_NAME)
         steps.append(Command("start it with the machine", enable, back, done=systemd.is_enabled))
-    if up and news:
-        steps.append(Started("restart"))
+    if wanted and news:
+        steps.append(again)
     elif now:
         steps.append(Started("start"))
     return [*steps, Swept({environment, current if current not in (None, environment) else _target(layout.PREVIOUS)})]
@@ -152,9 +155,9 @@ def _config(wished: Wishes) -> Path:
 def _making(wished: Wishes) -> Making:
     """As it was done before where nothing else is said: an upgrade must not lose the GPU."""
     before = made_of(layout.CURRENT) or {}
-    python = before.get("python") if wished.python is None else None
+    python = before.get("python", "")
     return Making(
-        python=choose_python(Path(python) if python else wished.python),
+        python=python if wished.python is None and is_fit(Path(python)) else choose_python(wished.python),
         extras=tuple(before.get("extras", ())) if wished.extras is None else tuple(sorted(set(wished.extras))),
         system_packages=bool(before.get("system_packages"))
         if wished.system_packages is None

@@ -28,7 +28,7 @@ _EX_CONFIG = "78"
 
 def is_active() -> bool:
     """It runs."""
-    return systemd.properties("ActiveState").get("ActiveState") in ("active", "reloading")
+    return systemd.state() in ("active", "reloading")
 
 
 def describe() -> Iterator[tuple[str, str]]:

@@ -55,8 +55,12 @@ def show(steps: Sequence[Step], tell: Tell) -> None:
             tell(f"    {line}")
 
 
-def carry_out(steps: Sequence[Step], tell: Tell) -> None:
-    """Make what is not so yet; if one fails or is interrupted, unmake what was made and raise what happened."""
+def carry_out(steps: Sequence[Step], tell: Tell, *, back: bool = True) -> bool:
+    """Make what is not so yet; whether there was anything to tell of.
+
+    If a step fails or is interrupted, what was made is unmade, unless there is no way `back`, and what happened is
+    raised.
+    """
     made: list[Step] = []
     for step in steps:
         if step.is_done():
@@ -66,12 +70,15 @@ def carry_out(steps: Sequence[Step], tell: Tell) -> None:
         made.append(step)  # before it begins: what is half made is unmade as well
         try:
             step.do()
-        except OSError as error:
-            _unmake(made, tell)
-            raise InstallError(f"{step.says}: {error.strerror}: {error.filename}") from None
-        except BaseException:
-            _unmake(made, tell)
+        except BaseException as error:
+            if back:
+                _unmake(made, tell)
+            else:
+                tell("that failed; the same command again goes on from here")
+            if isinstance(error, OSError):
+                raise InstallError(f"{step.says}: {error.strerror}: {error.filename}") from None
             raise
+    return any(step.says for step in made)
 
 
 def _unmake(made: Sequence[Step], tell: Tell) -> None:

@@ -44,9 +44,17 @@ def _succeeds(*argv: str) -> bool:
         return False
 
 
+def state() -> str:
+    """`active`, `activating`, `reloading`, `deactivating`, `failed`, `inactive`; the last also without systemd."""
+    try:
+        return properties("ActiveState").get("ActiveState") or "inactive"
+    except InstallError:
+        return "inactive"
+
+
 def is_up() -> bool:
-    """It runs or is about to: what is switched over must be started again."""
-    return _succeeds("systemctl", "is-active", "--quiet", layout.UNIT_NAME) or _state() in ("activating", "reloading")
+    """It runs or is about to."""
+    return state() in ("active", "activating", "reloading")
 
 
 def is_enabled() -> bool:
@@ -58,10 +66,3 @@ def last_lines(count: int = 15) -> list[str]:
     """What the service said last."""
     said = run("journalctl", "--unit", layout.UNIT_NAME, "--lines", str(count), "--output=cat", "--no-pager")
     return said.splitlines()
-
-
-def _state() -> str:
-    try:
-        return properties("ActiveState").get("ActiveState", "")
-    except InstallError:
-        return ""

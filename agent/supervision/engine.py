@@ -134,12 +134,12 @@ class EngineAtWork:
         doing = inference.progress.doing
         if doing is not None and doing.what != HAND_OVER and inference.progress.overdue_s() > 0:
             took_s = (time.monotonic_ns() - doing.since_ns) / 1e9
-            self._hung.append(worker)
-            self._give_up(inference, f"it hangs ({doing.what}: no answer for {took_s:.1f} s)")
+            self._give_up(inference, worker, f"it hangs ({doing.what}: no answer for {took_s:.1f} s)")
         elif inference.failures.failing:
-            self._give_up(inference, f"it fails again and again: {inference.failures.last}")
+            self._give_up(inference, worker, f"it fails again and again: {inference.failures.last}")
 
-    def _give_up(self, inference: Inference, why: str) -> None:
+    def _give_up(self, inference: Inference, worker: Worker, why: str) -> None:
+        self._hung.append(worker)  # until it has closed its model: what fails may hang there
         slowest_s = inference.pace.slowest_s
         if self._instead is None:
             self._wanted = self._backend.split()[0]
@@ -160,7 +160,8 @@ class EngineAtWork:
         ladder = [None, *(other for other in self._order.backend.instead() if other.called != self._wanted)]
         wanted_served = self._instead is not None and "instead_of" not in self.model.engine.description
         if len(self._faults) > 1 and not wanted_served:
-            self._instead = ladder[(ladder.index(self._instead) + 1) % len(ladder)]
+            rung = ladder.index(self._instead) if self._instead in ladder else -1
+            self._instead = ladder[(rung + 1) % len(ladder)]
         wait_s = 0.0 if len(self._faults) <= len(ladder) else self._waits.next_s()
         self._at_s = now + wait_s
         words = {"state": "restarting", "because": why, "next": f"{self._planned}: tried again at {_clock(wait_s)}"}
@@ -201,7 +202,6 @@ class EngineAtWork:
 
     def _begin(self, model: Model, slowest_s: float | None) -> None:
         """It serves again."""
-        model.task = self._order.task()  # it may be asked for something else by now
         self.restarts += 1
         model.task = self._order.task()  # it may be asked for something else by now
         known = self._known_pace.slowest_s if self._instead is None else None

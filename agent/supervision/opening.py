@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 OPEN_S = 180.0
 """How long a small machine may compile a large network."""
+CLOSE_S = 30.0
+"""How long it may take to free an engine, after what is in flight."""
 
 
 class Opening:
@@ -62,24 +64,27 @@ class Opening:
             self.slowest_s = _try(model)
         except Exception as error:  # noqa: BLE001  # as above
             self.error = error
-        progress.done()
         with self._lock:
             if not self._abandoned and self.error is None:
                 self.model = model
+                progress.done()
                 return
-        close_aside(model)
+        progress.begin("close", CLOSE_S)
+        close_quietly(model)
+        progress.done()
+
+
+def close_quietly(model: Model) -> None:
+    """Close what nobody uses any more; it may hang in there, too."""
+    try:
+        model.close()
+    except Exception as error:  # noqa: BLE001  # whatever it is
+        log.warning("%s: its engine did not close: %s", model.card.name, first_line(error))
 
 
 def close_aside(model: Model) -> threading.Thread:
-    """Close it in a thread: an engine that was in trouble may hang in there, too."""
-
-    def close() -> None:
-        try:
-            model.close()
-        except Exception as error:  # noqa: BLE001  # whatever it is, nobody uses this engine any more
-            log.warning("%s: its engine did not close: %s", model.card.name, first_line(error))
-
-    thread = threading.Thread(target=close, name=f"close-{model.card.name}", daemon=True)
+    """In a thread of its own, for those who do not wait."""
+    thread = threading.Thread(target=close_quietly, args=(model,), name=f"close-{model.card.name}", daemon=True)
     thread.start()
     return thread
 

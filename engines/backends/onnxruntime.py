@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Literal
 
 import numpy as np
@@ -83,7 +86,7 @@ class OnnxRuntimeEngine(Engine):
             "batch": self.max_batch,
         }
         self._slots = InputSlots(self.depth, self.max_batch, height, width)
-        self._streams = ThreadPoolExecutor(streams, thread_name_prefix="onnxruntime")
+        self._streams = _Streams(streams)
         try:  # the first run allocates; nobody's frame should wait for that
             self._run(self._slots.tensors[0])
         except Exception as error:  # noqa: BLE001  # as in _Ticket
@@ -100,12 +103,44 @@ class OnnxRuntimeEngine(Engine):
 
     def submit(self, batch: Batch) -> Ticket:
         """See Engine."""
-        running = self._streams.submit(self._run, self._slots.rows(batch.slot, batch.count))
+        running = self._streams.submit(partial(self._run, self._slots.rows(batch.slot, batch.count)))
         return _Ticket(running, self._slots, batch)
 
     def close(self) -> None:
         """See Engine."""
         self._streams.shutdown()
+
+
+class _Streams:
+    """Threads that run batches. Not those of `concurrent.futures`: Python would wait at its end for one that hangs."""
+
+    def __init__(self, count: int) -> None:
+        self._work: SimpleQueue[tuple[Future[Raw], Callable[[], Raw]] | None] = SimpleQueue()
+        self._threads = [Thread(target=self._run, name=f"onnxruntime-{i}", daemon=True) for i in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, run: Callable[[], Raw]) -> Future[Raw]:
+        """In the next thread that is free."""
+        running: Future[Raw] = Future()
+        self._work.put((running, run))
+        return running
+
+    def shutdown(self) -> None:
+        """Wait for what is under way."""
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            running, run = work
+            try:
+                running.set_result(run())
+            except Exception as error:  # noqa: BLE001  # whoever asks for the result gets it
+                running.set_exception(error)
+            del work, running, run  # an idle thread keeps no outputs
 
 
 class _Ticket:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from agent.installing import sandbox
+from engines.backends._compiled import FOLDER
 from engines.store import ModelStore
-from tests.support.site import INPUTS, PASSWORD, STATUS, Site, prepared
+from tests.support.site import INPUTS, MODEL, PASSWORD, STATUS, Site, prepared
 from tests.support.versions import version_of
 
 pytestmark = pytest.mark.timeout(300)
@@ -28,6 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, real_models: ModelStore) -> I
         site.said["enabled"] = site.machine.run("systemctl", "is-enabled", "sightwire")
         site.said["active"] = site.machine.run("systemctl", "is-active", "sightwire")
         site.sooner()
+        site.can_hang(site.machine.path(site.machine.site))
         site.said["again"] = site.service("install", f"--wheel={INPUTS}/{site.wheel.name}", "--now")
         assert site.said["again"].status == 0, site.said["again"]
         yield site
@@ -56,6 +58,8 @@ def test_it_is_ready_with_the_real_engine_in_its_sandbox(site: Site) -> None:
     assert "\nSeccomp:\t2\n" in process
     assert "\nNoNewPrivs:\t1\n" in process
     assert "\nCapBnd:\t0000000000000000\n" in process
+    # It may keep what it has compiled beside the model.
+    assert list(site.machine.path(f"/var/lib/sightwire/models/{MODEL}").glob(f"{FOLDER}/*"))
 
 
 IN_SANDBOX = """

@@ -64,6 +64,14 @@ def life(site: Site, timed: Timed) -> None:
         assert done.status == 0, done
         return "ready"
 
+    def hung() -> str:
+        (packages,) = site.machine.path("/opt/sightwire/versions").glob("*/lib/python3*/site-packages")
+        site.can_hang(packages)
+        site.machine.must("systemctl", "restart", "sightwire")
+        found = another("SIGUSR1")
+        assert "hangs.py" in site.machine.journal()
+        return found
+
     def another(signal: str) -> str:
         before = site.pid()
         site.signal(signal)
@@ -102,7 +110,7 @@ def life(site: Site, timed: Timed) -> None:
     timed("first result", seen)
     timed("exposure (systemd-analyze security)", lambda: str(site.exposure()))
     timed("killed (SIGKILL)", lambda: another("SIGKILL"))
-    timed("hung: ended by the watchdog", lambda: another("SIGUSR1"))
+    timed("hung: ended by the watchdog", hung)
     timed("upgrade to one that does not get ready", lambda: upgraded(broken))
     timed("upgrade", lambda: upgraded(newer))
     timed("roll back", rolled_back)

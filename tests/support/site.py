@@ -124,6 +124,11 @@ class Site:
         options = ["--models=/srv/models", f"--wheel={wheel}", f"--credential=mqtt={password}"]
         return self.from_source("install", config, *options, *more, deadline_s=deadline_s)
 
+    def can_hang(self, packages: Path) -> None:
+        """Where Python looks for packages in the machine: from there on SIGUSR1 hangs its main thread."""
+        packages.joinpath("hangs.pth").write_text("import hangs\n")
+        packages.joinpath("hangs.py").write_text(HANGS)
+
     def sooner(self) -> None:
         """What takes its time on purpose takes less."""
         drop_in = self.machine.path("/etc/systemd/system/sightwire.service.d/60-sooner.conf")
@@ -133,7 +138,7 @@ class Site:
 
 @contextmanager
 def prepared(folder: Path, root: Path, models: ModelStore) -> Iterator[Site]:
-    """Everything but the service. SIGUSR1 hangs each Python of the machine that does not listen to it."""
+    """Everything but the service."""
     wheel = wheel_from(None, folder).path
     with (
         Mosquitto(folder, password=PASSWORD) as broker,
@@ -141,6 +146,4 @@ def prepared(folder: Path, root: Path, models: ModelStore) -> Iterator[Site]:
         RtspServer(Clip(gop=10)) as camera,
         Machine(root, f"--bind-ro={ROOT}:/srv/source", f"--bind-ro={models.root}:/srv/models") as machine,
     ):
-        machine.path(machine.site).joinpath("hangs.pth").write_text("import hangs\n")
-        machine.path(machine.site).joinpath("hangs.py").write_text(HANGS)
         yield Site(machine, broker, camera, subscriber, folder, wheel)

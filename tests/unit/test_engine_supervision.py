@@ -134,6 +134,23 @@ def test_what_is_no_error_of_ours_fails_its_frames_and_the_thread_goes_on(tmp_pa
     assert line == "c: a fault of the backend: ZeroDivisionError: a plugin's mistake"
 
 
+def test_a_fault_in_what_becomes_of_one_cameras_answer_is_no_other_cameras_matter(tmp_path: Path, caplog) -> None:
+    bench = Bench(tmp_path)
+    ended = bench._ended
+
+    def faulty(request: Request, outcome: str) -> None:
+        ended(request, outcome)
+        if request.frame.seq % 2:
+            raise ZeroDivisionError("a rule's mistake")
+
+    bench._ended = faulty  # type: ignore[method-assign]
+    bench.offer(*range(10))
+    bench.run()
+    assert bench.ended == {(seq, "inferred"): 1 for seq in range(10)}
+    (line,) = [r.getMessage() for r in caplog.records]
+    assert line == "c: a fault of ours in what becomes of frames of camera-1"
+
+
 @pytest.mark.parametrize("when", ["prepare", "submit", "result"])
 def test_what_is_abandoned_ends_once_and_the_thread_closes_its_model_when_it_comes_back(
     tmp_path: Path, when: str, monkeypatch
