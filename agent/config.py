@@ -444,6 +444,8 @@ def _without_clips(section: CameraSection) -> str | None:
     for key, hidden in (("masks", section.masks), ("crop", section.crop)):
         if hidden:
             return f"not with '{key}': a clip is made of the stream's own packets, which show all of the picture"
+    if section.source.isolated:
+        return "not with 'isolated': the stream's packets stay in its source's process"
     if not section.source.has_packets:
         kind = getattr(section.source, "type", "this")
         return f"a source of type {kind!r} hands on pictures, not a stream's packets; 'rtsp' and 'file' have them"
