@@ -7,10 +7,12 @@ told where nothing is wrong, and what looking costs. Thresholds were chosen on s
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,7 +26,7 @@ from agent.sight.sight import LOOK_NS, Sight
 from engines.pixels import Image
 from tests.prove.record import section, table
 from tests.support import views
-from tests.support.views import Place, Shot, between, judged, only
+from tests.support.views import Place, Shot, between, judged, judged_by, only
 
 FIRST = 1000
 """Seeds from here on were not looked at when thresholds were chosen."""
@@ -139,31 +141,41 @@ HARMLESS: dict[str, Callable[[int, float], Shot]] = {
 """What happens -> the scene, in which nothing is wrong."""
 
 
-def delays(name: str, seeds: range) -> tuple[object, ...]:
-    """A row: told as expected, how soon, taken back, how soon, what else was told."""
-    reason, make = WRONG[name]
-    told_s: list[float] = []
-    back_s: list[float] = []
-    other: Counter[str] = Counter()
+@dataclass
+class Delays:
+    """What was told of one kind of blindness."""
+
+    told_s: list[float] = field(default_factory=list)
+    back_s: list[float] = field(default_factory=list)
+    other: Counter[str] = field(default_factory=Counter)
+
+    def row(self, name: str, scenes: int) -> tuple[object, ...]:
+        """Of the table: told as expected, how soon, taken back how soon, what else was told."""
+        others = ", ".join(f"{count} {kind}" for kind, count in self.other.items()) or "-"
+        told = f"{len(self.told_s)} of {scenes}"
+        return name, WRONG[name][0], told, _spread(self.told_s), _spread(self.back_s), others
+
+
+def delays(names: list[str], seeds: range) -> list[tuple[object, ...]]:
+    """A row for each kind; each camera is watched up to `BEGIN` once, and what happens to it then is tried apart."""
+    found = {name: Delays() for name in names}
     for seed in seeds:
-        told = judged(make(seed, np.random.default_rng(seed + 7)))
-        for t, change in told:
-            if change.ended is None and (change.reason != reason or not BEGIN <= t < END):
-                other[change.reason] += 1
-        begun = [t - BEGIN for t, change in told if change.ended is None and change.reason == reason and t >= BEGIN]
-        ended = [t - END for t, change in told if change.ended and change.reason == reason and t >= END]
-        told_s += begun[:1]
-        back_s += ended[:1]
-        if not begun:
-            print(f"  seed {seed}: {name}: not told; {told}", file=sys.stderr)
-    return (
-        name,
-        reason,
-        f"{len(told_s)} of {len(seeds)}",
-        _spread(told_s),
-        _spread(back_s),
-        ", ".join(f"{count} {kind}" for kind, count in other.items()) or "-",
-    )
+        learned = Sight(BlindSection())
+        for t, change in judged_by(learned, usual(seed, BEGIN - 2)):
+            print(f"  seed {seed}: {change.reason} at {t}", file=sys.stderr)
+        for name in names:
+            reason, make = WRONG[name]
+            shot = make(seed, np.random.default_rng(seed + 7)).but(begins=BEGIN - 2, seconds=ALL - BEGIN + 2)
+            told = judged_by(copy.deepcopy(learned), shot)
+            right = [(t, change) for t, change in told if change.reason == reason and t >= BEGIN]
+            found[name].told_s += [t - BEGIN for t, change in right if change.ended is None][:1]
+            found[name].back_s += [t - END for t, change in right if change.ended and t >= END][:1]
+            found[name].other.update(
+                change.reason for t, change in told if change.ended is None and change.reason != reason
+            )
+            if not right:
+                print(f"  seed {seed}: {name}: not told; {told}", file=sys.stderr)
+    return [said(one.row(name, len(seeds))) for name, one in found.items()]
 
 
 def _spread(values: list[float]) -> str:
