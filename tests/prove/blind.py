@@ -20,8 +20,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from agent.frame import Timestamp
-from agent.sight.settings import BlindSection
+from agent.frame import Frame, Timestamp
+from agent.sight.motion import Gate
+from agent.sight.settings import BlindSection, MotionSection
 from agent.sight.sight import LOOK_NS, Sight
 from engines.pixels import Image
 from tests.prove.record import section, table
@@ -32,6 +33,7 @@ FIRST = 1000
 """Seeds from here on were not looked at when thresholds were chosen."""
 BEGIN, END, ALL = 130.0, 150.0, 158.0
 """Seconds: when a camera goes blind, when it sees again, when the scene is over. It learns until the first."""
+COSTS = ("picture", "a look, ms of CPU", "of a core, two looks a second", "motion gate, ms of CPU a frame")
 SIZES = ((320, 180), (320, 240), (480, 270))
 
 
@@ -197,7 +199,7 @@ def alarms(name: str, hours: float, first: int) -> tuple[object, ...]:
 
 
 def cost(size: tuple[int, int], looks: int = 300) -> tuple[object, ...]:
-    """A row: CPU time of a look, and the share of a core that all looks of a camera take.
+    """A row: CPU time of a look, the share of a core that all looks of a camera take, and CPU time of the motion gate.
 
     Each look is paired with one of the same work without any judgement: the loop and its clock are not counted.
     """
@@ -209,15 +211,20 @@ def cost(size: tuple[int, int], looks: int = 300) -> tuple[object, ...]:
         luma = np.clip(scene + rng.normal(0, 3, scene.shape), 0, 255).astype(np.uint8)
         chroma = np.full((height // 2, width // 2), 118, np.uint8)
         images.append(Image((luma, chroma, chroma), "i420", "709", "limited", size))
-    sight, took = Sight(BlindSection()), defaultdict[str, list[float]](list)
+    sight, gate, took = Sight(BlindSection()), Gate(MotionSection()), defaultdict[str, list[float]](list)
     for n in range(looks):
         at_ns = n * LOOK_NS
         for which, at in (("look", at_ns), ("nothing", at_ns + 1)):  # what comes at once after a look is not due
             before = time.thread_time()
             sight.look(images[n % 6], Timestamp(at, at, "file", None))
             took[which].append(time.thread_time() - before)
+        frame = Frame("dock", n, Timestamp(at_ns, at_ns, "file", None), images[n % 6])
+        before = time.thread_time()
+        gate.still("people", frame)
+        took["gate"].append(time.thread_time() - before)
     each_ms = (median(took["look"]) - median(took["nothing"])) * 1e3
-    return f"{width}x{height}", f"{each_ms:.2f}", f"{each_ms * 2 / 10:.2f} %"
+    gate_ms = median(took["gate"]) * 1e3
+    return f"{width}x{height}", f"{each_ms:.2f}", f"{each_ms * 2 / 10:.2f} %", f"{gate_ms:.2f}"
 
 
 def films(folder: Path) -> tuple[object, ...]:
@@ -262,7 +269,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     seeds = range(asked.first, asked.first + asked.scenes)
     costs = [cost(size) for size in ((640, 360), (1280, 720), (1920, 1080), (3840, 2160))]
-    print(table(("picture", "a look, ms of CPU", "of a core, two looks a second"), costs), flush=True)
+    print(table(COSTS, costs), flush=True)
     wrong = [
         row for name in WRONG if asked.only in name for row in (delays(name, seeds),) if not print(row, flush=True)
     ]
@@ -280,7 +287,7 @@ def main() -> None:
         + "\n"
         + table(("nothing wrong", "hours", "told", "false alarms an hour"), fine)
         + "\n"
-        + table(("picture", "a look, ms of CPU", "of a core, two looks a second"), costs)
+        + table(COSTS, costs)
     )
     print(body)
     if asked.write:
