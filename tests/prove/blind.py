@@ -1,4 +1,4 @@
-"""Blind cameras: `scripts/prove blind [--scenes N] [--hours H] [--write]`.
+"""Blind cameras: `scripts/prove blind [--scenes N] [--hours H] [--shared FOLDER] [--write]`.
 
 Made scenes, most of them through a real H.264 encoder: how soon each kind of blindness is told and taken back, what is
 told where nothing is wrong, and what looking costs. Thresholds were chosen on scenes of other seeds (below `FIRST`).
@@ -270,16 +270,8 @@ def main() -> None:
     seeds = range(asked.first, asked.first + asked.scenes)
     costs = [cost(size) for size in ((640, 360), (1280, 720), (1920, 1080), (3840, 2160))]
     print(table(COSTS, costs), flush=True)
-    wrong = [
-        row for name in WRONG if asked.only in name for row in (delays(name, seeds),) if not print(row, flush=True)
-    ]
-    fine = [
-        row
-        for name in HARMLESS
-        if asked.only in name
-        for row in (alarms(name, asked.hours, asked.first),)
-        if not print(row, flush=True)
-    ]
+    wrong = delays([name for name in WRONG if asked.only in name], seeds)
+    fine = [said(alarms(name, asked.hours, asked.first)) for name in HARMLESS if asked.only in name]
     if asked.shared:
         fine.append(films(asked.shared / "data" / "video"))
     body = (
