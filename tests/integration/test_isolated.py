@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import psutil
@@ -25,7 +26,7 @@ from agent.errors import SourceError
 from agent.publishing import Outlets
 from agent.sources import Intake, SourceConfig, file, synthetic
 from agent.sources._isolated import as_read, child
-from agent.sources._isolated.reader import reading
+from agent.sources._isolated.reader import _Reading, reading
 from agent.sources._isolated.words import KINDS, MOST_BYTES, Order
 from agent.supervision.captures import Captures
 from tests.support import crashing
@@ -198,6 +199,27 @@ def test_what_could_not_be_decoded_is_counted(monkeypatch: pytest.MonkeyPatch) -
     said = Said(crashing.Config(way="skips"), monkeypatch)
     assert sum(word["skipped"] for word in said.all if word["is"] == "news") == 5
     assert said.last == {"is": "end"}
+
+
+PICTURE = {"is": "picture", "slot": 0, "shapes": [[4, 4]], "image": ["gray", "601", "full", [4, 4]], "captured": [0]}
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"is": "news"}',
+        json.dumps(PICTURE).encode(),
+        json.dumps({**PICTURE, "image": 3}).encode(),
+    ],
+)
+def test_a_process_that_has_lost_its_mind_is_a_source_that_is_lost(packet: bytes) -> None:
+    """Whatever it says, the agent goes on."""
+    process = mock.Mock(hear=lambda: (packet, None))
+    with pytest.raises(SourceError, match="crashing: its process "):
+        next(_Reading(process, crashing.Config(), threading.Event(), Intake()).pictures())
 
 
 def test_what_cannot_be_handed_to_a_process_is_an_error() -> None:
