@@ -9,6 +9,7 @@ nothing.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 
 ARENAS = 2
@@ -37,6 +38,7 @@ def give_back() -> None:
         trim(0)
 
 
+@functools.cache
 def _function(name: str) -> ctypes._NamedFuncPointer | None:
     try:
         return getattr(ctypes.CDLL(None), name, None)
