@@ -10,6 +10,7 @@ What is complete is taken from the lines by one thread at a time, whichever come
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -33,6 +34,8 @@ from agent.view import View
 from agent.watching.watch import Watch
 from engines.pixels import Box
 from engines.results import Detections, Result
+
+log = logging.getLogger(__name__)
 
 State = Literal["streaming", "connecting", "lost", "ended", "disabled", "blind"]
 
@@ -268,7 +271,13 @@ class Camera:
         if self._sight_was:
             (sight.begin_anew if self._sight_was == "anew" else sight.away)()
             self._sight_was = None
-        if not (changes := sight.look(frame.image, frame.captured)):
+        try:
+            changes = sight.look(frame.image, frame.captured)
+        except Exception:  # a fault of ours must not keep the camera's pictures from its models
+            log.exception("%s: a fault of the program; whether it sees is not judged any more", self.name)
+            self._sight = None
+            return
+        if not changes:
             return
         with self._lock:
             if not self.enabled or self._connection[0] != "streaming":

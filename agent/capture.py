@@ -19,6 +19,7 @@ from agent.clips.tap import PacketTap
 from agent.errors import ConfigError, Refused, SourceError
 from agent.frame import Frame
 from agent.sources import Intake, Pictures, SourceConfig
+from agent.sources._isolated import as_read
 from agent.supervision.progress import Progress
 from agent.workers import Backoff
 
@@ -58,9 +59,9 @@ class Capture:
     """Reads one source for the cameras that look at it; `run` is the thread's work."""
 
     def __init__(self, source: SourceConfig, cameras: Sequence[Camera], tap: PacketTap | None = None) -> None:
-        self._source, self._tap = source, tap
+        self._source, self._tap = as_read(source), tap
         self.look_for(cameras)
-        self._times = source.times
+        self._times = self._source.times
         self._complained = self._skip_said = ""
         self._backoff, self._refused = Backoff(0.5, MOST_APART_S), Backoff(60, 600)
         self._noted = 0

@@ -25,7 +25,6 @@ from pydantic import (
 from agent.clips.settings import ClipSection
 from agent.durations import Seconds
 from agent.errors import ConfigError
-from engines.lines import printable
 from agent.outbox.settings import EventsSection
 from agent.remote.settings import CommandsSection
 from agent.rules import RuleConfig, line, zone
@@ -41,6 +40,7 @@ from agent.values import Count, Name, Polygon, Region, Score, Section, union_of_
 from agent.yaml_lines import Located, key_of, parse
 from engines.backends import BackendConfig
 from engines.card import Precision
+from engines.lines import printable
 from engines.tiles import Tiles
 
 At = tuple[str | int, ...]
@@ -444,6 +444,8 @@ def _without_clips(section: CameraSection) -> str | None:
     for key, hidden in (("masks", section.masks), ("crop", section.crop)):
         if hidden:
             return f"not with '{key}': a clip is made of the stream's own packets, which show all of the picture"
+    if section.source.isolated:
+        return "not with 'isolated': the stream's packets stay in its source's process"
     if not section.source.has_packets:
         kind = getattr(section.source, "type", "this")
         return f"a source of type {kind!r} hands on pictures, not a stream's packets; 'rtsp' and 'file' have them"

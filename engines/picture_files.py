@@ -29,8 +29,9 @@ def read(data: bytes, name: str) -> Image:
 
 
 def decoded(data: bytes) -> Plane | None:
-    """A photograph as (H, W, 3) BGR of 8 bits, turned as EXIF says, without transparency; None if it is damaged, or
-    has more than `MOST_PIXELS`.
+    """A photograph as (H, W, 3) BGR of 8 bits, turned as EXIF says, without transparency; None if it is damaged.
+
+    So is one of more than `MOST_PIXELS`.
 
     OpenCV 4 decodes a JPEG that is cut off all the same, the rest of it black: such is damaged, too. Neither of the two
     markers can occur in the compressed data between them. Of a PNG that is cut off, libpng complains on stderr.

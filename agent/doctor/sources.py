@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 from agent.doctor.findings import Finding, ok, problem
 from agent.errors import AgentError, Refused, SourceError
 from agent.sources import Intake, SourceConfig
+from agent.sources._isolated import as_read
 
 TOPIC = "sources"
 _OPEN_S = 5.0
@@ -45,7 +46,7 @@ def watch(source: SourceConfig, stop: threading.Event) -> str:
     began_s = time.monotonic()
     first_s = last_s = 0.0
     count = 0
-    with source.open(stop, intake) as pictures:
+    with as_read(source).open(stop, intake) as pictures:
         for captured, image in pictures:
             last_s = time.monotonic()
             first_s = first_s or last_s

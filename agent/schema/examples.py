@@ -66,7 +66,17 @@ EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
             "since": "2026-11-22T08:02:11.000000Z",
             "source": "rtsp://10.0.0.7/stream1",
             "facts": {},
-        }
+        },
+        "blind": {
+            "schema": "sightwire.camera/1",
+            "agent": "gatehouse",
+            "camera": "dock",
+            "state": "blind",
+            "reason": "covered",
+            "since": "2026-11-22T08:02:11.000000Z",
+            "source": "rtsp://10.0.0.7/stream1",
+            "facts": {"codec": "h264", "size": "1280x720"},
+        },
     },
     "classification": {
         "a scene": {
@@ -103,13 +113,28 @@ EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
             "captured_at": "2026-11-22T08:00:31.000000Z",
             "reason": "left",
         },
+        "blind": {
+            **_EVENT,
+            "event_seq": 106,
+            "id": "5f0c3f6b-dock-13",
+            "kind": "blind",
+            "phase": "start",
+            "camera": "dock",
+            "seq": 5120,
+            "clock": "rtcp",
+            "started_at": "2026-11-22T08:00:00.123456Z",
+            "first_seen": "2026-11-22T07:59:54.123456Z",
+            "last_seen": "2026-11-22T07:59:54.123456Z",
+            "frame": {"width": 1280, "height": 720},
+            "data": {"reason": "covered"},
+        },
         "gap": {
             **_EVENT,
             "event_seq": 371,
             "id": "5f0c3f6b-gap-371",
             "kind": "gap",
             "phase": "moment",
-            "data": {"from": 106, "to": 370, "count": 265, "reason": "limit"},
+            "data": {"from": 107, "to": 370, "count": 264, "reason": "limit"},
         },
     },
     "counts": {

@@ -23,7 +23,7 @@ LEAST_SIDE = 4 * CELL
 SAMPLES = 16_000
 """About so many pixels of the frame are kept as they are."""
 SAMPLE_CELL = 8
-"""Side of a cell of samples: a row of it is compared as one number of 64 bits."""
+"""Side of a cell of samples."""
 
 Grid = NDArray[np.bool_]
 Means = NDArray[np.float32]
@@ -130,12 +130,10 @@ def cell_means(values: NDArray[np.float32], cell: int = CELL) -> Means:
     return cast(Means, lines.reshape(rows, columns, cell).sum(axis=2) / np.float32(cell * cell))
 
 
-def changed(one: Glance, other: Glance) -> float:
-    """Share of the cells in which any sample is another."""
-    differs = one.samples.view(np.uint64) != other.samples.view(np.uint64)
-    seen = one.frame.samples
-    cells = differs.reshape(seen.shape[0], SAMPLE_CELL, seen.shape[1]).any(axis=1)
-    return float((cells & seen).sum()) / max(1.0, float(seen.sum()))
+def changes(one: Glance, other: Glance) -> NDArray[np.float32]:
+    """Mean change of the samples of each cell that is not masked, levels; 0: not one is another."""
+    by = cell_means(cv2.absdiff(one.samples, other.samples).astype(np.float32), SAMPLE_CELL)
+    return by[one.frame.samples]
 
 
 def _fine(luma: Plane) -> Plane:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from agent.durations import Seconds
+from agent.durations import Seconds, seconds
 from agent.values import Section
 
 Reason = Literal["frozen", "black", "white", "defocused", "covered", "moved"]
@@ -20,13 +21,21 @@ def _switch(value: object) -> object:
     return _WORDS.get(value, value) if isinstance(value, str) else value
 
 
-def _learned(value: object) -> object:
+def _patience(value: object) -> object:
+    """One message for what would be a mistake in each of two ways."""
     value = _switch(value)
-    return "learned" if value is True else value
+    if value is True or value == "learned":
+        return "learned"
+    if value is not False:
+        with suppress(ValueError):
+            value = seconds(value)
+        if not isinstance(value, float) or value < 1:
+            raise ValueError("expected 'learned', 'off' or a duration of 1s or more")
+    return value
 
 
 Switch = Annotated[bool, BeforeValidator(_switch)]
-Patience = Annotated[Literal["learned", False] | Annotated[Seconds, Field(ge=1)], BeforeValidator(_learned)]
+Patience = Annotated[Literal["learned", False] | float, BeforeValidator(_patience)]
 
 
 class BlindSection(Section):
@@ -63,13 +72,19 @@ def _blind(value: object) -> object:
     value = _switch(value)
     if value is True:
         return {}
+    if isinstance(value, str):
+        raise ValueError("expected 'on', 'off' or a mapping of keys")
     return dict.fromkeys(REASONS, False) if value is False else value
 
 
 def _motion(value: object) -> Any:
     if value == "gate":
         return {}
-    return None if _switch(value) is False else value
+    if _switch(value) is False:
+        return None
+    if isinstance(value, str):
+        raise ValueError("expected 'gate', 'off' or a mapping of keys")
+    return value
 
 
 Blind = Annotated[BlindSection | None, BeforeValidator(_blind)]

@@ -18,7 +18,7 @@ from agent.sight.settings import BlindSection, Reason
 from agent.view import Region
 from engines.pixels import Image
 
-LOOK_NS = 250_000_000
+LOOK_NS = 500_000_000
 """A frame is judged at most so often."""
 BACK_S = 2.0
 """A camera sees again when nothing has been wrong for so long."""

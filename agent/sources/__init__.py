@@ -77,6 +77,9 @@ class SourceConfig(BaseModel):
     # Deferred: of all kinds that there are, a configuration uses few, and the union of them builds its own.
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
+    isolated: bool = False
+    """Read it in a process of its own, which may crash or hang: see `agent.sources._isolated.as_read`."""
+
     #: whether every frame counts (a recording) or only the newest (a camera)
     @property
     def lossless(self) -> bool:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import cv2
+
 from agent.sources import Intake
+from engines import MOST_PIXELS
 from engines.pixels import Image, Plane
 
 MOST_FAILURES = 10
 """Reads that may fail in a row: OpenCV says neither what was wrong nor whether more can come."""
+
+
+def too_large(capture: Any) -> str | None:
+    """Why a stream or file that is open is not read: OpenCV hands FFmpeg no limit for its pictures; None: it is read.
+
+    A stream that becomes so later is not noticed.
+    """
+    width, height = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    return f"pictures of {width}x{height} are too large" if width * height > MOST_PIXELS else None
 
 
 def fourcc(number: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.errors import SourceError
 from agent.sources import Intake, Pictures
-from agent.sources._cv2 import MOST_FAILURES, bgr_image, fourcc
+from agent.sources._cv2 import MOST_FAILURES, bgr_image, fourcc, too_large
 from agent.sources._recording import Pace, paced, played, recorded
 from engines.pixels import Image
 from engines.quiet import quiet_opencv
@@ -45,6 +45,9 @@ class Recording:
         if not capture.isOpened():
             capture.release()
             raise SourceError(f"{self._path}: cannot be opened: {self._why_not()}")
+        if why := too_large(capture):
+            capture.release()
+            raise SourceError(f"{self._path}: {why}")
         return capture
 
     def _why_not(self) -> str:

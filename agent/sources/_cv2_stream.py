@@ -9,7 +9,7 @@ from typing import cast
 from agent.errors import SourceError
 from agent.frame import Timestamp
 from agent.sources import Intake, Pictures
-from agent.sources._cv2 import MOST_FAILURES, bgr_image, fourcc
+from agent.sources._cv2 import MOST_FAILURES, bgr_image, fourcc, too_large
 from agent.sources._decoded import decoding
 from agent.sources._faults import SILENT, fault
 from engines.picture_files import decoded
@@ -40,6 +40,9 @@ class Stream:
             if left_s <= 0:
                 raise SourceError(f"{self._label}: {SILENT}")
             raise _reason(address, label, max(left_s, timeout_s / 2))
+        if why := too_large(self._capture):
+            self._capture.release()
+            raise SourceError(f"{self._label}: {why}")
         self._codec = fourcc(self._capture.get(cv2.CAP_PROP_FOURCC))
         # OpenCV would go on scaling to the first picture's size after a change; JPEGs it hands out as they are.
         self._jpeg = self._codec in ("mjpg", "jpeg") and self._capture.set(cv2.CAP_PROP_FORMAT, -1)

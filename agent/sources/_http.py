@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import http.client
 import os
@@ -33,6 +34,8 @@ _SLICE_S = 0.1
 _DIGESTS: dict[str, Callable[[bytes], Any]] = {"MD5": hashlib.md5, "SHA-256": hashlib.sha256}
 """RFC 7616, without the variants nobody uses."""
 T = TypeVar("T")
+Trust = Callable[[], ssl.SSLContext]
+"""Whom to trust when they say who they are."""
 
 
 class Stopped(Exception):
@@ -69,9 +72,10 @@ class Patience:
             raise TimeoutError
 
 
-def opener(patience: Patience, origin: str, login: tuple[str, str] | None, trust: ssl.SSLContext) -> OpenerDirector:
+def opener(patience: Patience, origin: str, login: tuple[str, str] | None, trust: Trust) -> OpenerDirector:
     """Opens http and https URLs, with basic and digest credentials for `origin`, SCHEME://HOST[:PORT]/, and no other.
 
+    `trust` is asked when the first https URL is opened, for reading all of a system's authorities takes 20 ms.
     Proxies of the environment are for the internet, not for a camera: they are not used.
     """
     handlers: list[BaseHandler] = [_PlainHandler(patience), _SecureHandler(patience, trust)]
@@ -157,6 +161,7 @@ class _SecureConnection(http.client.HTTPSConnection):
     def connect(self) -> None:
         plain = _connected(self.host, self.port, self.patience)
         try:
+            self.trust.sslsocket_class = _SecureSocket
             secure = self.trust.wrap_socket(plain, server_hostname=self.host, do_handshake_on_connect=False)
         except BaseException:
             plain.close()
@@ -226,15 +231,14 @@ class _PlainHandler(HTTPHandler):
 
 
 class _SecureHandler(HTTPSHandler):
-    def __init__(self, patience: Patience, trust: ssl.SSLContext) -> None:
-        super().__init__(context=trust)
-        self._patience, self._trust = patience, trust
-        trust.sslsocket_class = _SecureSocket
+    def __init__(self, patience: Patience, trust: Trust) -> None:
+        super().__init__(context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))  # else it reads the system's, in vain
+        self._patience, self._trust = patience, functools.cache(trust)
 
     def https_open(self, req: Request) -> Any:
         def connection(*args: Any, **keys: Any) -> _SecureConnection:
             made = _SecureConnection(*args, **keys)
-            made.patience, made.trust = self._patience, self._trust
+            made.patience, made.trust = self._patience, self._trust()
             return made
 
         return self.do_open(connection, req)

@@ -20,7 +20,6 @@ from pydantic import AfterValidator, Field, model_validator
 from agent.durations import Seconds
 from agent.errors import Refused, SourceError
 from agent.frame import Timestamp
-from engines.lines import one_line
 from agent.secrets import redact
 from agent.sources import Intake, Pictures, Times
 from agent.sources._cv2 import bgr_image
@@ -28,6 +27,7 @@ from agent.sources._faults import REFUSES, SILENT
 from agent.sources._http import Patience, Stopped, opener, read_body
 from agent.sources._patient import GRACE_S, NORMAL_S, Patient
 from agent.sources._url import expect_url
+from engines.lines import one_line
 from engines.picture_files import decoded
 from engines.pixels import Image
 
@@ -91,7 +91,7 @@ class _Camera:
         elif parts.username is not None:
             login = (unquote(parts.username), unquote(parts.password or ""))
         self._patience = Patience(stop, config.timeout_s, intake.alive)
-        self._opener = opener(self._patience, f"{parts.scheme}://{host}/", login, _trust(config))
+        self._opener = opener(self._patience, f"{parts.scheme}://{host}/", login, lambda: _trust(config))
         intake.facts["rate"] = f"{1 / config.every:g}"
 
     def pictures(self, stop: Event) -> Pictures:

@@ -21,6 +21,8 @@ from agent.watching.trails import Trail
 from engines.results import Detections
 
 Attributes = Sequence[dict[str, Any]]
+OF_NO_USE = ""
+"""What rules look at that are about the camera itself: its newest frame, whichever use saw it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,7 @@ class Shown:
         """What an event says of the frame."""
         captured, (width, height) = self.frame.captured, self.seen.size
         return {
-            "use": self.seen.use or None,
+            "use": self.seen.use if self.seen.use != OF_NO_USE else None,
             "model": self.model or None,
             "seq": self.frame.seq,
             "captured_at": rfc3339(captured.wall_ns),
@@ -91,8 +93,10 @@ class Incidents:
 
     def look(self, shown: Shown) -> None:
         """Take note of a frame and of every object that is followed, before the rules say what they found in it."""
-        seen = shown.seen
-        self._facts[seen.use] = shown.facts()
+        seen, facts = shown.seen, shown.facts()
+        self._facts[seen.use] = facts
+        if OF_NO_USE in self._facts:
+            self._facts[OF_NO_USE] = {**facts, "use": None, "model": None}
         self._at_ns = seen.at_ns
         if seen.track is None or not isinstance(seen.result, Detections):
             return

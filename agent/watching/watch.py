@@ -20,7 +20,7 @@ from agent.sight.sight import Blindness
 from agent.tracking import Tracked, Tracker
 from agent.uses import Use
 from agent.watching.counts import Counts
-from agent.watching.incidents import Attributes, Incidents, Shown
+from agent.watching.incidents import OF_NO_USE, Attributes, Incidents, Shown
 from engines.results import Detections, Result
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class _Sight(Rule):
     """Whose incidents blindness are: no rule of the configuration, and about no use."""
 
-    name, kind, use = "", "blind", ""
+    name, kind, use = "", "blind", OF_NO_USE
 
     def see(self, seen: Seen) -> Iterable[Finding]:  # noqa: ARG002 - its findings come from elsewhere
         """Nothing."""
@@ -77,6 +77,8 @@ class Watch:
                 return None
             frame = request.frame
             captured = frame.captured
+            if not (self._tracker or self._rules or self._incidents.open_rules()):
+                return None
             tracked = None
             if use.name == self._tracked and self._tracker and isinstance(result, Detections):
                 if use.thresholds is not None:

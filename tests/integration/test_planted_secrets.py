@@ -116,7 +116,7 @@ class Site:
              "password_file": str(self.folder / "password")}},
         ]  # fmt: skip
         cameras: dict[str, Any] = {name: {"source": source, "models": uses} for name, source in sources.items()}
-        cameras["works"]["rules"] = {"lit": {"type": "presence", "use": "c", "after": "0s"}}
+        cameras["works"]["rules"] = {"lit": {"type": "presence", "use": "c", "after": "0s", "score": 0.01}}
         cameras["works"]["snapshots"] = {"folder": str(self.folder / "kept"), "publish": True}
         return {
             "agent": {"name": "test"},

@@ -106,7 +106,7 @@ class Site:
                 "gate": {
                     "source": source,
                     "models": [{"use": "c", "every": "500ms"}],
-                    "rules": {"lit": {"type": "presence", "use": "c", "after": "0s"}},
+                    "rules": {"lit": {"type": "presence", "use": "c", "after": "0s", "score": 0.01}},
                 }
             },
         }
@@ -142,9 +142,7 @@ def test_whatever_is_absent_at_the_start_the_agent_is_up_says_so_and_heals_alone
         ways = ("inferred", "not_due", "replaced", "stale", "failed", "disabled")
         assert counts["offered"] == sum(counts[way] for way in ways), (agent.name, counts)
         assert counts["failed"] == 0, (agent.name, counts)
-        events = metrics["events"]
-        made = sum(events[way] for way in ("acknowledged", "expired", "dropped", "waiting"))
-        assert events["made"] == made, (agent.name, events)
+        events = metrics["events"]["mqtt"]
         assert events["made"] == events["acknowledged"] > 0, (agent.name, events)
         assert "Traceback" not in agent.process.err, agent.process.err
 

@@ -1,8 +1,8 @@
 """A machine with a real systemd as its first process: systemd-nspawn on a throw-away overlay of this machine's files.
 
-Nothing is downloaded and nothing can be left behind: the overlay is in memory, and its mounts are in a mount namespace
-that ends with the machine. It shares the network, so that brokers and cameras of tests are reached on loopback. It
-needs root and Debian's `systemd-container`.
+Nothing is downloaded and nothing can be left behind: the overlay is in memory, mounts and processes are in namespaces
+that end with the machine, however the tests end. It shares the network, so that brokers and cameras of tests are
+reached on loopback. It needs root and Debian's `systemd-container`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.support.needs import missing
 
 T = TypeVar("T")
 
-_PROGRAMS = ("systemd-nspawn", "nsenter", "unshare", "mount", "setpriv")
+_PROGRAMS = ("systemd-nspawn", "nsenter", "unshare", "mount")
 _SYSTEM_PYTHON = "/usr/bin/python3"
 _MAKE_ROOT = r"""
 set -e
@@ -45,15 +45,14 @@ rm -rf srv/packages/sightwire-*.dist-info
 echo /srv/packages > "$site"/of-the-tests.pth
 # One hierarchy of control groups, as systems have it today, whatever this one has; and a branch of our own of it.
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-group=/sys/fs/cgroup/machine-of-tests-$$
-mkdir $group
+group=$(mktemp -d /sys/fs/cgroup/machine-of-tests-XXXXXXXX)
 echo $$ > $group/cgroup.procs
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 # It asks with this status to be started again: the machine reboots. That it may use BPF is for DeviceAllow=.
 status=133
 while [ $status = 133 ]; do
     status=0
-    setpriv --pdeathsig KILL systemd-nspawn --register=no --keep-unit --quiet --boot --directory=. --console=pipe \
+    systemd-nspawn --register=no --keep-unit --quiet --boot --directory=. --console=pipe \
         --capability=CAP_BPF,CAP_NET_ADMIN --system-call-filter=bpf "$@" -- --unit=multi-user.target || status=$?
 done
 echo $$ > /sys/fs/cgroup/cgroup.procs
@@ -84,7 +83,21 @@ class Machine:
         """Where its Python looks for packages."""
         packages = sysconfig.get_paths()["purelib"]
         self._log = (folder.parent / f"{folder.name}.log").open("w+b")
-        words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _MAKE_ROOT, "sh", str(folder), packages]
+        words = [
+            "unshare",
+            "--mount",
+            "--propagation=private",
+            "--pid",
+            "--mount-proc",
+            "--fork",
+            "--kill-child",
+            "sh",
+            "-c",
+            _MAKE_ROOT,
+            "sh",
+            str(folder),
+            packages,
+        ]
         self._process = subprocess.Popen(
             [*words, self.site.lstrip("/"), *options],
             stdin=subprocess.DEVNULL,
@@ -109,8 +122,8 @@ class Machine:
     @property
     def leader(self) -> int:
         """Its first process, as this machine counts."""
-        pid = self._process.pid  # a shell, and systemd-nspawn between
-        for _ in range(2):
+        pid = self._process.pid  # unshare, and a shell and systemd-nspawn between
+        for _ in range(3):
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
             if not children:
                 raise ProcessLookupError("the machine is not there")

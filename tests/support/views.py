@@ -79,9 +79,14 @@ class Shot:
     after: Sequence[Change] = ()
     """What comes after the sensor's noise."""
     frozen: Callable[[float], bool] = lambda _: False
+    """The sensor stands still; what encodes its picture does not."""
+    stuck: Callable[[float], bool] = lambda _: False
+    """The stream repeats its last picture."""
     grey: Callable[[float], bool] = lambda _: False
     encoder: dict[str, Any] | None = None
     """Of H.264, over FFmpeg: `crf`, `gop`, ...; None: nothing encodes."""
+    begins: float = 0.0
+    """Seconds on the clock that all functions of time are told."""
     infrared: bool = False
     """While it is grey another light falls on another reflectance."""
 
@@ -91,8 +96,10 @@ class Shot:
 
     def pictures(self) -> Iterator[tuple[float, Image]]:
         """(seconds, picture) of all frames, as they come out of the camera."""
-        raw = self._raw()
-        return ((t, self._image(luma, t)) for t, luma in raw) if self.encoder is None else self._coded(raw)
+        raw, last = self._raw(), None
+        for t, image in ((t, self._image(luma, t)) for t, luma in raw) if self.encoder is None else self._coded(raw):
+            last = image if last is None or not self.stuck(t) else last
+            yield t, last
 
     def _raw(self) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         rng = np.random.default_rng(self.place.seed + 1)
@@ -101,7 +108,7 @@ class Shot:
         heat = _infrared(self.place) if self.infrared else None
         last: NDArray[np.uint8] | None = None
         for n in range(round(self.seconds * RATE)):
-            t = n / RATE
+            t = self.begins + n / RATE
             index, x, y = rng.integers(5), rng.integers(64), rng.integers(64)
             if last is None or not self.frozen(t):
                 luma = self.place.seen(self.turned(t)) * np.float32(self.light(t))
@@ -171,9 +178,17 @@ def _infrared(place: Place) -> Luma:
     return place.seen() * other * (25 + 190 * spot)
 
 
-def judged(shot: Shot, settings: BlindSection | None = None, **lens: Any) -> list[tuple[float, Blindness]]:
+Told = list[tuple[float, Blindness]]
+
+
+def judged(shot: Shot, settings: BlindSection | None = None) -> Told:
     """What is told of a shot, and when, in seconds."""
-    sight, told = Sight(settings or BlindSection(), **lens), []
+    return judged_by(Sight(settings or BlindSection()), shot)
+
+
+def judged_by(sight: Sight, shot: Shot) -> Told:
+    """The same, by a sight that may have seen something before."""
+    told: Told = []
     for t, image in shot.pictures():
         at_ns = round(t * 1e9)
         told += [(t, change) for change in sight.look(image, Timestamp(at_ns, at_ns, "file", None))]
@@ -196,6 +211,22 @@ def walkers(seed: int, size: tuple[int, int], many: int = 3) -> Change:
             cv2.rectangle(
                 out, (round(x), round(y)), (round(x + width / 25), round(y + height / 5)), float(shade[n]), -1
             )
+        return out
+
+    return change
+
+
+def traffic(seed: int, pause_s: float) -> Change:
+    """Somebody passes now and then, and there is nothing between: for `pause_s` in the mean."""
+    starts = np.cumsum(np.random.default_rng(seed).exponential(pause_s, 1000) + 4)
+
+    def change(luma: Luma, t: float) -> Luma:
+        since = t - starts[max(0, int(np.searchsorted(starts, t)) - 1)]
+        if not 0 <= since < 4:
+            return luma
+        out, (height, width) = luma.copy(), luma.shape
+        x, y = round(width * since / 4), round(height * 0.5)
+        out[y : y + height // 4, x : x + width // 20] = 30.0
         return out
 
     return change

@@ -127,6 +127,7 @@ class FakeContext:
     name = "mjpeg"
     thread_count = 0
     extradata = None
+    options: dict[str, str] = {}  # noqa: RUF012  # as PyAV has it
 
 
 class FakeStream:

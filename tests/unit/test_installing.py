@@ -281,3 +281,11 @@ def test_taking_away_has_no_way_back_and_goes_on_when_asked_again() -> None:
         carry_out([Noted("unit", noted), Noted("rest", noted, fails=InstallError("busy"))], told, back=False)
     assert noted == ["do unit", "do rest"]
     assert told.lines[-1] == "that failed; the same command again goes on from here"
+
+
+def test_with_folders_of_packages_no_index_is_asked(wheel: Path, tmp_path: Path) -> None:
+    """For machines that reach none; extras and the system's packages as wished."""
+    making = environments.Making("/usr/bin/python3", ("cuda12",), system_packages=True)
+    venv, pip = environments.Environment(read_wheel(wheel), making, (tmp_path,)).shows()
+    assert "--system-site-packages" in venv
+    assert f"--no-index --find-links {tmp_path} '{wheel}[cuda12]'" in pip

@@ -207,7 +207,7 @@ class HomeAssistant(Dialect):
             "device_class": "connectivity",
             "entity_category": "diagnostic",
             "state_topic": f"{self._base}/{camera}/status",
-            "value_template": "{{ 'ON' if value_json.state == 'streaming' else 'OFF' }}",
+            "value_template": "{{ 'ON' if value_json.state in ('streaming', 'blind') else 'OFF' }}",
             "availability": [self._online],
             "json_attributes_topic": f"{self._base}/{camera}/status",
             "json_attributes_template": "{{ {'state': value_json.state, 'reason': value_json.reason, "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import random
 import shutil
@@ -430,6 +431,23 @@ def _as(way: str, photo: Callable[[Seeds], tuple[str, bytes]]) -> Callable[[Seed
     return make
 
 
+def _vast(way: str) -> Callable[[Seeds], tuple[str, bytes]]:
+    """A sound video of one picture that is too large, with all its pixels."""
+
+    def make(_: Seeds) -> tuple[str, bytes]:
+        import av
+
+        made = io.BytesIO()
+        with av.open(made, "w", format="matroska") as container:
+            stream: Any = container.add_stream("mjpeg", rate=5)
+            stream.width, stream.height, stream.pix_fmt = 9008, 8000, "yuvj420p"
+            container.mux(stream.encode(av.VideoFrame(9008, 8000, "yuvj420p")))
+            container.mux(stream.encode())
+        return way, made.getvalue()
+
+    return make
+
+
 def _endless(way: str) -> Callable[[Seeds], tuple[str, bytes]]:
     """A megabyte of zeros for a picture."""
     return lambda _: (way, b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n\xff\xd8" + bytes(1 << 20))
@@ -448,6 +466,7 @@ THOUGHT_OF: tuple[Callable[[Seeds], tuple[str, bytes]], ...] = (
         "opencv-file") for size in (20000, 65500)),
     *(_bomb_264(way, size) for way in ("file", "opencv-file", "network", "opencv-url") for size in (4096, 16384,
         32768)),
+    *(_vast(way) for way in ("file", "opencv-file")),
     *(_endless(way) for way in ("snapshot", "network", "opencv-url")),
 )  # fmt: skip
 
