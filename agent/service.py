@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 import cv2
 
+from agent.allocator import give_back
 from agent.config import Settings
 from agent.errors import ConfigError
 from agent.events import Events
@@ -124,6 +125,7 @@ class Service:
         self.captures.start()
         if settings.commands.allow:
             self.remote = self.listening(settings, events)
+        give_back()  # models are opened in much more memory than they are
         self.reporting.begin()
         self.health.ready(self.reporting.in_a_line())
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from agent.allocator import share_arenas
 from agent.commands import fail
 from agent.exits import EX_CONFIG
 
@@ -30,7 +31,9 @@ def run(config: Path = typer.Argument(..., help="The configuration, a YAML file.
 
     Example: sightwire run site.yaml
     """
-    # Before the heavy imports, so that a Ctrl-C during start-up ends it quietly too.
+    # Before the heavy imports, which begin threads.
+    share_arenas()
+    # Before them, too, so that a Ctrl-C during start-up ends it quietly.
     asked: SimpleQueue[Wish] = SimpleQueue()
     on_terminal = sys.stdin is not None and sys.stdin.isatty()
 

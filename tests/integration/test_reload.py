@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +19,18 @@ import pytest
 import yaml
 
 from agent import service as services
+from agent.camera import Camera
+from agent.capture import Capture
 from agent.config import Settings
 from agent.errors import ConfigError
+from agent.inference import Inference
 from agent.reloading import Anew, Stopping, apply
 from agent.service import Service
 from agent.sinks import jsonl
 from agent.sinks.memory import Kept, MemorySink
+from agent.supervision.engine import EngineAtWork
+from agent.watching.watch import Watch
+from engines.model import Model
 from tests.support.agents import fake_model, fake_store, settings_of
 from tests.support.blobs import MODEL, USE, add_blobs
 from tests.support.broker import Certificates, Mosquitto, Subscriber
@@ -326,6 +334,34 @@ def test_what_cannot_be_opened_leaves_everything_as_it_was(tmp_path: Path, monke
     written = [json.loads(line) for line in (tmp_path / "a").read_text().splitlines()]
     events = [line["event_seq"] for line in written if line["topic"].endswith("/events")]
     assert sorted(set(events)) == [*range(1, len(agent.said("dock/events")) + 1)]
+
+
+def alive() -> dict[str, int]:
+    """How many there are of what a reload exchanges."""
+    gc.collect()
+    kinds = (Camera, Capture, EngineAtWork, Inference, Model, Settings, Watch, threading.Thread)
+    return {kind.__name__: sum(isinstance(thing, kind) for thing in gc.get_objects()) for kind in kinds}
+
+
+def test_of_what_many_changes_have_exchanged_nothing_is_left(tmp_path: Path) -> None:
+    def changed(number: int) -> dict[str, Any]:
+        """Another connection, another engine, another zone."""
+        content = site()
+        content["cameras"]["yard"]["source"] = live(61 + number % 2)
+        content["models"]["colours"] = {**fake_model("classes"), "linger": f"{1 + number % 2}ms"}
+        content["cameras"]["dock"]["zones"] = {f"all{number % 2}": ZONE}
+        return content
+
+    with running(tmp_path, changed(0)) as agent:
+        agent.sees("dock", "yard")
+        before = alive()
+        for number in range(1, 7):
+            assert agent.apply(changed(number))["restarted"]["models"] == ["colours"]
+        # The engines' threads let go of the last pictures with the next ones.
+        deadline_s = time.monotonic() + 20
+        while (now := alive()) != before and time.monotonic() < deadline_s:
+            agent.sees("dock", "yard")
+        assert now == before
 
 
 def test_an_agent_that_stops_in_the_middle_of_a_reload_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,14 +15,14 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
 
 from tests.prove.record import DOCUMENT, section, table
-from tests.support.soak.faults import Fault, Mischief
+from tests.support.soak.faults import GIVEN_UP_S, Fault, Mischief
 from tests.support.soak.heard import Heard, Notes
 from tests.support.soak.plot import Line, Panel, svg
 from tests.support.soak.samples import Growth, Log, Sample, growth, sample, share
@@ -39,6 +39,11 @@ BROKER_MEMORY_S = 2.0
 """What a killed mosquitto may not have written yet."""
 FOUND_S = 5.0
 BACK_S = 5.0 + KEY_FRAME_S
+IDLE = 0.1
+"""With less of the processors idle, times say how busy the machine was."""
+
+
+HELD, NOT_HELD, NOT_JUDGED = "held", "NOT HELD", "not judged"
 
 
 @dataclass(frozen=True)
@@ -213,7 +218,7 @@ def _line(seen: Sample) -> str:
 
 
 def judged(result: Soak) -> list[tuple[str, str, str]]:
-    """What must hold, what was measured, and how it stands: `held`, or `NOT HELD`."""
+    """What must hold, what was measured, and how it stands: `held`, `NOT HELD`, or `not judged`."""
     names = ("rss_mb", "anonymous_mb", "fds", "threads")
     rss, anonymous, fds, threads = (result.growth(name) for name in names)
     notes = result.notes
@@ -257,14 +262,47 @@ def judged(result: Soak) -> list[tuple[str, str, str]]:
         ("no thread of ours fails, and the agent ends as told", f"{result.restarts}, exit {result.status}",
          result.restarts == 0 and result.status == 0),
     ]  # fmt: skip
-    return [(must, was, "held" if holds else "NOT HELD") for must, was, holds in rows]
+    return [(must, was, HELD if holds else NOT_HELD) for must, was, holds in rows] + list(judged_times(result.faults))
+
+
+def judged_times(faults: Sequence[Fault]) -> Iterator[tuple[str, str, str]]:
+    """As `judged`: whether losses are found in time, and whether all is back in time."""
+    over = [fault for fault in faults if fault.over]
+    never = [f"{fault.kind}, {fault.where}" for fault in over if fault.back_s is None]
+    yield (
+        f"all is well again after each fault, within {GIVEN_UP_S:g} s whatever else happens",
+        f"{len(over) - len(never)} of {len(over)}{': not ' * bool(never)}{'; '.join(never)}",
+        _stands(over, not never),
+    )
+    alone = [fault for fault in over if fault.alone]
+    fair = [fault for fault in alone if fault.idle >= IDLE]
+    left_out = f"{len(alone) - len(fair)} left out: less than {IDLE:.0%} of the machine was idle"
+    for words, limit_s, how_long in (
+        (f"found within {FOUND_S:g} s", FOUND_S, _found_s),
+        (f"back within {FOUND_S:g} s and a key frame ({BACK_S:g} s)", BACK_S, lambda fault: fault.back_s),
+    ):
+        took = [(took_s, fault) for fault in fair if (took_s := how_long(fault)) is not None]
+        late = [f"{fault.kind}, {fault.where}: {took_s:.1f} s" for took_s, fault in took if took_s > limit_s]
+        measured = f"{len(took) - len(late)} of {len(took)}{': not ' * bool(late)}{'; '.join(late)} ({left_out})"
+        yield f"{words}, of faults that no other overlaps", measured, _stands(took, not late)
+
+
+def _found_s(fault: Fault) -> float | None:
+    """None: there was nothing to find, or too little time; infinite: a camera was away, and that was never said."""
+    if fault.found_s is None and fault.where in CAMERAS and fault.undone_s - fault.began_s > FOUND_S:
+        return float("inf")
+    return fault.found_s
+
+
+def _stands(seen: Sequence[object], holds: bool) -> str:
+    return (HELD if holds else NOT_HELD) if seen else NOT_JUDGED
 
 
 def recoveries(result: Soak) -> list[tuple[object, ...]]:
     """A row for each kind of fault."""
     rows: list[tuple[object, ...]] = []
-    for kind in sorted({fault.kind for fault in result.faults if fault.undone_s}):
-        ended = [fault for fault in result.faults if fault.kind == kind and fault.undone_s]
+    for kind in sorted({fault.kind for fault in result.faults if fault.over}):
+        ended = [fault for fault in result.faults if fault.kind == kind and fault.over]
         over = [fault for fault in ended if fault.back_s is not None]
         alone = [fault for fault in over if fault.alone]
         found = [fault.found_s for fault in alone if fault.found_s is not None]
@@ -352,7 +390,7 @@ def main() -> int:
     if asked.write:
         (DOCUMENT.parent / "soak.svg").write_text(picture(result))
         section("soak", "Soak", f"scripts/prove soak {asked.hours:g}", f"{body}\n![](soak.svg)\n")
-    return int(any(row[2] != "held" for row in judged(result)))
+    return int(any(row[2] == NOT_HELD for row in judged(result)))
 
 
 if __name__ == "__main__":

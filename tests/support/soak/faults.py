@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import psutil
+
 from tests.support.soak.heard import Heard
 from tests.support.soak.site import CAMERAS, Site
 
@@ -43,6 +45,10 @@ class Fault:
     """From being undone to the first result of a picture taken since; None: not within `GIVEN_UP_S`."""
     alone: bool = True
     """The other lane was in order from beginning to end, so that the times are this fault's own."""
+    over: bool = False
+    """It was followed to its end, or given up, not cut off by the end of the soak."""
+    idle: float = 0.0
+    """Share of the machine's processors that nobody used from its beginning until all was well again."""
 
 
 def _nothing(_site: Site, _where: str) -> None: ...
@@ -86,6 +92,12 @@ OTHER_KINDS = (
 )
 
 
+def _processors() -> tuple[float, float]:
+    """Seconds that all processors have stood idle, and that there were; of all, for whatever reason the others work."""
+    times = psutil.cpu_times()
+    return times.idle, sum(times) - getattr(times, "guest", 0) - getattr(times, "guest_nice", 0)
+
+
 class Mischief:
     """Two lanes of faults: cameras, and the rest. `tick` often, from one thread."""
 
@@ -100,6 +112,8 @@ class Mischief:
         ]
         self._due_s = [next(lane) + time.monotonic() for lane in self._lanes]
         self._undo: dict[int, Callable[[], object]] = {}
+        self._used: dict[int, tuple[float, float]] = {}
+        """Of open faults: `_processors` when they began."""
 
     def tick(self) -> None:
         """Do what is due."""
@@ -139,15 +153,19 @@ class Mischief:
             other.alone = fault.alone = False
         self._open.append(fault)
         self.faults.append(fault)
+        self._used[id(fault)] = _processors()
         self._undo[id(fault)] = lambda: kind.undo(self._site, fault.where)
         self._say(f"{kind.name}: {fault.where}")
         kind.do(self._site, fault.where)
 
     def _end(self, fault: Fault) -> None:
         self._open.remove(fault)
+        (idle_s, all_s), (idle_before_s, all_before_s) = _processors(), self._used.pop(id(fault))
+        fault.idle = (idle_s - idle_before_s) / max(all_s - all_before_s, 1e-9)
+        fault.over = True
         found = f"found after {fault.found_s:.1f} s, " if fault.found_s is not None else ""
         back = f"back after {fault.back_s:.1f} s" if fault.back_s is not None else "NOT BACK"
-        self._say(f"{fault.kind}: {fault.where}: {found}{back}")
+        self._say(f"{fault.kind}: {fault.where}: {found}{back}, {fault.idle:.0%} idle")
 
     def _back_s(self, fault: Fault) -> float | None:
         """When all was well again, by the wall clock; None if it is not yet."""
