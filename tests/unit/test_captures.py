@@ -12,7 +12,7 @@ import pytest
 from pydantic import PrivateAttr
 
 from agent.camera import Camera
-from agent.clips.packets import PacketTap
+from agent.clips.tap import PacketTap
 from agent.frame import Frame, Timestamp
 from agent.publishing import Outlets
 from agent.sources import Intake, Pictures, SourceConfig, Times
