@@ -169,7 +169,7 @@ class _Reading:
             if fd is not None:
                 self._slots.add(said["number"], fd, HEADER + said["pixels"])
             self._do(said["is"], said)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OSError):  # OSError: no room for a slot
             raise SourceError(f"{self._label}: its process says what cannot be understood") from None
         finally:
             if fd is not None:
