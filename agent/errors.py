@@ -3,8 +3,7 @@
 AgentError
 ├── ConfigError        a configuration that must be mended before the agent can run (exit 78)
 ├── SourceError        a camera that cannot be opened or read: reported and retried
-│   ├── Refused        ... because it wants other credentials: retried slowly, so that no camera locks us out
-│   └── EndOfSource    a file is at its end: the normal way a lossless source stops
+│   └── Refused        ... because it wants other credentials: retried slowly, so that no camera locks us out
 └── SinkError
     └── Transient      a message that could not be handed over now; the next one may be
 """
