@@ -441,8 +441,8 @@ class Camera:
 
 
 def _when(change: Blindness, frame: Frame) -> str:
-    """When it was seen first, of a camera's clock."""
-    return rfc3339(frame.captured.wall_ns - (frame.captured.monotonic_ns - change.since_ns))
+    """When it was seen first, by our clock."""
+    return rfc3339(time.time_ns() - (frame.captured.monotonic_ns - change.since_ns))
 
 
 def _wanted(found: Detections, use: Use, cascade: Cascade) -> list[int]:

@@ -7,6 +7,7 @@ are. Who walks through takes a few cells; a lorry takes many, but for a moment o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -113,8 +114,11 @@ class Scene:
         self.textured = False
         """Whether it shows anything that has edges."""
 
-    def sees(self, glance: Glance, step_s: float, *, learn: bool) -> Reason | None:
-        """What is wrong with the picture. `learn`: whether what it shows is to be known, if nothing is wrong."""
+    def sees(self, glance: Glance, step_s: float, *, learn: bool, watches: Callable[[Reason], bool]) -> Reason | None:
+        """What is wrong with the picture, of that which is to be watched.
+
+        `learn`: whether what it shows is to be known, if nothing is wrong.
+        """
         base = cv2.GaussianBlur(glance.small, (0, 0), SMOOTH).astype(np.float32)
         edges, fine, seen = Edges.of(base), finest(glance), glance.frame.seen
         if self._known is None or self._known.edges.x.shape != base.shape:
@@ -128,6 +132,8 @@ class Scene:
         if _share(where, seen) >= ENOUGH:
             kept = edges.same(self._known.edges, where)
             wrong = _wrong(self._known, glance, edges, where, kept, fine)
+            if wrong and not watches(wrong):
+                wrong = None
             if self._known_s < KNOWN_S and kept < KEPT_LITTLE:
                 self.begin_anew()
                 return None

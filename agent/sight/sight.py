@@ -92,7 +92,9 @@ class Sight:
             return []
         last_ns, self._last_ns = self._last_ns, glance.at_ns
         if last_ns is not None and abs(glance.at_ns - last_ns) > FORGET_NS:
-            self.begin_anew()
+            self._frozen.begin_anew()
+            self._scene.begin_anew()
+            self._held["scene"].forget()
         step_s = 0.0 if last_ns is None else min(1.0, max(0, glance.at_ns - last_ns) / 1e9)
         now = self._judged(glance, step_s)
         told = self._told
@@ -134,9 +136,8 @@ class Sight:
 
     def _scene_wrong(self, glance: Glance, step_s: float, *, judge: bool) -> Reason | None:
         held = self._held["scene"]
-        wrong = self._scene.sees(glance, step_s, learn=not held.yes) if judge else None
-        if wrong and not self._settings.watches(wrong):
-            wrong = None
+        watches = self._settings.watches
+        wrong = self._scene.sees(glance, step_s, learn=not held.yes, watches=watches) if judge else None
         if wrong and not held.yes and glance.at_ns - self._switched_ns < SWITCHED_NS and self._scene.textured:
             self._scene.begin_anew()
             wrong = None

@@ -29,7 +29,7 @@ from agent.sources._patient import GRACE_S, Patient
 from agent.sources._url import expect_url
 
 START_S = 5.0
-"""What a pipeline may need for its first picture at least: the daemon behind a Jetson's cameras starts with them."""
+"""What a pipeline may need for its first picture, unless `timeout_s` is set: a Jetson's daemon starts with it."""
 _ONLY_WITH = {
     "url": {"decoder", "transport", "latency_ms"},
     "pipeline": {"pace"},
@@ -119,7 +119,8 @@ class Config(Patient):
             if username is not None and element.find_property("user-pw") is not None:
                 element.set_property("user-id", username)
                 element.set_property("user-pw", password or "")
-        start_s = self.silence_s if self.url is not None else max(START_S, self.silence_s)
+        said = self.url is not None or "timeout_s" in self.model_fields_set
+        start_s = self.silence_s if said else max(START_S, self.silence_s)
         stream = Stream(pipeline, sink, self.label, mask, self.lossless, (start_s, self.silence_s), intake)
         if self.url is not None:
             joint = Joint(self.decoder, self.label, stream.faults)

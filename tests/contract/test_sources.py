@@ -6,7 +6,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ import pytest
 
 from agent.errors import SourceError
 from agent.sources import Intake, SourceConfig, file, gstreamer, images, network, opencv, snapshot, synthetic
+from agent.sources._isolated import as_read
 from agent.sources._recording import Pace
 from agent.sources.synthetic import BITS, read_barcode
 from engines.pixels import Image, Plane
@@ -35,6 +36,11 @@ class Case:
     """After so many the numbers begin anew."""
     stall: Callable[[], None] | None = None
     """Makes a camera send no more, without closing anything."""
+
+    def isolated(self) -> Case:
+        """The same, each in a process of its own."""
+        good, absent = (as_read(config.model_copy(update={"isolated": True})) for config in (self.config, self.broken))
+        return replace(self, config=good, broken=absent)
 
 
 CLIP = Clip(gop=10)
@@ -61,11 +67,26 @@ def http_camera() -> Iterator[HttpCamera]:
 KINDS = ["synthetic", "synthetic-lossless", "file", "file-live", "rtsp-tcp", "rtsp-udp"]
 KINDS += ["gstreamer-tcp", "gstreamer-udp", "gstreamer-live", "gstreamer-lossless"]
 KINDS += ["images", "images-live", "opencv-file", "opencv-live", "opencv-numbered", "opencv-http", "snapshot"]
+ISOLATED = "isolated-rtsp-tcp"
+"""In a process of its own. Each takes a second to begin, so that of other sources is in test_isolated."""
+
+
+@pytest.fixture(params=[*KINDS, ISOLATED])
+def case(request: pytest.FixtureRequest, camera: RtspServer | None, http_camera: HttpCamera, numbered: Path) -> Case:
+    case = _case(request.param.removeprefix("isolated-"), camera, http_camera, numbered)
+    return case.isolated() if request.param == ISOLATED else case
 
 
 @pytest.fixture(params=KINDS)
-def case(request: pytest.FixtureRequest, camera: RtspServer | None, http_camera: HttpCamera, numbered: Path) -> Case:
-    kind, _, variant = request.param.partition("-")
+def case_here(
+    request: pytest.FixtureRequest, camera: RtspServer | None, http_camera: HttpCamera, numbered: Path
+) -> Case:
+    """All that need no process."""
+    return _case(request.param, camera, http_camera, numbered)
+
+
+def _case(which: str, camera: RtspServer | None, http_camera: HttpCamera, numbered: Path) -> Case:
+    kind, _, variant = which.partition("-")
     if kind == "snapshot":
         return _snapshot_case(http_camera)
     if kind == "images":
@@ -119,15 +140,18 @@ def _snapshot_case(camera: HttpCamera) -> Case:
     return Case(good, absent, 1 << BITS, camera.stall)
 
 
-@pytest.fixture(params=["rtsp-tcp", "rtsp-udp", "gstreamer-tcp", "gstreamer-udp", "opencv-http", "snapshot"])
+@pytest.fixture(
+    params=["rtsp-tcp", "rtsp-udp", "gstreamer-tcp", "gstreamer-udp", "opencv-http", "snapshot", "isolated-rtsp-tcp"]
+)
 def network_case(
     request: pytest.FixtureRequest, camera: RtspServer | None, http_camera: HttpCamera, numbered: Path
 ) -> Iterator[Case]:
-    kind, _, variant = request.param.partition("-")
+    kind, _, variant = request.param.removeprefix("isolated-").partition("-")
     if kind == "gstreamer":
         need_gstreamer()
     if variant in ("tcp", "udp"):
-        yield _network_case(camera, kind, variant)
+        case = _network_case(camera, kind, variant)
+        yield case.isolated() if request.param == ISOLATED else case
         return
     yield _opencv_case(variant, http_camera, numbered) if kind == "opencv" else _snapshot_case(http_camera)
     http_camera.flow()
@@ -250,18 +274,18 @@ def test_where_it_cannot_be_opened_it_says_so(case: Case) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_it_leaves_no_threads_and_no_descriptors(case: Case) -> None:
+def test_it_leaves_no_threads_and_no_descriptors(case_here: Case) -> None:
     """Read, not read, given up with an error: closed is closed."""
     process = psutil.Process()
 
     def use() -> None:
-        with case.config.open(threading.Event(), Intake()) as pictures:
+        with case_here.config.open(threading.Event(), Intake()) as pictures:
             next(pictures)
-        with case.config.open(threading.Event(), Intake()):
+        with case_here.config.open(threading.Event(), Intake()):
             pass
-        with pytest.raises(ZeroDivisionError), case.config.open(threading.Event(), Intake()) as pictures:
+        with pytest.raises(ZeroDivisionError), case_here.config.open(threading.Event(), Intake()) as pictures:
             _ = next(pictures), 1 / 0
-        with pytest.raises(SourceError), case.broken.open(threading.Event(), Intake()) as pictures:
+        with pytest.raises(SourceError), case_here.broken.open(threading.Event(), Intake()) as pictures:
             next(pictures)
 
     def settled(expected: tuple[int, int] | None = None) -> tuple[int, int]:

@@ -336,6 +336,10 @@ def test_a_template_outlives_its_connection(tmp_path: Path) -> None:
         ({"masks": [[[0, 0], [1, 0], [1, 1]]]}, "cameras.dock.clips: not with 'masks'"),
         ({"crop": [0, 0, 0.5, 1]}, "cameras.dock.clips: not with 'crop'"),
         ({"source": {"type": "synthetic"}}, "cameras.dock.clips: a source of type 'synthetic' hands on pictures"),
+        (
+            {"source": {"type": "rtsp", "url": "rtsp://127.0.0.1/x", "isolated": True}},
+            "cameras.dock.clips: not with 'isolated'",
+        ),
         ({"clips": {"before": "2m"}}, "cameras.dock.clips.before"),
         ({"clips": {"before": "5s", "longest": "4s"}}, "more than 'before'"),
     ],

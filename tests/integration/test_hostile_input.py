@@ -66,7 +66,7 @@ def test_an_input_that_crashes_or_hangs_its_reader_is_named_and_the_rest_goes_on
     assert {number: what.split(":")[0] for number, what in fed.wrong.items()} == {
         1: "killed by SIGSEGV",
         2: "hangs",
-        3: "300 MB for a moment, at most 100 are right (fine)",
+        3: "150 MB for a moment, at most 100 are right (fine)",
         4: "Traceback (most recent call last)",
     }
     assert (tmp_path / "kept" / "traps-1").read_bytes() == b"1"

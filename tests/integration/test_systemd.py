@@ -63,7 +63,10 @@ def test_it_is_ready_with_the_real_engine_in_its_sandbox(site: Site) -> None:
 
 
 IN_SANDBOX = """
-import ctypes, mmap, os, pathlib, psutil, socket, tempfile
+import ctypes, mmap, os, pathlib, psutil, socket, tempfile, threading
+
+from agent.sources import Intake, synthetic
+from agent.sources._isolated import as_read
 
 def refused(what):
     try:
@@ -81,6 +84,9 @@ socket.socket(socket.AF_INET, socket.SOCK_DGRAM).setsockopt(socket.IPPROTO_IP, s
 for folder in (os.environ["STATE_DIRECTORY"], os.environ["CACHE_DIRECTORY"], "/tmp"):
     tempfile.TemporaryFile(dir=folder)
 open("/dev/nvmap").close()  # of the group video
+isolated = as_read(synthetic.Config(isolated=True))  # its process, and its memory without a name
+with isolated.open(threading.Event(), Intake()) as pictures:
+    assert next(pictures)
 # What they do not need.
 refused(lambda: open("/dev/unnamed"))
 refused(lambda: os.listdir("/root"))

@@ -120,8 +120,8 @@ class Site:
 
     def _build(self, stack: ExitStack) -> None:
         over_rtsp = [one for one in self.fared if one.kind in OVER_RTSP]
-        self.rtsp = stack.enter_context(RtspServer(CLIP, mounts=len(over_rtsp) + 1, fps=FPS))
-        other = stack.enter_context(RtspServer(OTHER_SIZE, mounts=len(over_rtsp) + 1, fps=FPS))
+        self.rtsp = stack.enter_context(RtspServer(CLIP, mounts=len(over_rtsp) + 1, fps=FPS, apart=True))
+        other = stack.enter_context(RtspServer(OTHER_SIZE, mounts=len(over_rtsp) + 1, fps=FPS, apart=True))
         small, large = (stack.enter_context(HttpCamera(rate=FPS)) for _ in range(2))
         small.size, large.size = (320, 192), (448, 256)
         stack.enter_context(self.cables)

@@ -47,11 +47,17 @@ class RtspServer:
         fps: float = 30,
         port: int = 0,
         loss: float = 0,
+        apart: bool = False,
     ) -> None:
+        """`apart`: cameras do not wait for each other, as else they do for the first key frame of one that is joined.
+
+        But who comes back at once may be told that it is not ready yet.
+        """
         if not _available():
             missing("GstRtspServer with its Python binding (gir1.2-gst-rtsp-server-1.0)")
         self._clip = clip.path() if isinstance(clip, Clip) else clip
         self._mounts, self._user, self._password, self._fps, self._loss = mounts, user, password, fps, loss
+        self._apart = apart
         self._folder = tempfile.TemporaryDirectory(prefix="camera-")
         self._pushed: mmap.mmap
         self._process: subprocess.Popen[str]
@@ -114,6 +120,7 @@ class RtspServer:
         file = Path(self._folder.name) / "pushed"
         command = [_PYTHON, str(_PROGRAM), str(self._clip), f"--port={self.port}", f"--mounts={self._mounts}"]
         command += [f"--fps={self._fps}", f"--loss={self._loss}", f"--pushed={file}"]
+        command += ["--apart"] * self._apart
         environment = dict(os.environ)
         if self._user is not None:
             command.append(f"--user={self._user}")

@@ -185,6 +185,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--mounts", type=int, default=1)
     parser.add_argument("--fps", type=float, default=30)
     parser.add_argument("--loss", type=float, default=0, help="share of RTP packets that never leave")
+    parser.add_argument("--apart", action="store_true", help="a thread for each viewer")
     parser.add_argument("--user", help="its password is in RTSP_PASSWORD")
     parser.add_argument("--pushed", type=Path, required=True, help="file of push times: int64 ns [frame][mount]")
     return parser.parse_args()
@@ -203,8 +204,8 @@ def main() -> None:
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(options.port)
-    # Cameras do not wait for each other: one that is described waits for its first key frame.
-    server.get_thread_pool().set_max_threads(-1)
+    if options.apart:
+        server.get_thread_pool().set_max_threads(-1)
     cameras = [Camera(mount, caps, player, options.loss) for mount in range(options.mounts)]
     for mount, camera in enumerate(cameras):
         server.get_mount_points().add_factory(f"/cam{mount}", camera)

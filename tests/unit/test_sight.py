@@ -219,3 +219,20 @@ def test_a_stillness_that_was_told_and_ends_without_full_life_was_natural() -> N
         for _ in range(40):
             stillness.take(False, after, 0.25)
         assert (stillness.patience_s > 60) == learns
+
+
+def test_a_camera_that_is_to_be_turned_is_learned_again_and_again() -> None:
+    """`moved: off`: what it shows after a turn is known a while later, and can be covered."""
+    sight = copy.deepcopy(_learned())
+    sight._settings = BlindSection(moved=False)
+    turned = AFTER.but(seconds=150, turned=lambda _: 0.3, changes=[only(views.covered(5), LEARNED_S + 140, 1e9)])
+    assert [change.reason for _, change in told(turned, sight)] == ["covered"]
+
+
+def test_a_camera_with_a_picture_in_fifteen_minutes_is_black_and_sees_again() -> None:
+    sight, told = Sight(BlindSection()), []
+    for n, level in enumerate([90, 0, 0, 0, 90, 90]):
+        at_ns = n * 900 * 10**9
+        picture = np.full((90, 160), level, np.uint8)
+        told += sight.look(Image((picture,), "gray", "601", "full", (160, 90)), Timestamp(at_ns, at_ns, "file", None))
+    assert [(change.reason, change.ended) for change in told] == [("black", None), ("black", "over")]

@@ -5,6 +5,7 @@ It begins by itself nothing but what the first packet orders, ends when the sock
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import logging
@@ -44,12 +45,14 @@ class Voice:
         self._sock = sock
 
     def say(self, what: str, fd: int | None = None, **more: Any) -> bool:
-        """Whether it could be said."""
+        """Whether it could be said. Ends this process where nobody is left to listen."""
         packet = json.dumps({"is": what, **more}).encode()
         try:
             socket.send_fds(self._sock, [packet], [] if fd is None else [fd], socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
+        except ConnectionError:
+            os._exit(1)
         return True
 
 
@@ -163,10 +166,7 @@ def main() -> None:
         os._exit(1)
     voice, stop = Voice(sock), threading.Event()
     threading.Thread(target=_until_gone, args=(sock, stop), daemon=True).start()
-    try:
-        _run(packet, voice, stop)
-    except BrokenPipeError:
-        os._exit(1)
+    _run(packet, voice, stop)
     sys.stderr.flush()
     # Whatever the libraries would do to tidy up cannot matter any more, and may hang.
     os._exit(0)
@@ -186,8 +186,6 @@ def _run(packet: bytes, voice: Voice, stop: threading.Event) -> None:
     except tuple(KINDS.values()) as error:
         kind = next(name for name, known in KINDS.items() if isinstance(error, known))
         last = {"what": "failed", "kind": kind, "text": str(error)}
-    except BrokenPipeError:
-        raise
     except Exception as error:  # noqa: BLE001 - a fault of a source of whatever kind ends this process, told as that
         last = {"what": "failed", "kind": None, "text": _told(error)}
     _certainly(lambda: voice.say(**last))
@@ -203,7 +201,7 @@ def _told(error: Exception) -> str:
 
 
 def _certainly(say: Callable[[], bool]) -> None:
-    """Wait until it could be said. Raises BrokenPipeError where nobody is left to listen."""
+    """Wait until it could be said."""
     while not say():
         time.sleep(_FREE_LOOK_S)
 
@@ -219,7 +217,8 @@ def _socket() -> socket.socket:
 
 def _until_gone(sock: socket.socket, stop: threading.Event) -> None:
     """The parent says nothing more than the order: what comes is its farewell, or its end."""
-    sock.recv(1)
+    with contextlib.suppress(ConnectionError):
+        sock.recv(1)
     stop.set()
 
 

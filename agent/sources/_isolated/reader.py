@@ -47,6 +47,8 @@ class _Process:
             order = pickle.dumps(Order(source, _folder(), logging.getLogger("agent").getEffectiveLevel()))
         except Exception as error:  # noqa: BLE001 - what cannot be pickled raises whatever it likes
             raise SourceError(f"{self._label}: cannot be isolated: {type(error).__name__}") from None
+        if len(order) > MOST_BYTES:
+            raise SourceError(f"{self._label}: cannot be isolated: its configuration has {len(order)} bytes")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
@@ -64,10 +66,10 @@ class _Process:
                 raise SourceError(f"{self._label}: its process cannot be started: {error.strerror}") from None
         self._socket, self.pid = ours, self._process.pid
         ours.settimeout(_LOOK_S)
-        with suppress(BrokenPipeError):  # one that has died already is found out when it is listened to
+        with suppress(ConnectionError):  # one that has died already is found out when it is listened to
             ours.send(order)
 
-    def hear(self) -> tuple[dict[str, Any], int | None] | None:
+    def hear(self) -> tuple[bytes, int | None] | None:
         """What it says next, and the file that comes with it; None: nothing for a while. Raises _Ended."""
         try:
             packet, fds, _, _ = socket.recv_fds(self._socket, MOST_BYTES, 1)
@@ -77,7 +79,7 @@ class _Process:
             raise _Ended from None
         if not packet:
             raise _Ended
-        return json.loads(packet), fds[0] if fds else None
+        return packet, fds[0] if fds else None
 
     def kill(self) -> None:
         """At once."""
@@ -147,8 +149,7 @@ class _Reading:
                     self._process.kill()
                     raise SourceError(f"{self._label}: its process hung for {within_s:g} s, and was killed")
                 continue
-            said, fd = heard
-            self._take(said, fd)
+            said = self._take(*heard)
             if said["is"] != "log":
                 return said
         return None
@@ -161,15 +162,22 @@ class _Reading:
             return None
         return self._times.open_s if self._state == "opens" else self._times.step_s
 
-    def _take(self, said: dict[str, Any], fd: int | None) -> None:
+    def _take(self, packet: bytes, fd: int | None) -> dict[str, Any]:
         """Do what is to be done with it. Raises what the source has raised."""
-        what = said["is"]
-        if fd is not None:
-            try:
+        try:
+            said: dict[str, Any] = json.loads(packet)
+            if fd is not None:
                 self._slots.add(said["number"], fd, HEADER + said["pixels"])
-            finally:
+            self._do(said["is"], said)
+        except (ValueError, KeyError, TypeError):
+            raise SourceError(f"{self._label}: its process says what cannot be understood") from None
+        finally:
+            if fd is not None:
                 os.close(fd)
-        elif what == "begun":
+        return said
+
+    def _do(self, what: str, said: dict[str, Any]) -> None:
+        if what == "begun":
             self._state = "opens"
         elif what == "open":
             self._state = "reads"
@@ -188,13 +196,12 @@ class _Reading:
             self._state = "ended"
 
     def _picture(self, said: dict[str, Any]) -> tuple[Timestamp, Image]:
-        pixels, matrix, level, size = said["image"]
         try:
+            pixels, matrix, level, size = said["image"]
             planes = self._slots.take(said["slot"], [tuple(shape) for shape in said["shapes"]])
-            image = Image(planes, pixels, matrix, level, tuple(size))
-        except (KeyError, ValueError, PictureError) as error:
+            return Timestamp(*said["captured"]), Image(planes, pixels, matrix, level, tuple(size))
+        except (KeyError, ValueError, TypeError, PictureError) as error:
             raise SourceError(f"{self._label}: its process sent no picture: {error}") from None
-        return Timestamp(*said["captured"]), image
 
 
 @contextmanager

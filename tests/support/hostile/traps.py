@@ -11,7 +11,7 @@ from pathlib import Path
 class Traps:
     """0 and 5 are harmless; a crash, a hang, a lot of memory, an exception between them."""
 
-    most_s = 1.0
+    most_s = 5.0
     most_mb = 100.0
 
     def __init__(self, folder: Path) -> None:
@@ -29,7 +29,7 @@ class Traps:
             case 2:
                 threading.Event().wait()
             case 3:
-                bytearray(300 << 20)
+                bytearray(150 << 20)
             case 4:
                 raise RuntimeError("what no part may raise")
         return "fine"
