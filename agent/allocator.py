@@ -31,7 +31,7 @@ def share_arenas() -> bool:
 def give_back() -> None:
     """Return to the system what was freed and lies between what is not: after something large has come and gone.
 
-    A few milliseconds, in which other threads may wait for memory.
+    A millisecond or two, in which other threads may wait for memory.
     """
     trim = _function("malloc_trim")
     if trim is not None:
