@@ -97,7 +97,8 @@ def _reason(address: str, label: str, timeout_s: float) -> SourceError:
     import av
 
     try:
-        options = {"rtsp_transport": "tcp"} if address.startswith("rtsp") else {}
+        options = {"analyzeduration": "100000"}  # whether it answers is all that we want to know
+        options |= {"rtsp_transport": "tcp"} if address.startswith("rtsp") else {}
         with av.open(address, options=options, timeout=(timeout_s, timeout_s)):
             return SourceError(f"{label}: OpenCV finds no video in it that it can decode")
     except (av.error.FFmpegError, OSError) as error:
