@@ -101,7 +101,9 @@ def _reason(address: str, label: str, timeout_s: float) -> SourceError:
     import av
 
     try:
-        options = decoding() | ({"rtsp_transport": "tcp"} if address.startswith("rtsp") else {})
+        # Whether it answers is all that we want to know: a short look.
+        options = decoding() | {"analyzeduration": "100000"}
+        options |= {"rtsp_transport": "tcp"} if address.startswith("rtsp") else {}
         with av.open(address, options=options, timeout=(timeout_s, timeout_s), metadata_errors="replace"):
             return SourceError(f"{label}: OpenCV finds no video in it that it can decode")
     except (av.error.FFmpegError, OSError) as error:

@@ -291,22 +291,27 @@ def test_it_leaves_no_threads_and_no_descriptors(case_here: Case) -> None:
     def settled(expected: tuple[int, int] | None = None) -> tuple[int, int]:
         """Descriptors and threads, when the HTTP camera, which lives in this process, has let go of its own."""
         deadline, count, since = time.monotonic() + 3, (0, 0), time.monotonic()
-        while time.monotonic() < deadline and count != expected:
+        while time.monotonic() < deadline:
             now = (process.num_fds(), process.num_threads())
             if now != count:
                 count, since = now, time.monotonic()
-            elif time.monotonic() > since + 0.2:
+            # A machine that is busy may let a thread end late, but one that is there for good stays.
+            settled_now = time.monotonic() > since + 0.2 if expected is None else no_more(count, expected)
+            if settled_now:
                 break
             time.sleep(0.01)
         return count
+
+    def no_more(now: tuple[int, int], then: tuple[int, int]) -> bool:
+        """Fewer are well: those of an earlier test may have ended meanwhile."""
+        return now[0] <= then[0] and now[1] <= then[1]
 
     use()  # what libraries keep open for good is open now
     gc.disable()
     try:
         before = settled()
         use()
-        # Fewer are well: those of an earlier test may have ended meanwhile.
-        assert all(now <= then for now, then in zip(settled(before), before, strict=True))
+        assert no_more(settled(before), before)
     finally:
         gc.enable()
 
