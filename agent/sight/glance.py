@@ -1,4 +1,4 @@
-"""A frame made small: what blindness and motion are judged from. A millisecond at most, whatever the frame's size."""
+"""A frame made small: what blindness and motion are judged from, for one pass over its luma."""
 
 from __future__ import annotations
 

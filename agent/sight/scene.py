@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
@@ -23,6 +24,8 @@ KNOWN_S = 60.0
 """So long the picture must have been the same before anything is said of it."""
 SMOOTH = 1.5
 """Standard deviation of the blur before edges are taken, pixels of `small`: so much a camera on a mast may sway."""
+SHADE = 15
+"""What is larger is no edge, pixels of `small`."""
 EDGE = 1.0
 """A cell with a mean gradient of so much (levels a pixel, root of the mean square) has something to compare."""
 ENOUGH = 0.15
@@ -36,11 +39,10 @@ COVERED = 0.75
 """... and with so many of those the camera is covered."""
 COARSE = 0.7
 """Correlation of the cells' levels with the mean's, from which on it is the same scene without its edges."""
-OTHER = 0.3
-"""That correlation, up to which the levels are of something else too."""
 BLURRED = 0.5
-"""Sharpness of a cell is the power of its finest gradients by that of the smoothed ones; half of its cells have so much
-of what is known of them, or less, in a picture that is out of focus."""
+"""Half of the cells have so much of the power of their finest gradients, or less, in a picture out of focus..."""
+SOFT = 0.7
+"""... and have lost clearly more of it than of that of coarser ones."""
 STEADY_NS = 1_000_000_000
 """A camera that has been moved stands still again for so long."""
 
@@ -78,6 +80,12 @@ def finest(glance: Glance) -> Means:
     x, y = (cv2.Sobel(glance.fine, cv2.CV_32F, *by, ksize=1, scale=1 / 2) for by in ((1, 0), (0, 1)))
     power = cell_means(x * x + y * y, 2 * CELL)
     return np.maximum(power - np.quantile(power[glance.frame.seen], FLATTEST), 0)
+
+
+def details(glance: Glance) -> NDArray[np.float32]:
+    """`small` without its noise, and without what a shadow, a lamp or a cloth lays over it."""
+    smooth = cv2.GaussianBlur(glance.small, (0, 0), SMOOTH).astype(np.float32)
+    return cast(NDArray[np.float32], smooth - cv2.blur(smooth, (SHADE, SHADE)))
 
 
 class Known:
@@ -119,7 +127,7 @@ class Scene:
 
         `learn`: whether what it shows is to be known, if nothing is wrong.
         """
-        base = cv2.GaussianBlur(glance.small, (0, 0), SMOOTH).astype(np.float32)
+        base = details(glance)
         edges, fine, seen = Edges.of(base), finest(glance), glance.frame.seen
         if self._known is None or self._known.edges.x.shape != base.shape:
             self.begin_anew()
@@ -156,17 +164,21 @@ def _wrong(known: Known, glance: Glance, edges: Edges, where: Grid, kept: float,
     """What is wrong with a picture that has kept that share of the edges that it should have, which are `where`."""
     seen = glance.frame.seen
     alike = _correlation(glance.cells[seen], known.cells[seen])
-    gone = _share((edges.power < GONE * GONE * known.edges.power) & where, where) >= COVERED
-    if gone and (alike < OTHER or kept < KEPT_LITTLE):
+    # In less light edges are weaker, and the picture is darker; behind a cloth or in fog only edges are.
+    light = min(1.0, glance.level / max(1.0, float(known.cells[seen].mean())))
+    gone = edges.power < (GONE * light) ** 2 * known.edges.power
+    if _share(gone & where, where) >= COVERED:
         return "defocused" if alike >= COARSE else "covered"
     if kept < KEPT_LITTLE:
         return "moved"
     if alike < COARSE:
         return None
-    # Brighter light is no reason to divide by: it lifts edges out of the noise that they were in before.
-    contrast = np.minimum(1, edges.power[where] / known.edges.power[where])
-    sharp = fine[where] / (known.fine[where] + TINY) / (contrast + TINY)
-    return "defocused" if float(np.median(sharp)) <= BLURRED else None
+    # What light and haze take from edges they take from large shapes too, and from coarse edges as much.
+    contrast = min(1.0, float(glance.cells[seen].std()) / max(TINY, float(known.cells[seen].std())))
+    sharp = fine[where] / (known.fine[where] + TINY)
+    coarse = np.minimum(1, edges.power[where] / known.edges.power[where]) + TINY
+    weak, soft = float(np.median(sharp)) / (contrast * contrast + TINY), float(np.median(sharp / coarse))
+    return "defocused" if weak <= BLURRED and soft <= SOFT else None
 
 
 def _has_edges(edges: Edges, seen: Grid) -> Grid:
