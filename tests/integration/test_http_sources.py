@@ -300,5 +300,5 @@ def test_snapshots_come_as_often_as_asked_for() -> None:
         config = source("snapshot", camera, every="100ms")
         with config.open(threading.Event(), Intake()) as pictures:
             stamps = [captured.monotonic_ns for captured, _ in islice(pictures, 5)]
-    assert 0.35 < (stamps[-1] - stamps[0]) / 1e9 < 1.5
+    assert 0.25 < (stamps[-1] - stamps[0]) / 1e9 < 1.5  # the first one may be late, and makes no other late
     assert camera.snapshots == 5
