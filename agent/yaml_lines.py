@@ -132,7 +132,7 @@ def key_of(text: str) -> str:
 
 def _unquoted(problem: str) -> str:
     """What PyYAML says, less what it quotes of the file: of a password that begins with `*`, that it is no alias."""
-    what = re.sub(r" '(?!<)[^']{2,}'|(?<= )\"[^\"]{2,}\"", "", problem)
+    what = re.sub(r" '(?!<|\\[a-z]')[^']{2,}'|(?<= )\"[^\"]{2,}\"", "", problem)
     if "alias" in what or "tag" in what or "anchor" in what:
         what += " (a value that begins with *, & or ! needs quotes)"
     return printable(what)

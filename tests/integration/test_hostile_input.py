@@ -5,6 +5,7 @@ With 10,000 of each: `scripts/prove fuzz`.
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,9 @@ from tests.support.hostile.feeding import Fed, feed
 from tests.support.process import sightwire
 
 
-def judged(fed: Fed, count: int) -> None:
+def judged(fed: Fed, many: int) -> None:
     assert fed.wrong == {}, next(iter(fed.wrong.values()))
-    assert fed.count == count
+    assert fed.count == many
 
 
 def test_configurations_are_accepted_or_refused_with_the_line_of_each_mistake(tmp_path: Path) -> None:
@@ -45,10 +46,11 @@ def test_models_and_cards_run_or_are_refused(tmp_path: Path) -> None:
         assert fed.outcomes[outcome], fed.outcomes
 
 
-@pytest.mark.parametrize("number", [1, len(THOUGHT_OF) + 3], ids=["zeros", "chance"])
-def test_the_command_says_what_is_wrong_and_nothing_else(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize("first", [1, len(THOUGHT_OF)], ids=["zeros", "chance"])
+def test_the_command_says_what_is_wrong_and_nothing_else(tmp_path: Path, first: int) -> None:
     path = tmp_path / "site.yaml"
-    path.write_bytes(Configs(tmp_path).make(number))
+    configs = Configs(tmp_path)
+    path.write_bytes(next(made for made in map(configs.make, count(first)) if configs.feed(made) == "refused"))
     status, out, err = sightwire("check", path)
     assert (status, out) == (78, "")
     assert err.startswith(f"sightwire: {path}:")
