@@ -75,6 +75,7 @@ def test_cameras_that_blacken_or_freeze_are_told_to_a_real_broker_and_so_is_that
             stop.set()
             waiting.join()
             service.stop()
+        heard.wait_for(lambda messages: all(_closed(messages, name) for name in cameras), 10)
         for name, reason in (("dock", "black"), ("yard", "frozen")):
             statuses = [
                 CameraStatus.model_validate(m.data) for m in heard.messages if m.topic.endswith(f"{name}/status")
@@ -101,6 +102,12 @@ def _events(messages: list[Received], camera: str) -> list[EventPayload]:
 
 def _seeing_again(messages: list[Received], camera: str) -> bool:
     return any(event.phase == "end" for event in _events(messages, camera))
+
+
+def _closed(messages: list[Received], camera: str) -> bool:
+    """Whether every incident has had its end."""
+    told = _events(messages, camera)
+    return {e.id for e in told if e.phase == "start"} == {e.id for e in told if e.phase == "end"}
 
 
 def _is_agent_status(message: Received) -> bool:
