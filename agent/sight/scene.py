@@ -44,10 +44,9 @@ COVERED = 0.75
 """... and with so many of those the camera is covered."""
 COARSE = 0.7
 """Correlation of the cells' levels with the mean's, from which on it is the same scene without its edges."""
-BLURRED = 0.5
-"""Half of the cells have so much of the power of their finest gradients, or less, in a picture out of focus..."""
-SOFT = 0.7
-"""... and have lost clearly more of it than of that of coarser ones."""
+BLURRED = 0.25
+"""Out of focus: what the cells have left of the power of their finest gradients, times what that is against what they
+have left of that of coarser ones (medians)."""
 STEADY_NS = 1_000_000_000
 """A camera that has been moved stands still again for so long."""
 
@@ -186,7 +185,7 @@ def _wrong(
     sharp = fine[where] / (known.fine[where] + TINY)
     coarse = np.minimum(1, edges.power[where] / known.edges.power[where]) + TINY
     weak, soft = float(np.median(sharp)) / (contrast * contrast + TINY), float(np.median(sharp / coarse))
-    return "defocused" if weak <= BLURRED and soft <= SOFT else None
+    return "defocused" if weak * soft <= BLURRED else None
 
 
 def _has_edges(edges: Edges, seen: Grid) -> Grid:
