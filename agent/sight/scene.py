@@ -20,6 +20,8 @@ from agent.sight.settings import Reason
 
 REMEMBERED_S = 60.0
 """Time constant of the mean."""
+SLOWER = 4.0
+"""A picture that has kept little of it is taken in so many times more slowly."""
 KNOWN_S = 60.0
 """So long the picture must have been the same before anything is said of it."""
 SMOOTH = 1.5
@@ -33,16 +35,18 @@ ENOUGH = 0.15
 KEPT_LITTLE, KEPT_ENOUGH = 0.2, 0.5
 """Mean correlation of the cells' gradients with those that are known: of a camera that shows something else it is about
 0; of one that sees what it should, in whatever light, more than the second. Between them nothing is said."""
+AGREES, LEFT = 0.7, 0.1
+"""A cell with that correlation agrees, and of a camera that has been turned no more than that share of them does by
+chance: if more do, something stands before the rest."""
 GONE = 0.35
 """A cell with so much of its mean gradient left, or less, is without its edges..."""
 COVERED = 0.75
 """... and with so many of those the camera is covered."""
 COARSE = 0.7
 """Correlation of the cells' levels with the mean's, from which on it is the same scene without its edges."""
-BLURRED = 0.5
-"""Half of the cells have so much of the power of their finest gradients, or less, in a picture out of focus..."""
-SOFT = 0.7
-"""... and have lost clearly more of it than of that of coarser ones."""
+BLURRED = 0.25
+"""Out of focus: what the cells have left of the power of their finest gradients, times what that is against what they
+have left of that of coarser ones (medians)."""
 STEADY_NS = 1_000_000_000
 """A camera that has been moved stands still again for so long."""
 
@@ -67,12 +71,10 @@ class Edges:
         x, y = cv2.Sobel(base, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(base, cv2.CV_32F, 0, 1, scale=1 / 8)
         return cls(x, y, cell_means(x * x + y * y))
 
-    def same(self, other: Edges, where: Grid) -> float:
-        """How much they agree in those cells: mean of their correlations."""
-        if not where.any():
-            return 0.0
+    def same(self, other: Edges, where: Grid) -> NDArray[np.float32]:
+        """How much they agree in each of those cells: their correlation."""
         both = cell_means(self.x * other.x + self.y * other.y)[where]
-        return float((both / np.sqrt(self.power[where] * other.power[where] + TINY)).mean())
+        return cast(NDArray[np.float32], both / np.sqrt(self.power[where] * other.power[where] + TINY))
 
 
 def finest(glance: Glance) -> Means:
@@ -103,7 +105,8 @@ class Known:
         cv2.accumulateWeighted(base, self._base, share)
         self.edges = Edges.of(self._base)
         self.cells += (cells - self.cells) * np.float32(share)
-        self.fine += (fine - self.fine) * np.float32(share)
+        # Somebody in stripes who stands there for a while is no measure of how sharp the rest is.
+        self.fine += (np.minimum(fine, 2 * self.fine + 1) - self.fine) * np.float32(share)
 
 
 class Scene:
@@ -137,9 +140,11 @@ class Scene:
         self.textured = _share(_has_edges(edges, seen), seen) >= ENOUGH
         where = _has_edges(self._known.edges, seen)
         wrong: Reason | None = None
+        kept = 1.0
         if _share(where, seen) >= ENOUGH:
-            kept = edges.same(self._known.edges, where)
-            wrong = _wrong(self._known, glance, edges, where, kept, fine)
+            same = edges.same(self._known.edges, where)
+            kept = float(same.mean())
+            wrong = _wrong(self._known, glance, edges, where, same, fine)
             if wrong and not watches(wrong):
                 wrong = None
             if self._known_s < KNOWN_S and kept < KEPT_LITTLE:
@@ -148,7 +153,7 @@ class Scene:
             if kept >= KEPT_ENOUGH and not wrong:
                 self._known_s += step_s
         if learn and not wrong:
-            self._known.take(base, glance.cells, fine, step_s)
+            self._known.take(base, glance.cells, fine, step_s if kept >= KEPT_ENOUGH else step_s / SLOWER)
         return wrong if self._known_s >= KNOWN_S else None
 
     def _steady(self, glance: Glance, edges: Edges) -> None:
@@ -156,12 +161,14 @@ class Scene:
             self._before, self.steady = (glance.at_ns, edges), False
         elif abs(glance.at_ns - self._before[0]) >= STEADY_NS:
             where = _has_edges(edges, glance.frame.seen)
-            self.steady = edges.same(self._before[1], where) > KEPT_ENOUGH
+            self.steady = bool(where.any()) and float(edges.same(self._before[1], where).mean()) > KEPT_ENOUGH
             self._before = glance.at_ns, edges
 
 
-def _wrong(known: Known, glance: Glance, edges: Edges, where: Grid, kept: float, fine: Means) -> Reason | None:
-    """What is wrong with a picture that has kept that share of the edges that it should have, which are `where`."""
+def _wrong(
+    known: Known, glance: Glance, edges: Edges, where: Grid, same: NDArray[np.float32], fine: Means
+) -> Reason | None:
+    """What is wrong with a picture whose cells `where` agree `same` with the edges that they should have."""
     seen = glance.frame.seen
     alike = _correlation(glance.cells[seen], known.cells[seen])
     # In less light edges are weaker, and the picture is darker; behind a cloth or in fog only edges are.
@@ -169,8 +176,8 @@ def _wrong(known: Known, glance: Glance, edges: Edges, where: Grid, kept: float,
     gone = edges.power < (GONE * light) ** 2 * known.edges.power
     if _share(gone & where, where) >= COVERED:
         return "defocused" if alike >= COARSE else "covered"
-    if kept < KEPT_LITTLE:
-        return "moved"
+    if float(same.mean()) < KEPT_LITTLE:
+        return "moved" if float((same > AGREES).mean()) <= LEFT else None
     if alike < COARSE:
         return None
     # What light and haze take from edges they take from large shapes too, and from coarse edges as much.
@@ -178,7 +185,7 @@ def _wrong(known: Known, glance: Glance, edges: Edges, where: Grid, kept: float,
     sharp = fine[where] / (known.fine[where] + TINY)
     coarse = np.minimum(1, edges.power[where] / known.edges.power[where]) + TINY
     weak, soft = float(np.median(sharp)) / (contrast * contrast + TINY), float(np.median(sharp / coarse))
-    return "defocused" if weak <= BLURRED and soft <= SOFT else None
+    return "defocused" if weak * soft <= BLURRED else None
 
 
 def _has_edges(edges: Edges, seen: Grid) -> Grid:
