@@ -22,10 +22,12 @@ BUSY_S = 2.0
 def test_a_loss_is_told_in_time_and_a_camera_that_is_back_streams_in_time(tmp_path: Path) -> None:
     """Within five seconds each, plus a key frame's distance for the way back; the other cameras never notice."""
     need_gstreamer()
-    cells = [(kind, fault) for kind in KINDS for fault in faults_of(kind)]
+    # Each kind has some of the faults here, each fault some of the kinds; all of all: scripts/prove supervision.
+    cells = [(kind, fault) for i, kind in enumerate(KINDS) for fault in faults_of(kind)[i % 3 :: 3]]
+    assert {fault for _, fault in cells} == {fault for kind in KINDS for fault in faults_of(kind)}
     with Lag() as lag, Site(tmp_path, cells) as site:
-        assert site.await_all(20) == []
-        began = site.spoil_all(LIMIT_S + 1)
+        assert site.await_all(60) == []
+        began = site.spoil_all(LIMIT_S + 4)  # decoders make pictures of noise, for a while
         ended = site.mend_all(LIMIT_S + KEY_FRAME_S + 10)
         slack = BUSY_S + 3 * lag.worst_s
         site.note_reasons()
@@ -48,7 +50,7 @@ def test_opening_again_and_again_leaves_nothing_behind() -> None:
     with Reopening() as reopening:
         reopening.round(2)
         before = reopening.settled()
-        reopening.round(6)
+        reopening.round(3)
         after = reopening.settled(before)
     assert after.threads <= before.threads
     assert after.descriptors <= before.descriptors

@@ -46,7 +46,8 @@ def at(site: Path) -> dict[str, Any]:
 def test_every_quick_fault_on_a_site_is_survived_and_counted(site: Path) -> None:
     """Each row held, with its times; nothing of the user's is written, and nothing is left."""
     require_mosquitto()
-    faults = ["camera-cut", "broker-stop", "outbox-full", "agent-kill", "clock-skew", "engine-hang", "agent-stop"]
+    # An engine that hangs takes its time: test_engine_faults.
+    faults = ["camera-cut", "broker-stop", "outbox-full", "agent-kill", "clock-skew", "agent-stop"]
     arguments = ["chaos", site, "--json", "--outage", "1s", "--only", ",".join(faults)]
     status, out, err = sightwire(*arguments, deadline_s=100, **at(site))
     assert status in (0, 1), err
@@ -58,7 +59,7 @@ def test_every_quick_fault_on_a_site_is_survived_and_counted(site: Path) -> None
         assert row["result"] == "held" or any(word in row["happened"] for word in late), row
     assert rows.keys() == {*faults}
     assert rows["camera-cut"]["where"] == "dock"
-    assert all(rows[fault]["back_s"] > 0 for fault in ("camera-cut", "broker-stop", "agent-kill", "engine-hang"))
+    assert all(rows[fault]["back_s"] > 0 for fault in ("camera-cut", "broker-stop", "agent-kill"))
     assert said["held"] == (status == 0)
     assert {path.name for path in site.parent.iterdir()} == {"site.yaml", "models", "tmp"}
     assert not list((site.parent / "tmp").iterdir())
