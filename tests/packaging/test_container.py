@@ -1,7 +1,4 @@
-"""The container files: linted, complete, and with the names that the agent listens to.
-
-Where a container engine is at hand, `scripts/prove container` builds the image and runs it.
-"""
+"""The container files: linted, complete, and with the names that the agent listens to. No image is built here."""
 
 from __future__ import annotations
 
