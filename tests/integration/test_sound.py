@@ -21,7 +21,7 @@ SOUND_S, PICTURES_S, SLICE_S = 20, 2, 0.05
 
 def transport_stream(pictures: bool) -> bytes:
     """Sound, with pictures at the beginning or without any."""
-    command = [shutil.which("ffmpeg") or missing("ffmpeg"), "-loglevel", "error"]
+    command = [shutil.which("ffmpeg") or missing("ffmpeg"), "-nostdin", "-loglevel", "error"]
     command += ["-f", "lavfi", "-i", f"sine=duration={SOUND_S}"]
     if pictures:
         command += ["-f", "lavfi", "-i", f"testsrc2=size=320x192:rate=10:duration={PICTURES_S}", "-c:v", "mpeg2video"]

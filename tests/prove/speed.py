@@ -313,7 +313,7 @@ FIGURES: dict[str, Callable[[Setting], str]] = {
 
 def _clips(folder: Path, video: Path | None) -> tuple[Path, Path]:
     street = video or fetch_video(default_root().parent / "demo")
-    base = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-stream_loop", "-1", "-i", str(street)]
+    base = ["ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "error", "-stream_loop", "-1", "-i", str(street)]
     file, clip = folder / "street.avi", folder / "street.mp4"
     old = ["-t", "40", "-vf", "scale=768:576,fps=20", "-c:v", "mpeg4", "-q:v", "5", "-an", str(file)]
     camera = ["-t", "10", "-vf", "scale=1280:720,fps=30,format=yuv420p", "-c:v", "libx264", "-profile:v", "baseline"]

@@ -58,7 +58,7 @@ def _made(clip: Clip) -> Path:
     filters = f"{_barcode()},scale=out_range={clip.range}:out_color_matrix={space}"
     filters += f",format={'yuvj420p' if full else 'yuv420p'}"
     bitrate = str(width * height * clip.fps // 7)
-    command = [ffmpeg, "-hide_banner", "-loglevel", "error", "-f", "lavfi"]
+    command = [ffmpeg, "-nostdin", "-hide_banner", "-loglevel", "error", "-f", "lavfi"]
     command += ["-i", f"testsrc2=size={width}x{height}:rate={clip.fps}", "-frames:v", str(clip.frames), "-vf", filters]
     command += ["-c:v", "libx264", "-preset", "superfast", "-profile:v", clip.profile, "-bf", str(clip.b_frames)]
     command += ["-g", str(clip.gop), "-keyint_min", str(clip.gop), "-sc_threshold", "0"]

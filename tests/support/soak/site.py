@@ -109,7 +109,7 @@ def _film(street: Path, folder: Path) -> Path:
     filters = f"fps={RATE},scale=480:204"
     gop = str(round(RATE * KEY_FRAME_S))
     ffmpeg = shutil.which("ffmpeg") or missing("ffmpeg")
-    command = [ffmpeg, "-hide_banner", "-loglevel", "error", "-y", "-ss", "2.8", "-i", str(street), "-an"]
+    command = [ffmpeg, "-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-ss", "2.8", "-i", str(street), "-an"]
     command += ["-vf", filters, "-c:v", "libx264", "-preset", "superfast", "-profile:v", "baseline", "-bf", "0"]
     command += ["-g", gop, "-keyint_min", gop, "-sc_threshold", "0", "-threads", "1", str(path)]
     subprocess.run(command, check=True, timeout=120)
