@@ -32,6 +32,8 @@ CREDENTIALS_LOOK_S = 1.0
 MOST_APART_S = 3.0
 """Between the beginnings of two tries: a camera that is back is noticed within five seconds."""
 LEAST_WAIT_S = 0.25
+REFUSED_S = 60.0, 600.0
+"""At least so long is a camera left alone that refuses us: many lock the account after a few tries."""
 STEADY_S = 10.0
 """A connection that lasts so long was a good one: after it, the waits are short again."""
 
@@ -63,7 +65,7 @@ class Capture:
         self.look_for(cameras)
         self._times = self._source.times
         self._complained = self._skip_said = ""
-        self._backoff, self._refused = Backoff(0.5, MOST_APART_S), Backoff(60, 600)
+        self._backoff, self._refused = Backoff(0.5, MOST_APART_S), Backoff(*REFUSED_S, jitter=(1, 1.25))
         self._noted = 0
         """How many of the open connection's unreadable frames are counted."""
         self._seq = 0
@@ -136,7 +138,6 @@ class Capture:
                 if self._seq > before and time.monotonic() - began > STEADY_S:
                     self._backoff.reset()
                 if isinstance(error, Refused):
-                    # A camera that refuses us may lock the account after a few tries.
                     self._wait_refused(stop, password)
                 else:
                     # What a try took counts: one that was not answered has waited already.
