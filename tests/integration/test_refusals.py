@@ -20,7 +20,7 @@ from agent.capture import Capture
 from agent.config import AnySource
 from agent.errors import Refused
 from agent.publishing import Outlets
-from agent.sources import Intake, SourceConfig
+from agent.sources import Intake, SourceConfig, gstreamer
 from tests.support.faulty import KINDS, Kind, source_of
 from tests.support.gstreamer import need_gstreamer
 from tests.support.http_camera import HttpCamera
@@ -80,6 +80,17 @@ def test_every_source_knows_a_refusal(kind: Kind, status: int) -> None:
     """And asks no more than a few times, for many a camera locks the account after five."""
     with Refuser(status) as camera:
         config = source(kind, camera.port, username="me", password="wr0ng")
+        with pytest.raises(Refused), config.open(threading.Event(), Intake()) as pictures:
+            next(pictures)
+        assert camera.requests <= 4
+
+
+def test_a_pipeline_of_ones_own_does_not_insist_on_a_refused_password() -> None:
+    """GStreamer by itself would try it eight times."""
+    need_gstreamer()
+    with Refuser(401) as camera:
+        pipeline = f"rtspsrc location=rtsp://127.0.0.1:{camera.port}/cam0 protocols=tcp ! decodebin"
+        config = gstreamer.Config.model_validate({"pipeline": pipeline, "username": "me", "password": "wr0ng"})
         with pytest.raises(Refused), config.open(threading.Event(), Intake()) as pictures:
             next(pictures)
         assert camera.requests <= 4
