@@ -175,4 +175,5 @@ def test_a_camera_that_refuses_is_left_alone_for_at_least_a_minute_then_two_up_t
     capture = Capture(config, [Camera("test", "dock", config.label, [], Outlets([]))])
     capture.run(stop)
     waits = [after - before for before, after in pairwise(tried)]
-    assert all(least <= waited <= 1.3 * least for least, waited in zip((60, 120, 240, 480, 600, 600), waits, strict=False))
+    least = (60, 120, 240, 480, 600, 600, 600)
+    assert all(step <= waited <= 1.3 * step for step, waited in zip(least, waits, strict=True))
