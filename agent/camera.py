@@ -86,7 +86,8 @@ class Camera:
     ) -> None:
         self.name, self.uses, self.lossless = name, list(uses), lossless
         self.frames = 0
-        self.unreadable_frames = 0
+        self.unreadable_frames = self.left_out_frames = 0
+        """That could not be decoded; that came faster than they were taken from their source."""
         self.connects = 0
         self.readers_abandoned = self.readers_hung = 0
         """Threads of its source that were given up since the start, and those of them that have not come back."""
@@ -111,8 +112,14 @@ class Camera:
         """What its sight must be told before the next frame: no frames came, or it shall begin anew."""
 
     def succeed(self, before: Camera, *, same_connection: bool) -> None:
-        """Take the place of another one, before the first frame: what was counted goes on, what it was told holds."""
-        self.frames, self.unreadable_frames, self.connects = before.frames, before.unreadable_frames, before.connects
+        """Take the place of another one, before the first frame: what was counted goes on, what it was told holds.
+
+        From now on this one speaks for the camera: of what the other one is in the middle of, only events are told.
+        """
+        with before._lock:
+            before._retired = True
+        self.frames, self.connects = before.frames, before.connects
+        self.unreadable_frames, self.left_out_frames = before.unreadable_frames, before.left_out_frames
         self.readers_abandoned, self.readers_hung = before.readers_abandoned, before.readers_hung
         self.enabled = before.enabled
         theirs = before.uses_by_name
@@ -313,6 +320,7 @@ class Camera:
         return {
             "frames": self.frames,
             "unreadable": self.unreadable_frames,
+            "left_out": self.left_out_frames,
             "reconnects": max(0, self.connects - 1),
             "abandoned": self.readers_abandoned,
             "hung": self.readers_hung,

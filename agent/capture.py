@@ -32,6 +32,8 @@ CREDENTIALS_LOOK_S = 1.0
 MOST_APART_S = 3.0
 """Between the beginnings of two tries: a camera that is back is noticed within five seconds."""
 LEAST_WAIT_S = 0.25
+REFUSED_S = 60.0, 600.0
+"""At least so long is a camera left alone that refuses us: many lock the account after a few tries."""
 STEADY_S = 10.0
 """A connection that lasts so long was a good one: after it, the waits are short again."""
 
@@ -63,9 +65,9 @@ class Capture:
         self.look_for(cameras)
         self._times = self._source.times
         self._complained = self._skip_said = ""
-        self._backoff, self._refused = Backoff(0.5, MOST_APART_S), Backoff(60, 600)
-        self._noted = 0
-        """How many of the open connection's unreadable frames are counted."""
+        self._backoff, self._refused = Backoff(0.5, MOST_APART_S), Backoff(*REFUSED_S, jitter=(1, 1.25))
+        self._noted = 0, 0
+        """How many of the open connection's unreadable frames, and of those left out, are counted."""
         self._seq = 0
         self.progress = Progress()
         self._lock = threading.RLock()
@@ -136,7 +138,6 @@ class Capture:
                 if self._seq > before and time.monotonic() - began > STEADY_S:
                     self._backoff.reset()
                 if isinstance(error, Refused):
-                    # A camera that refuses us may lock the account after a few tries.
                     self._wait_refused(stop, password)
                 else:
                     # What a try took counts: one that was not answered has waited already.
@@ -173,9 +174,9 @@ class Capture:
 
     def _read(self, stop: threading.Event) -> bool:
         """Read until the source is at its end (True), `stop` is set, or no camera wants it any more (False)."""
-        intake, self._noted = Intake(alive=self._alive), 0
+        intake, self._noted = Intake(alive=self._alive), (0, 0)
         intake.tap = self._tap and _Gate(self._tap, self._ours)
-        intake.skipped = lambda: self._note_unreadable(intake)
+        intake.skipped = lambda: self._note_missed(intake)
         try:
             self._begin("open")
             with self._source.open(stop, intake) as pictures:
@@ -190,7 +191,7 @@ class Capture:
                 if self._tap:
                     self._tap.closed()
                 self._since_ns = None
-        self._note_unreadable(intake)
+        self._note_missed(intake)
         return not (going_on or stop.is_set())
 
     def _read_on(self, pictures: Pictures, intake: Intake, stop: threading.Event) -> bool:
@@ -213,7 +214,7 @@ class Capture:
             for camera in self._cameras:
                 camera.offer(Frame(camera.name, self._seq, captured, image))
             self._seq += 1
-            self._note_unreadable(intake)  # a source of others may count without a call
+            self._note_missed(intake)  # a source of others may count without a call
             if stop.is_set() or not self._enabled():
                 return True
 
@@ -242,17 +243,18 @@ class Capture:
                 raise Abandoned
             yield
 
-    def _note_unreadable(self, intake: Intake) -> None:
-        """Count what could not be read since the last call, and say the first of a connection."""
-        count, before = intake.unreadable - self._noted, self._noted
-        if not count:
+    def _note_missed(self, intake: Intake) -> None:
+        """Count what was left out or could not be read since the last call; say the first of the latter."""
+        now, before = (intake.unreadable, intake.left_out), self._noted
+        if now == before:
             return
         with self._ours():
-            self._noted = intake.unreadable
+            self._noted = now
             for camera in self._cameras:
-                camera.unreadable_frames += count
+                camera.unreadable_frames += now[0] - before[0]
+                camera.left_out_frames += now[1] - before[1]
             # What is tried again and again fails in the same words.
-            if not before and str(intake.last_error) != self._skip_said:
+            if now[0] and not before[0] and str(intake.last_error) != self._skip_said:
                 self._skip_said = str(intake.last_error)
                 log.warning("%s: a frame cannot be read and is skipped: %s", self.names, intake.last_error)
 

@@ -271,8 +271,9 @@ class Metrics(Payload):
     rss_mb: float
     cpu_s: float
     cameras: dict[str, dict[str, Any]]
-    """Camera -> frames, unreadable, reconnects, readers that were abandoned since the start and those of them that hang
-    now, and per use the accounting of law 7."""
+    """Camera -> frames, those that were unreadable and those that were left_out because they came faster than their
+    source hands them on, reconnects, readers that were abandoned since the start and those of them that hang now, and
+    per use the accounting of law 7."""
     engines: dict[str, dict[str, int]] = {}
     """Model entry -> `restarts` of its engine, and how many threads are `hung` in one that was given up."""
     sinks: dict[str, dict[str, Any]]

@@ -16,15 +16,16 @@ log = logging.getLogger(__name__)
 class Backoff:
     """Growing waits between tries, with jitter so that a hundred agents do not come back in the same second."""
 
-    def __init__(self, first_s: float, most_s: float) -> None:
-        self._first_s, self._most_s = first_s, most_s
+    def __init__(self, first_s: float, most_s: float, jitter: tuple[float, float] = (0.5, 1)) -> None:
+        """`jitter`: a wait is between these shares of its step."""
+        self._first_s, self._most_s, self._jitter = first_s, most_s, jitter
         self._next_s = first_s
 
     def next_s(self) -> float:
-        """How long to wait before the next try: between half of and the full current step, then the step doubles."""
+        """How long to wait before the next try, by the current step; then the step doubles."""
         step_s = self._next_s
         self._next_s = min(self._most_s, step_s * 2)
-        return step_s * random.uniform(0.5, 1)
+        return step_s * random.uniform(*self._jitter)
 
     def reset(self) -> None:
         """It worked: the next wait is the first again."""

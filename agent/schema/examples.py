@@ -179,6 +179,7 @@ EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
                 "dock": {
                     "frames": 1800,
                     "unreadable": 0,
+                    "left_out": 0,
                     "reconnects": 0,
                     "abandoned": 0,
                     "hung": 0,

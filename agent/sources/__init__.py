@@ -55,6 +55,8 @@ class Intake:
     """Packets or frames that could not be decoded: skipped."""
     last_error: str | None = None
     """What the decoder said of the last of them, without credentials."""
+    left_out: int = 0
+    """Whole pictures that came faster than they were taken, and gave way to newer ones before anybody saw them."""
     facts: dict[str, str] = field(default_factory=dict)
     """What is known of the stream once it is open: codec, size, rate."""
     tap: Tap | None = None

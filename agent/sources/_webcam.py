@@ -66,6 +66,7 @@ class Webcam:
             whole, plane = capture.retrieve() if grabbed else (False, None)
             if stale:
                 stale -= 1
+                self._intake.left_out += 1
                 continue
             if not whole:
                 failures += 1

@@ -22,7 +22,7 @@ from agent.secrets import redact
 from agent.sources import Intake, Pictures, Times
 from agent.sources._gst.bindings import gstreamer
 from agent.sources._gst.presets import DecoderName, check_decoder, csi_source
-from agent.sources._gst.rtsp import DESCRIPTION, Joint, set_up
+from agent.sources._gst.rtsp import DESCRIPTION, Joint, keep_from_insisting, set_up
 from agent.sources._gst.stream import Stream
 from agent.sources._gst.text import check_references, elements_of, every, masking, parse
 from agent.sources._patient import GRACE_S, Patient
@@ -115,15 +115,20 @@ class Config(Patient):
             pipeline, sink = parse(self._description(), mask)
         except SourceError as error:
             raise type(error)(f"{self.label}: {error}") from None
+        faults: list[SourceError] = []
         for element in every(pipeline.iterate_recurse()):
             if username is not None and element.find_property("user-pw") is not None:
                 element.set_property("user-id", username)
                 element.set_property("user-pw", password or "")
+            factory = element.get_factory()
+            if factory is not None and factory.get_name() == "rtspsrc":
+                keep_from_insisting(element, self.label, faults)
         said = self.url is not None or "timeout_s" in self.model_fields_set
         start_s = self.silence_s if said else max(START_S, self.silence_s)
-        stream = Stream(pipeline, sink, self.label, mask, self.lossless, (start_s, self.silence_s), intake)
+        silent_s = (start_s, self.silence_s)
+        stream = Stream(pipeline, sink, self.label, mask, self.lossless, silent_s, intake, faults)
         if self.url is not None:
-            joint = Joint(self.decoder, self.label, stream.faults)
+            joint = Joint(self.decoder, self.label, faults)
             set_up(pipeline, self.url, self.transport, self.latency_ms, self.timeout_s, joint)
         return stream
 

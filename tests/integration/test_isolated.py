@@ -27,6 +27,7 @@ from agent.publishing import Outlets
 from agent.sources import Intake, SourceConfig, file, synthetic
 from agent.sources._isolated import as_read, child
 from agent.sources._isolated.reader import _Reading, reading
+from agent.sources._isolated.slots import MOST_SLOTS
 from agent.sources._isolated.words import KINDS, MOST_BYTES, Order
 from agent.supervision.captures import Captures
 from tests.support import crashing
@@ -199,6 +200,19 @@ def test_what_could_not_be_decoded_is_counted(monkeypatch: pytest.MonkeyPatch) -
     said = Said(crashing.Config(way="skips"), monkeypatch)
     assert sum(word["skipped"] for word in said.all if word["is"] == "news") == 5
     assert said.last == {"is": "end"}
+
+
+def test_what_comes_faster_than_it_is_taken_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as there are slots are handed on where nobody gives one back; the rest are left out, and told."""
+    said = Said(crashing.Config(way="changes its size"), monkeypatch)
+    pictures = sum(word["is"] == "picture" for word in said.all)
+    news = [word for word in said.all if word["is"] == "news"]
+    assert (pictures, sum(word["left_out"] for word in news)) == (MOST_SLOTS, 19 - MOST_SLOTS)
+    intake = Intake()
+    words = [(json.dumps(word).encode(), None) for word in [*news, {"is": "end"}]]
+    heard = mock.Mock(hear=mock.Mock(side_effect=words))
+    assert list(_Reading(heard, crashing.Config(), threading.Event(), intake).pictures()) == []
+    assert intake.left_out == 19 - MOST_SLOTS
 
 
 PICTURE = {"is": "picture", "slot": 0, "shapes": [[4, 4]], "image": ["gray", "601", "full", [4, 4]], "captured": [0]}

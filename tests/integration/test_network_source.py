@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import socket
 import statistics
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -221,6 +224,65 @@ def test_a_path_that_is_not_there_is_named(small: RtspServer, transport: Transpo
         watch(network.Config(url=url, transport=transport), 1)
     assert not isinstance(caught.value, Refused)
     assert str(caught.value).startswith(f"rtsp://***@127.0.0.1:{small.port}/cam0-absent: ")
+
+
+def transport_stream(codec: str) -> bytes:
+    """A second and a half of grey that gets lighter, with a key frame three times a second."""
+    import av
+
+    made = io.BytesIO()
+    with av.open(made, "w", format="mpegts") as out:
+        stream = out.add_stream(codec, rate=30, options={"preset": "ultrafast", "tune": "zerolatency"})
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 320, 192, "yuv420p", 10
+        for n in range(45):
+            plane = np.full((288, 320), 60 + n, np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(plane, "yuv420p")))
+        out.mux(stream.encode(None))
+    return made.getvalue()
+
+
+@contextmanager
+def encoder_that_is_changed() -> Iterator[str]:
+    """Sends H.264 to who connects first, and then, over the same connection and to all others, H.265."""
+    before, after = transport_stream("libx264"), transport_stream("libx265")
+    ended = threading.Event()
+
+    def serve(server: socket.socket) -> None:
+        first = before
+        while not ended.is_set():
+            with suppress(OSError), server.accept()[0] as client:
+                client.recv(65536)
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp2t\r\n\r\n" + first)
+                first = b""
+                while not ended.is_set():
+                    for at in range(0, len(after), len(after) // 45):
+                        client.sendall(after[at : at + len(after) // 45])
+                        ended.wait(1 / 45)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}/live.ts"
+        finally:
+            ended.set()
+            thread.join()
+
+
+def test_a_stream_that_changes_its_codec_is_lost_in_time_and_read_again() -> None:
+    """In one connection, with packets that go on."""
+    with encoder_that_is_changed() as url:
+        config, intake = network.Config(url=url, timeout_s=0.5), Intake()
+        came: list[float] = []
+        with config.open(threading.Event(), intake) as pictures, pytest.raises(SourceError):
+            came.extend(time.monotonic() for _ in pictures)
+        assert intake.facts["codec"] == "h264"
+        assert time.monotonic() - came[-1] < 0.5 + 1
+        with config.open(threading.Event(), intake) as pictures:
+            next(pictures)
+        assert intake.facts["codec"] == "hevc"
 
 
 def test_one_server_is_twelve_cameras() -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from agent.capture import Capture
 from agent.config import AnySource
 from agent.errors import Refused
 from agent.publishing import Outlets
-from agent.sources import Intake, SourceConfig
+from agent.sources import Intake, SourceConfig, gstreamer
 from tests.support.faulty import KINDS, Kind, source_of
 from tests.support.gstreamer import need_gstreamer
 from tests.support.http_camera import HttpCamera
@@ -84,6 +85,17 @@ def test_every_source_knows_a_refusal(kind: Kind, status: int) -> None:
         assert camera.requests <= 4
 
 
+def test_a_pipeline_of_ones_own_does_not_insist_on_a_refused_password() -> None:
+    """GStreamer by itself would try it eight times."""
+    need_gstreamer()
+    with Refuser(401) as camera:
+        pipeline = f"rtspsrc location=rtsp://127.0.0.1:{camera.port}/cam0 protocols=tcp ! decodebin"
+        config = gstreamer.Config.model_validate({"pipeline": pipeline, "username": "me", "password": "wr0ng"})
+        with pytest.raises(Refused), config.open(threading.Event(), Intake()) as pictures:
+            next(pictures)
+        assert camera.requests <= 4
+
+
 @contextmanager
 def captured(config: SourceConfig) -> Iterator[Camera]:
     camera, stop = Camera("test", "dock", config.label, [], Outlets([])), threading.Event()
@@ -116,3 +128,52 @@ def test_another_password_is_tried_at_once(tmp_path: Path) -> None:
             assert sum("Authorization" in headers for headers in server.requests) == tried == 1
             file.write_text("right\n")
             assert soon(camera, "streaming")
+
+
+class Clock:
+    """Stands in for the module `time`: who waits lets it go on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def monotonic_ns(self) -> int:
+        return round(self.now * 1e9)
+
+
+class Waiting(threading.Event):
+    """Is never set, nor waited for."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._clock.now += timeout or 0.0
+        return self.is_set()
+
+
+def test_a_camera_that_refuses_is_left_alone_for_at_least_a_minute_then_two_up_to_ten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also when a reload has given the connection another camera to look for."""
+    clock, tried = Clock(), []
+    stop = Waiting(clock)
+    monkeypatch.setattr("agent.capture.time", clock)
+
+    def refuse(*_: object) -> None:
+        tried.append(clock.now)
+        capture.look_for([Camera("test", "dock", "anew", [], Outlets([]))])
+        if len(tried) == 8:
+            stop.set()
+        raise Refused("wants another password")
+
+    config = source("rtsp", 1, username="me", password="wr0ng")
+    monkeypatch.setattr(type(config), "open", refuse)
+    capture = Capture(config, [Camera("test", "dock", config.label, [], Outlets([]))])
+    capture.run(stop)
+    waits = [after - before for before, after in pairwise(tried)]
+    least = (60, 120, 240, 480, 600, 600, 600)
+    assert all(step <= waited <= 1.3 * step for step, waited in zip(least, waits, strict=True))

@@ -23,14 +23,20 @@ from agent.camera import Camera
 from agent.capture import Capture
 from agent.config import Settings
 from agent.errors import ConfigError
+from agent.frame import Timestamp
 from agent.inference import Inference
+from agent.messages import CameraStatus
+from agent.publishing import Outlets
 from agent.reloading import Anew, Stopping, apply
 from agent.service import Service
-from agent.sinks import jsonl
+from agent.sight.sight import Blindness, Sight
+from agent.sinks import Message, jsonl
 from agent.sinks.memory import Kept, MemorySink
+from agent.supervision.captures import end
 from agent.supervision.engine import EngineAtWork
 from agent.watching.watch import Watch
 from engines.model import Model
+from engines.pixels import Image
 from tests.support.agents import fake_model, fake_store, settings_of
 from tests.support.blobs import MODEL, USE, add_blobs
 from tests.support.broker import Certificates, Mosquitto, Subscriber
@@ -163,6 +169,51 @@ def test_a_changed_zone_is_only_its_own_cameras_matter(tmp_path: Path) -> None:
     tracks = [e["track"] for e in agent.said("dock/events") if e["phase"] == "start"]
     assert len(set(tracks)) == len(tracks), "ids of tracks are not used again"
     assert agent.said("dock/counts")[-1]["zones"].keys() == {"half"}
+
+
+def test_a_blind_camera_that_is_changed_ends_its_incident_once_and_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps its connection; status says meanwhile what that says, and not what the old one is still about to say."""
+    said: list[str] = []
+    publish = Outlets.publish
+
+    def noted(self: Outlets, message: Message, settled: Callable[[], None] | None = None) -> None:
+        if isinstance(message.payload, CameraStatus) and message.topic == "dock/status":
+            said.append(message.payload.state)
+        publish(self, message, settled)
+
+    def last_words(*arguments: Any) -> None:
+        old._publish_state("blind", "black", {}, "")
+        end(*arguments)
+
+    class Blindfold(Sight):
+        """Says of its third frame that it is black."""
+
+        seen = 0
+
+        def look(self, image: Image, captured: Timestamp) -> list[Blindness]:
+            self.seen += 1
+            return [Blindness("black", captured.monotonic_ns)] if self.seen == 3 else []
+
+    monkeypatch.setattr("agent.supervision.cameras.Sight", Blindfold)
+    monkeypatch.setattr("agent.reloading.end", last_words)
+    monkeypatch.setattr(Outlets, "publish", noted)
+    content = site()
+    with running(tmp_path, content) as agent:
+        agent.waits(lambda kept: any(k.topic == "dock/events" and k.data["kind"] == "blind" for k in kept))
+        old = agent.service.cameras["dock"]
+        assert old.state == "blind"
+        content["cameras"]["dock"]["masks"] = [[[0, 0], [0.1, 0], [0.1, 0.1]]]
+        assert agent.apply(content)["restarted"]["connections"] == []
+        agent.waits(lambda kept: sum(k.topic == "dock/events" and k.data["kind"] == "blind" for k in kept) == 3)
+        assert said[said.index("streaming") :] == ["streaming", "blind", "streaming", "blind"]
+    blind = {e["id"] for e in agent.said("dock/events") if e["kind"] == "blind"}
+    told = [phases for id_, phases in incidents(agent).items() if id_ in blind]
+    assert told == [
+        [("start", None), ("end", "configuration_changed")],
+        [("start", None), ("end", "agent_stopped")],
+    ]
 
 
 def test_a_threshold_needs_no_other_engine(tmp_path: Path) -> None:

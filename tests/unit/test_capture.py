@@ -14,8 +14,10 @@ import pytest
 
 from agent.camera import Camera
 from agent.capture import Capture
+from agent.frame import Timestamp
 from agent.publishing import Outlets
-from agent.sources import SourceConfig, images, snapshot
+from agent.sources import Intake, Pictures, SourceConfig, images, snapshot
+from agent.sources.synthetic import picture
 from tests.support.http_camera import HttpCamera
 
 
@@ -56,6 +58,28 @@ def test_what_cannot_be_read_is_counted_and_said_though_no_good_picture_follows(
     assert skipped(caplog) == [
         f"cam0, cam1: a frame cannot be read and is skipped: {tmp_path}/0.jpg: is damaged, or no image"
     ]
+
+
+class Hasty(SourceConfig):
+    """Three pictures of which the first two give way to the last."""
+
+    @property
+    def label(self) -> str:
+        return "hasty"
+
+    @contextmanager
+    def open(self, stop: threading.Event, intake: Intake) -> Iterator[Pictures]:
+        def pictures() -> Pictures:
+            intake.left_out += 2
+            yield Timestamp(0, 0, "receive", 0), picture(0, 320, 48, "bgr")
+
+        yield pictures()
+
+
+def test_what_a_source_leaves_out_is_counted_for_every_camera_on_it() -> None:
+    with captured(Hasty(), 2) as cameras:
+        assert soon(lambda: [camera.state for camera in cameras] == ["ended", "ended"])
+        assert [(camera.frames, camera.counts()["left_out"]) for camera in cameras] == [(1, 2), (1, 2)]
 
 
 def test_what_stays_unreadable_is_said_once_over_all_tries(

@@ -31,9 +31,24 @@ def set_up(
     camera.set_property("timeout", 0)  # over UDP it would go on with TCP by itself; our own limit is timeout_s
     camera.set_property("tcp-timeout", round(timeout_s * 1e6))
     camera.connect("select-stream", lambda _camera, _number, caps: _field(caps, "media") == "video")
-    camera.connect("before-send", joint.may_send)
     camera.connect("pad-added", joint.join, convert)
     camera.connect("no-more-pads", joint.check, convert)
+
+
+def keep_from_insisting(camera: Any, label: str, faults: list[SourceError]) -> None:
+    """Let an rtspsrc, of whatever pipeline, send no more than two tries of a password.
+
+    It would try a wrong one eight times, and many cameras lock after five. What it sends again has the headers of all
+    tries before. One is allowed: a digest's nonce may have been too old. Like Joint, this must not hold the pipeline.
+    """
+
+    def may_send(_camera: Any, message: Any) -> bool:
+        if message.get_header(rtsp().RTSPHeaderField.AUTHORIZATION, _TRIES - 1)[1] is None:
+            return True
+        faults.append(Refused(f"{label}: {REFUSES}"))
+        return False
+
+    camera.connect("before-send", may_send)
 
 
 class Joint:
@@ -63,16 +78,6 @@ class Joint:
         decode.link(convert)
         decode.sync_state_with_parent()
         pad.link(decode.get_static_pad("sink"))
-
-    def may_send(self, _camera: Any, message: Any) -> bool:
-        """Whether to send a request: rtspsrc tries a wrong password eight times, and many cameras lock after five.
-
-        What it sends again has the headers of all tries before. One is allowed: a digest's nonce may have been too old.
-        """
-        if message.get_header(rtsp().RTSPHeaderField.AUTHORIZATION, _TRIES - 1)[1] is None:
-            return True
-        self._faults.append(Refused(f"{self._label}: {REFUSES}"))
-        return False
 
     def check(self, _camera: Any, convert: Any) -> None:
         """The camera has no more streams."""

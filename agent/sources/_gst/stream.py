@@ -28,9 +28,20 @@ class Stream:
     """Owns a pipeline from its first change of state to its last; closed is closed."""
 
     def __init__(
-        self, pipeline: Any, sink: Any, label: str, mask: Mask, lossless: bool, silent_s: _Silent, intake: Intake
+        self,
+        pipeline: Any,
+        sink: Any,
+        label: str,
+        mask: Mask,
+        lossless: bool,
+        silent_s: _Silent,
+        intake: Intake,
+        faults: list[SourceError],
     ) -> None:
-        """`silent_s`: how long it may be silent before the first picture, and later."""
+        """`silent_s`: how long it may be silent before the first picture, and later.
+
+        `faults`: added to by who finds out, in a thread of GStreamer's, that this can come to nothing.
+        """
         self._pipeline, self._sink, self._bus = pipeline, sink, pipeline.get_bus()
         self._label, self._mask, self._lossless, self._intake = label, mask, lossless, intake
         self._start_ns, self._silence_ns = (round(seconds * 1e9) for seconds in silent_s)
@@ -41,8 +52,7 @@ class Stream:
         self._began_ns = time.time_ns()
         self._live = self._paced = False
         """Paced: a recording that is shown in real time: pictures are decoded ahead and wait for theirs."""
-        self.faults: list[SourceError] = []
-        """Added to by who finds out, in a thread of GStreamer's, that this can come to nothing."""
+        self._faults = faults
 
     def start(self) -> None:
         """Set it going. Raises SourceError where an element refuses at once."""
@@ -132,8 +142,8 @@ class Stream:
     def _listen(self, wait_ns: int = 0) -> bool:
         """Read the bus, True at the end of a recording. Raises SourceError with what GStreamer says."""
         gst = gstreamer()
-        if self.faults:
-            raise self.faults[0]
+        if self._faults:
+            raise self._faults[0]
         kinds = gst.MessageType.ERROR | gst.MessageType.WARNING | gst.MessageType.EOS
         while (message := self._bus.timed_pop_filtered(wait_ns, kinds)) is not None:
             if message.type == gst.MessageType.ERROR:

@@ -78,11 +78,10 @@ class _Reading:
         self._source, self._voice, self._stop = source, voice, stop
         self._intake = Intake(alive=self._alive)
         self._intake.skipped = self._skipped
-        self._said: tuple[int, dict[str, str]] = (0, {})
-        """Unreadable frames and facts that the parent knows of."""
+        self._said: tuple[int, int, dict[str, str]] = (0, 0, {})
+        """Unreadable frames, those left out, and facts that the parent knows of."""
         self._sign_s = 0.0
         self._slots = Writer()
-        self._left_out = False
 
     def run(self) -> None:
         """Until it ends. Raises what the source raises."""
@@ -103,8 +102,8 @@ class _Reading:
         """Live: if there is room for it, else the next one will do. Lossless: when there is."""
         while not self._put(image, stamp):
             if not self._source.lossless:
-                if not self._left_out:
-                    self._left_out = True
+                self._intake.left_out += 1
+                if self._intake.left_out == 1:
                     log.warning("%s: pictures come faster than they are taken; some are left out", self._source.label)
                 return
             if self._stop.wait(_FREE_LOOK_S):
@@ -134,13 +133,14 @@ class _Reading:
         return told
 
     def _tell(self) -> None:
-        """Facts and skipped frames that the parent does not know of."""
-        count, facts = self._said
-        skipped = self._intake.unreadable - count
-        if (skipped or self._intake.facts != facts) and self._voice.say(
-            "news", skipped=skipped, reason=str(self._intake.last_error)[:_LONGEST], facts=self._intake.facts
-        ):
-            self._said = (self._intake.unreadable, dict(self._intake.facts))
+        """Facts, and frames that were skipped or left out, that the parent does not know of."""
+        now = (self._intake.unreadable, self._intake.left_out, dict(self._intake.facts))
+        if now == self._said:
+            return
+        skipped, left_out = now[0] - self._said[0], now[1] - self._said[1]
+        reason = str(self._intake.last_error)[:_LONGEST]
+        if self._voice.say("news", skipped=skipped, left_out=left_out, reason=reason, facts=now[2]):
+            self._said = now
 
     def _alive(self) -> None:
         if time.monotonic() - self._sign_s > _SIGN_S:

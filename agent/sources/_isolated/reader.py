@@ -185,6 +185,7 @@ class _Reading:
             self._intake.alive()
         elif what == "news":
             self._intake.facts.update(said["facts"])
+            self._intake.left_out += said["left_out"]
             if said["skipped"]:
                 self._intake.skip(said["reason"], said["skipped"])
         elif what == "log":
