@@ -199,6 +199,7 @@ class Inference:
                 self._settle(row.request)
         else:
             self._fail(flight.rows, failure)
+            failure = None  # its traceback has this frame: pictures would stay until the collector comes by
         self.progress.done()
         if self._flights:
             self._begin()
@@ -246,4 +247,5 @@ class Inference:
         """Say each fault once, not thirty times a second; the counters say how often."""
         if str(error) != self._complained:
             self._complained = str(error)
-            log.error("%s: frame %d of %s: %s", self._name, request.frame.seq, request.key[0], error)
+            # In words: whoever keeps the record would keep the exception's frames, and so the picture.
+            log.error("%s: frame %d of %s: %s", self._name, request.frame.seq, request.key[0], self._complained)

@@ -162,8 +162,7 @@ def _exchange(
             camera.succeed(service.cameras[name], same_connection=name in stay)
             gone.cameras.append(service.cameras[name])
         service.cameras.put(camera)
-        if name in service.standing.disabled:
-            camera.switch(on=False)
+        service.standing.hold(camera)
     service.cameras.use_engines(after)
     _exchange_connections(service, events, after, changes, kept, gone)
     _follow_commands(service, events, after)

@@ -116,8 +116,7 @@ class Service:
         for name in settings.cameras:
             camera = self.cameras.build(settings, name, events, self.collecting.candidates(name))
             self.cameras.put(camera)
-            if name in self.standing.disabled:
-                camera.switch(on=False)
+            self.standing.hold(camera)
         events.start_pictures()
         for names in settings.connections():
             cameras = [self.cameras[name] for name in names]

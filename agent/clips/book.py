@@ -52,6 +52,8 @@ class _Step:
     """Something to be done for a clip: packets to be written, or (None) its end."""
 
     camera: _Camera
+    keeper: Keeper
+    """Of the time when the clip began: a reload may have given the camera another one since."""
     clip: Clip
     packets: Sequence[Packet] | None
 
@@ -86,30 +88,32 @@ class Clips:
         max_bytes = section.max_mb * 1_000_000
         shelf = Shelf(root / name, name, (".mp4", ".mkv"), section.limit, max_bytes, section.max_age)
 
+        state = FolderState(name, "clip", shelf.folder, self._on_state)
+        keeper = Keeper(shelf, state)
+
         def begin(clip: Clip, packets: list[Packet]) -> bool:
             camera.begun += 1
-            if self._put(_Step(camera, clip, packets)):
+            if self._put(_Step(camera, keeper, clip, packets)):
                 return True
             self._failed(camera)
             return False
 
         def append(clip: Clip, packet: Packet) -> bool:
-            if self._put(_Step(camera, clip, [packet])):
+            if self._put(_Step(camera, keeper, clip, [packet])):
                 return True
             camera.cut += 1
             return False
 
         def finish(clip: Clip) -> None:
-            self._put(_Step(camera, clip, None))
+            self._put(_Step(camera, keeper, clip, None))
 
-        state = FolderState(name, "clip", shelf.folder, self._on_state)
         reel = CameraReel(name, section, begin, append, finish, refused=state.say)
         if before is None:
-            camera = _Camera(reel, Keeper(shelf, state))
+            camera = _Camera(reel, keeper)
             self._cameras = {**self._cameras, name: camera}
         else:
             camera = before
-            camera.reel, camera.keeper, camera.cut_off = reel, Keeper(shelf, state), False
+            camera.reel, camera.keeper, camera.cut_off = reel, keeper, False
         return reel
 
     def cut(self, name: str) -> None:
@@ -207,14 +211,14 @@ class Clips:
             return
         worked = False
         try:
-            worked = camera.keeper.attempt(lambda shelf: self._write(shelf, step))
+            worked = step.keeper.attempt(lambda shelf: self._write(shelf, step))
         finally:  # also after a fault of ours: the next clip must not go on in this one's file
             if not worked:
                 clip.failed = True
                 self._failed(camera)
                 if file := self._files.pop(camera.reel.camera, None):
                     file.give_up()
-                camera.keeper.shelf.give_up(clip.name)
+                step.keeper.shelf.give_up(clip.name)
             elif step.packets is None:
                 camera.made += 1
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from agent.allocator import share_arenas
 from agent.commands import fail
 from agent.exits import EX_CONFIG
 
@@ -47,6 +48,8 @@ def bench(
 
     Example: sightwire bench --model person-ssdlite --source street.mp4 --plan --rate 15
     """
+    # As `run` does, before the heavy imports: what is measured is what will run.
+    share_arenas()
     from rich.console import Console
 
     from agent.bench import measure

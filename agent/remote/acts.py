@@ -10,11 +10,15 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from agent.camera import Camera
 from agent.errors import ConfigError
 from agent.remote.answers import Answers
 from agent.remote.payloads import AnyCommand, ReloadCommand, SetThresholdCommand, SnapshotCommand
 from agent.snapshots.book import NoPicture
+from agent.uses import Use
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +37,49 @@ class Denied(Exception):
 
 
 @dataclass
+class Thresholds:
+    """What commands have set of one use."""
+
+    labels: tuple[str, ...]
+    configured: NDArray[np.float32] | None
+    """(C,) what the configuration said then."""
+    values: dict[str | None, float] = field(default_factory=dict)
+    """Label, or None for all -> least score, in the order in which they were set."""
+
+    def fit(self, use: Use) -> bool:
+        """Whether the configuration says of this use what it said then."""
+        if self.labels != use.labels or self.configured is None or use.thresholds is None:
+            return self.labels == use.labels and self.configured is use.thresholds
+        return bool(np.array_equal(self.configured, use.thresholds))
+
+
+@dataclass
 class Standing:
     """What commands left behind; outlives a reload, not the process."""
 
     answers: Answers = field(default_factory=Answers)
     disabled: set[str] = field(default_factory=set)
     """Cameras: whoever switched one off does not expect another's reload to switch it on."""
+    thresholds: dict[tuple[str, str], Thresholds] = field(default_factory=dict)
+    """(camera, use) -> what was set, until the configuration says something else of it than it did then."""
     reloaded_s: float | None = None
     """When a command asked for a reload, last; `time.monotonic`."""
     reload: dict[str, Any] = field(default_factory=dict)
     """What the last reload came to, as status says it; replaced, never changed."""
+
+    def hold(self, camera: Camera) -> None:
+        """Have a camera that was just made of its configuration do as commands said."""
+        if camera.name in self.disabled:
+            camera.switch(on=False)
+        for name, use in camera.uses_by_name.items():
+            told = self.thresholds.get((camera.name, name))
+            if told is None:
+                continue
+            if told.fit(use):
+                for label, value in list(told.values.items()):
+                    use.report_from(label, value)
+            else:  # the configuration is newer than the command
+                del self.thresholds[camera.name, name]
 
 
 class Acts:
@@ -102,6 +139,10 @@ class Acts:
             labels = tuple(label for label in labels if math.isfinite(floors[label]))
             if not labels:
                 raise Denied("no_such_label", f"{command.label!r} is not reported: it is not among the model's 'only'")
+        told = self._standing.thresholds.setdefault((camera.name, use.name), Thresholds(use.labels, use.thresholds))
+        if command.label is None:
+            told.values.clear()
+        told.values[command.label] = command.value
         holding = dict(zip(use.labels, use.report_from(command.label, command.value).tolist(), strict=True))
         log.info("%s: %s: threshold %g by a command", camera.name, use.name, command.value)
         held = {label: round(holding[label], 4) for label in labels}

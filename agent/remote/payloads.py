@@ -51,7 +51,7 @@ class SwitchCommand(CommandPayload):
 
 
 class SetThresholdCommand(CommandPayload):
-    """Report what a model finds on a camera from another score on, until the configuration is read again."""
+    """Report what a model finds on a camera from another score on, until the file says another or the process ends."""
 
     command: Literal["set_threshold"]
     use: Text

@@ -26,7 +26,6 @@ from agent.supervision.opening import Opening, close_aside
 from agent.supervision.pace import Pace
 from agent.workers import Backoff, Worker, join
 from engines.backends import BackendConfig
-from engines.errors import first_line
 from engines.model import Model
 from engines.standing_in import StandIn
 
@@ -195,7 +194,7 @@ class EngineAtWork:
             self._begin(opening.model, opening.slowest_s)
             return
         else:
-            why = f"it cannot be opened again: {first_line(opening.error or RuntimeError('no reason given'))}"
+            why = f"it cannot be opened again: {opening.error or 'no reason given'}"
         self._opening = None
         log.error("models.%s: %s: %s", self.name, self._planned, why)
         self._fault(why)

@@ -33,7 +33,8 @@ class Opening:
         self.model: Model | None = None
         self.slowest_s: float | None = None
         """How long its first batch took."""
-        self.error: Exception | None = None
+        self.error: str | None = None
+        """In words: an exception holds the frames that it went through, and so the model that they had read."""
         self._open = open_
         self._opened: Model | None = None
         self._lock = threading.Lock()
@@ -56,7 +57,7 @@ class Opening:
         try:
             model = self._opened = self._open()
         except Exception as error:  # noqa: BLE001  # whoever looks after it says and counts it
-            self.error = error
+            self.error = first_line(error)
             progress.done()
             return
         model.engine.slow = progress.begin
@@ -64,7 +65,7 @@ class Opening:
         try:
             self.slowest_s = _try(model)
         except Exception as error:  # noqa: BLE001  # as above
-            self.error = error
+            self.error = first_line(error)
         give_back()
         with self._lock:
             if not self._abandoned and self.error is None:

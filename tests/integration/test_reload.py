@@ -10,6 +10,8 @@ import random
 import signal
 import threading
 import time
+import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,20 +30,26 @@ from agent.inference import Inference
 from agent.messages import CameraStatus
 from agent.publishing import Outlets
 from agent.reloading import Anew, Stopping, apply
+from agent.remote.payloads import SetThresholdCommand
 from agent.service import Service
 from agent.sight.sight import Blindness, Sight
 from agent.sinks import Message, jsonl
 from agent.sinks.memory import Kept, MemorySink
+from agent.sources import file
+from agent.supervision import pace
 from agent.supervision.captures import end
 from agent.supervision.engine import EngineAtWork
 from agent.watching.watch import Watch
+from engines.backends import fake
 from engines.model import Model
 from engines.pixels import Image
 from tests.support.agents import fake_model, fake_store, settings_of
 from tests.support.blobs import MODEL, USE, add_blobs
 from tests.support.broker import Certificates, Mosquitto, Subscriber
+from tests.support.clips import SMALL
 from tests.support.process import Sightwire
 from tests.support.systemd import Systemd
+from tests.support.waiting import until
 
 ZONE = {"polygon": [[0, 0], [1, 0], [1, 1], [0, 1]], "enter_after": 0}
 """The block is always in it."""
@@ -231,6 +239,74 @@ def test_a_threshold_needs_no_other_engine(tmp_path: Path) -> None:
         agent.waits(lambda kept: any("dock/boxes" in k.topic and k.data["detections"] for k in kept[before:]))
 
 
+def test_a_threshold_set_by_command_holds_until_the_configuration_says_another_one(tmp_path: Path) -> None:
+    """As what was disabled does: whoever set it does not expect that a zone which is moved takes it back."""
+    boxes = {"use": "boxes", "threshold": 0.3}
+    content = site(models={"boxes": fake_model("boxes")}, cameras={"dock": {"source": live(50), "models": [boxes]}})
+    with running(tmp_path, content) as agent:
+        service, events = agent.service, agent.service.events
+        assert events is not None
+
+        def threshold() -> float:
+            (found,) = service.cameras["dock"].uses[0].thresholds.tolist()
+            return round(found, 4)
+
+        def asked(value: float) -> None:
+            command = SetThresholdCommand(command="set_threshold", use="boxes", value=value)
+            service.acts(service.settings, events).obey(command, "dock")
+            assert threshold() == value
+
+        def applied(**camera: Any) -> float:
+            assert agent.apply({**content, "cameras": {"dock": {**content["cameras"]["dock"], **camera}}})["restarted"][
+                "cameras"
+            ] == ["dock"]
+            return threshold()
+
+        asked(0.6)
+        asked(0.7)
+        assert applied(masks=[[[0, 0], [0.1, 0], [0, 0.1]]]) == 0.7
+        assert applied(models=[{**boxes, "threshold": 0.4}]) == 0.4
+        assert applied(models=[boxes]) == 0.3, "a command that the file has overtaken is over"
+        asked(0.5)
+        assert applied(source=live(51)) == 0.5
+
+
+@pytest.mark.parametrize("what", ["camera", "engine"])
+def test_an_engine_that_hangs_does_not_keep_a_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Nor does the reload keep the engine: it is found and replaced, or exchanged; the accounts hold."""
+    monkeypatch.setattr("agent.reloading.LET_GO_S", 0.1)
+    monkeypatch.setattr(pace, "LEAST_S", 1.0)
+    hangs = fake_model("classes", faults=[{"kind": "hang", "at": 10, "engines": 1}])
+    content = site(models={"colours": hangs}, cameras={"yard": {"source": live(60), "models": ["colours"]}})
+    try:
+        with running(tmp_path, content) as agent:
+            engine = agent.service.engines["colours"]
+
+            def stands() -> bool:
+                counts = agent.service.cameras["yard"].counts()["uses"]["colours"]
+                return counts["inferred"] == 9 and counts["waiting"] > 1
+
+            until(stands)
+            changed = copy.deepcopy(content)
+            if what == "camera":
+                changed["cameras"]["yard"]["masks"] = [[[0, 0], [0.1, 0], [0, 0.1]]]
+            else:
+                changed["models"]["colours"]["linger"] = "1ms"
+            begun = time.monotonic()
+            told = agent.apply(changed)["restarted"]
+            assert time.monotonic() - begun < 2
+            assert (told["cameras"], told["models"]) == ((["yard"], []) if what == "camera" else ([], ["colours"]))
+            agent.sees("yard")
+            counts = agent.service.cameras["yard"].counts()
+            assert (counts["reconnects"], counts["state"]) == (0, "streaming")
+            assert counts["uses"]["colours"]["failed"] >= 1
+            assert (agent.service.engines["colours"] is engine) == (what == "camera")
+    finally:
+        fake.let_go()
+
+
 def test_an_engine_is_exchanged_under_cameras_that_stream_on(tmp_path: Path) -> None:
     """The new one is opened beside the old one, which ends what it has begun."""
     content = site()
@@ -352,6 +428,44 @@ def test_cameras_join_and_leave_a_connection_that_goes_on(tmp_path: Path) -> Non
         assert len(agent.service.captures) == 1
 
 
+def test_a_stream_is_opened_again_only_where_clips_change_and_pictures_and_clips_go_where_they_shall(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zones and snapshots need no other connection; clips begin with a stream's beginning, those begun are whole."""
+    opened: list[Path] = []
+    opening = file.Config.open
+
+    def noted(self: file.Config, *arguments: Any) -> Any:
+        opened.append(self.path)
+        return opening(self, *arguments)
+
+    monkeypatch.setattr(file.Config, "open", noted)
+
+    def kept(folder: str, kind: str) -> list[Path]:
+        return list((tmp_path / folder / "test" / "dock").glob(f"*{kind}"))
+
+    camera = watched(
+        source={"type": "file", "path": str(SMALL.path()), "pace": "live", "loop": True},
+        snapshots={"folder": str(tmp_path / "a")},
+    )
+    with running(tmp_path, site(cameras={"dock": camera})) as agent:
+        agent.waits(lambda _: kept("a", ".jpg"))
+        (connection,) = agent.service.captures._at_work.values()
+        camera = {**camera, "zones": {"other": ZONE}, "snapshots": {"folder": str(tmp_path / "b"), "quality": 50}}
+        assert agent.apply(site(cameras={"dock": camera}))["restarted"]["connections"] == []
+        until(lambda: kept("b", ".jpg"))
+        assert [*agent.service.captures._at_work.values()] == [connection]
+        assert len(opened) == 1
+        clips = {"folder": str(tmp_path / "c"), "before": 0, "after": 0}
+        told = agent.apply(site(cameras={"dock": {**camera, "clips": clips}}))["restarted"]
+        assert (told["cameras"], told["connections"]) == (["dock"], ["dock"])
+        until(lambda: agent.service.events.clips.counts()["dock"]["begun"])
+        assert len(opened) == 2
+        agent.apply(site(cameras={"dock": {**camera, "clips": {**clips, "after": 1}}}))
+        until(lambda: kept("c", ".mp4"))
+        assert agent.service.events.clips.counts()["dock"]["failed"] == 0, "the one that was being written is whole"
+
+
 def test_what_cannot_be_opened_leaves_everything_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that was altered; a sink that is wrong, for which the others had been closed already."""
     lines = {"sinks": [{"type": "jsonl", "path": str(tmp_path / "a")}]}
@@ -387,14 +501,35 @@ def test_what_cannot_be_opened_leaves_everything_as_it_was(tmp_path: Path, monke
     assert sorted(set(events)) == [*range(1, len(agent.said("dock/events")) + 1)]
 
 
-def alive() -> dict[str, int]:
-    """How many there are of what a reload exchanges."""
-    gc.collect()
-    kinds = (Camera, Capture, EngineAtWork, Inference, Model, Settings, Watch, threading.Thread)
-    return {kind.__name__: sum(isinstance(thing, kind) for thing in gc.get_objects()) for kind in kinds}
+@pytest.fixture
+def alive(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Counter[str]]:
+    """How many there are of what a reload exchanges, of those made from now on.
+
+    Told by weak references: `gc.get_objects` would take hold of what other threads are just making, which breaks it.
+    """
+    made: list[tuple[str, weakref.ref[Any]]] = []
+
+    def noted(kind: type, name: str = "__init__") -> None:
+        begin = getattr(kind, name)
+
+        def note(self: Any, *arguments: Any, **more: Any) -> None:
+            made.append((kind.__name__, weakref.ref(self)))
+            begin(self, *arguments, **more)
+
+        monkeypatch.setattr(kind, name, note)
+
+    for kind in (Camera, Capture, EngineAtWork, Inference, Model, Watch, threading.Thread):
+        noted(kind)
+    noted(Settings, "model_post_init")
+
+    def count() -> Counter[str]:
+        gc.collect()
+        return Counter(kind for kind, it in made if it() is not None)
+
+    return count
 
 
-def test_of_what_many_changes_have_exchanged_nothing_is_left(tmp_path: Path) -> None:
+def test_of_what_many_changes_have_exchanged_nothing_is_left(tmp_path: Path, alive: Callable[[], Counter[str]]) -> None:
     def changed(number: int) -> dict[str, Any]:
         """Another connection, another engine, another zone."""
         content = site()
@@ -406,6 +541,7 @@ def test_of_what_many_changes_have_exchanged_nothing_is_left(tmp_path: Path) -> 
     with running(tmp_path, changed(0)) as agent:
         agent.sees("dock", "yard")
         before = alive()
+        assert min(before[kind.__name__] for kind in (Camera, Model, Settings)) > 0
         for number in range(1, 7):
             assert agent.apply(changed(number))["restarted"]["models"] == ["colours"]
         # The engines' threads let go of the last pictures with the next ones.

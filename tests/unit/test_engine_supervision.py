@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections import Counter
 from pathlib import Path
 
@@ -132,6 +134,20 @@ def test_what_is_no_error_of_ours_fails_its_frames_and_the_thread_goes_on(tmp_pa
     assert sorted(bench.ended) == [(0, "failed"), (1, "failed"), (2, "failed"), *((n, "inferred") for n in (3, 4, 5))]
     (line,) = [r.getMessage() for r in caplog.records]
     assert line == "c: a fault of the backend: ZeroDivisionError: a plugin's mistake"
+
+
+def test_pictures_of_a_batch_that_failed_are_let_go_of_at_once(tmp_path: Path) -> None:
+    """Not when Python's collector comes by: an exception holds the frames that it went through."""
+    bench = Bench(tmp_path, {"kind": "fail", "at": 2, "batches": 2})
+    bench.offer(*range(5))
+    asked = [weakref.ref(request) for slot in bench.mailbox._slots.values() for request in slot.requests]
+    gc.disable()
+    try:
+        bench.run()
+        assert [request() for request in asked] == [None] * 5
+    finally:
+        gc.enable()
+    assert sorted(bench.ended) == [(n, "failed" if n in (1, 2) else "inferred") for n in range(5)]
 
 
 def test_a_fault_in_what_becomes_of_one_cameras_answer_is_no_other_cameras_matter(tmp_path: Path, caplog) -> None:
