@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,16 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+
+
+class Tried(str, Enum):
+    """What `try` runs: commands that take a configuration and look at the machine with it."""
+
+    check = "check"
+    doctor = "doctor"
+    chaos = "chaos"
+    bench = "bench"
+
 
 NOT_RUNNING = 3
 """systemctl's own exit status for a service that does not run."""
@@ -143,6 +154,27 @@ def status() -> None:
             typer.echo(f"{what:<10} {said}")
         active = is_active()
     raise typer.Exit(0 if active else NOT_RUNNING)
+
+
+@app.command("try", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def try_(
+    context: typer.Context,
+    command: Tried = typer.Argument(..., help="Which; its options follow."),
+) -> None:
+    """A command as the service would run it: its configuration, models and passwords, in its sandbox, by its account.
+
+    What works by hand and not as a service shows here. Ends with the exit status of the command.
+
+    Example: sudo sightwire service try chaos --only camera-cut,agent-kill
+    """
+    from agent.installing import sandbox, systemd
+
+    with _said():
+        systemd.must_run_here()
+        systemd.must_be_root(f"try {command.value}")
+        terminal = os.isatty(0) and os.isatty(1)
+        words = sandbox.as_the_service(command.value, context.args, terminal=terminal)
+    os.execvp(words[0], words)  # noqa: S606  # it is systemd-run from here on
 
 
 @app.command()

@@ -61,7 +61,9 @@ def install(wheel: Wheel, wished: Wishes) -> list[Step]:
         File(layout.CONFIG, config.read_bytes(), 0o640, _OURS, secret=True),
         *([Folder(layout.CREDENTIALS, 0o700)] if credentials else []),
         *(File(layout.CREDENTIALS / name, value, 0o600, secret=True) for name, value in given.items()),
-        Folder(layout.STATE, 0o750, _SERVICES),
+        # One that is there may be from a backup, of an account with another number: systemd gives all in it to ours
+        # (StateDirectory=), but only as long as the folder itself is not ours yet.
+        *([] if layout.STATE.is_dir() else [Folder(layout.STATE, 0o750, _SERVICES)]),
         Folder(layout.MODELS, 0o755, _SERVICES),
         *needs.models(settings, stores, replace=wished.replace),
     ]

@@ -1,4 +1,7 @@
-"""The service's own sandbox for one command: what goes wrong in there is found before anything is switched over."""
+"""The service's own sandbox for one command: what goes wrong in there is found before anything is switched over.
+
+And by people afterwards, who see with their own rights, models and passwords what the service does not.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.installing import layout
-from agent.installing.environments import shipped_files
+from agent.installing.environments import made_of, shipped_files
+from agent.installing.errors import InstallError
 from agent.installing.steps import run
 
 _NOT_OF_A_COMMAND = (
@@ -50,12 +54,31 @@ class Trial:
         """See Step."""
         unit = (shipped_files(self.environment) / layout.UNIT_NAME).read_text(encoding="utf-8")
         lines = [*properties(unit), *(f"LoadCredential={c}:{layout.CREDENTIALS / c}" for c in self.credentials)]
-        options = [word for line in lines for word in ("--property", line)]
-        command = ["systemd-run", "--wait", "--pipe", "--collect", "--quiet", *options, *self._command()]
-        run(*command, why="the service could not start with this configuration: its check")
+        run(
+            *_within(lines, "--pipe", self._command()),
+            why="the service could not start with this configuration: its check",
+        )
 
     def undo(self) -> None:
         """It changed nothing."""
 
     def _command(self) -> list[str]:
         return [str(self.environment / "bin" / "sightwire"), "check", str(self.config)]
+
+
+def as_the_service(command: str, options: Sequence[str], *, terminal: bool) -> list[str]:
+    """The command line of `sightwire COMMAND` with the service's configuration, in all that its unit and drop-ins say.
+
+    Raises InstallError where there is no service.
+    """
+    if made_of(layout.CURRENT) is None or not layout.UNIT.exists():
+        raise InstallError("there is no service yet: sudo sightwire service install site.yaml")
+    files = [layout.UNIT, *sorted(layout.DROP_INS.glob("*.conf"))]
+    lines = [line for file in files for line in properties(file.read_text(encoding="utf-8"))]
+    words = [str(layout.CURRENT / "bin" / "sightwire"), command, str(layout.CONFIG), *options]
+    return _within(lines, "--pty" if terminal else "--pipe", words)
+
+
+def _within(lines: Sequence[str], how: str, words: Sequence[str]) -> list[str]:
+    properties = [word for line in lines for word in ("--property", line)]
+    return ["systemd-run", "--wait", how, "--collect", "--quiet", *properties, *words]

@@ -12,16 +12,18 @@ from agent.installing.steps import run
 _ERRORS = 5
 _WANTED = (
     "ActiveState", "SubState", "Result", "StateChangeTimestamp", "UnitFileState", "MainPID", "NRestarts",
-    "ExecMainStatus", "MemoryCurrent", "StatusText", "WatchdogUSec", "WatchdogTimestamp", "NeedDaemonReload",
+    "ExecMainStatus", "StartLimitBurst", "MemoryCurrent", "StatusText", "WatchdogUSec", "WatchdogTimestamp",
+    "NeedDaemonReload",
 )  # fmt: skip
+_TOO_OFTEN = "it failed too often"
 _REASONS = {
     "exit-code": "it failed",
     "signal": "a signal ended it",
     "core-dump": "it crashed",
     "watchdog": "it hung",
-    "timeout": "it did not get ready in time",
+    "timeout": "it did not get ready or did not end in time",
     "oom-kill": "the machine was out of memory",
-    "start-limit-hit": "it failed too often",
+    "start-limit-hit": _TOO_OFTEN,
 }
 _EX_CONFIG = "78"
 
@@ -67,8 +69,16 @@ def _state(known: dict[str, str]) -> str:
     if known["ExecMainStatus"] == _EX_CONFIG and known["ActiveState"] == "failed":
         said += f": its configuration is wrong, {layout.CONFIG}"
     elif known["Result"] not in ("", "success"):
-        said += f": {_REASONS.get(known['Result'], known['Result'])}"
+        reason = _REASONS.get(known["Result"], known["Result"])
+        said += f": {_TOO_OFTEN}; the last time: {reason}" if _has_given_up(known) else f": {reason}"
     return f"{said} since {known['StateChangeTimestamp']}" if known["StateChangeTimestamp"] else said
+
+
+def _has_given_up(known: dict[str, str]) -> bool:
+    """It has used up its starts; systemd's own `start-limit-hit` gives way to how the last one ended."""
+    restarts, most = known["NRestarts"], known["StartLimitBurst"]
+    ended = known["ActiveState"] == "failed" and known["Result"] != "start-limit-hit"
+    return ended and restarts.isdigit() and most.isdigit() and int(restarts) >= int(most) > 0
 
 
 def _watchdog(known: dict[str, str]) -> str:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -90,6 +90,9 @@ class Site:
             "blamed": {"type": "snapshot",
             "url": f"{self.blames.snapshot}?user=cam&pwd={plants('query', odd=False)}&n=1"},
             "mjpeg": by("http", "mjpeg", f"127.0.0.1:{self.refuses.port}/stream.mjpg"),
+            "apart": {"type": "snapshot", "url": self.lets_in.snapshot, "username": "cam",
+            "password": plants.all["digest"], "every": "100ms", "isolated": True},
+            "crashed": {"type": "rtsp", "url": by("rtsp", "isolated", f"127.0.0.1:{dead}/s2"), "isolated": True},
             "rtsp": by("rtsp", "rtsp", f"127.0.0.1:{dead}/s1"),
             "path": f"rtsp://127.0.0.1:{dead}/user=admin_password={plants('path', odd=False)}_channel=1.sdp",
             "keys": {"type": "rtsp", "url": f"rtsp://127.0.0.1:{dead}/", "username": "cam",
@@ -140,6 +143,15 @@ def _mistaken(text: str) -> str:
     return text.replace("  password: ", "  pasword: ", 1).replace("source: rtsp://cam", "source: rtps://cam", 1)
 
 
+def _processes(agent: psutil.Process) -> str:
+    """What `ps` shows of it and of all that it has started, with their environments."""
+    said = []
+    for process in (agent, *agent.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            said.append(f"{process.name()} {process.cmdline()} {process.environ()}")
+    return "\n".join(said)
+
+
 def test_an_agent_gives_none_away(site: Site, plants: Plants) -> None:
     said: dict[str, str] = {}
     with (
@@ -149,12 +161,11 @@ def test_an_agent_gives_none_away(site: Site, plants: Plants) -> None:
         agent.wait_for(lambda it: '"works/c/classification"' in it.out or "works/c/classification" in it.out, 30)
         heard.wait_for(lambda messages: any(m.topic.endswith("works/c/classification") for m in messages))
         until(lambda: list((site.folder / "kept").rglob("*.jpg")))
-        for camera in site.content()["cameras"].keys() - {"works"}:
+        agent.wait_for(lambda it: "apart/c/classification" in it.out, 30)
+        for camera in site.content()["cameras"].keys() - {"works", "apart"}:
             agent.wait_for(lambda it, camera=camera: f" {camera}: " in it.err, 30)
-        process = psutil.Process(agent.pid)
-        for child in (process, *process.children(recursive=True)):
-            said[f"arguments of {child.pid}"] = " ".join(child.cmdline())
-            said[f"environment of {child.pid}"] = str(child.environ())
+        said["processes"] = _processes(psutil.Process(agent.pid))
+        assert "_isolated.child" in said["processes"]
         site.path.write_text(_mistaken(site.path.read_text(encoding="utf-8")), encoding="utf-8")
         agent.send(signal.SIGHUP)
         agent.wait_for_log("is wrong, going on", 20)
@@ -165,7 +176,7 @@ def test_an_agent_gives_none_away(site: Site, plants: Plants) -> None:
     kept = [path for path in site.folder.rglob("*") if path.is_file() and site.folder / "state" in path.parents]
     kept += [path for path in (site.folder / "kept").rglob("*") if path.is_file()]
     assert any(path.suffix == ".db" for path in kept), kept
-    said |= {str(path): path.read_bytes().decode("latin-1") for path in kept}
+    said |= {path.name: f"{path} {path.read_bytes().decode('latin-1')}" for path in kept}
     assert "/status" in said["messages"]
     assert "/metrics" in said["messages"]
     assert {name: found for name, text in said.items() if (found := plants.found(text))} == {}
@@ -178,7 +189,13 @@ def test_commands_give_none_away(site: Site, plants: Plants) -> None:
     site.path.write_text(_mistaken(site.path.read_text(encoding="utf-8")), encoding="utf-8")
     wrong = sightwire("check", site.path, models=site.store.root, env=site.env)
     assert wrong[0] == 78
+    dead = free_port()
+    watched = sightwire("watch", f"mqtt://{USER}:{quote(plants('url'), safe='')}@127.0.0.1:{dead}")
+    token = plants("token", odd=False)
+    asked = sightwire("ask", f"ws://127.0.0.1:{dead}/mqtt?token={token}", "gatehouse", "reload", "--timeout", "0.1")
+    assert (watched[0], asked[0]) == (2, 2)
     said = {"check": str(right), "doctor": str(examined), "check of what is wrong": str(wrong)}
+    said |= {"watch": str(watched), "ask": str(asked)}
     assert {name: found for name, text in said.items() if (found := plants.found(text))} == {}
 
 

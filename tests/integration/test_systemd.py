@@ -130,6 +130,13 @@ def test_status_is_for_people(site: Site) -> None:
     assert PASSWORD not in logged.out
 
 
+def test_a_command_is_tried_as_the_service_would_run_it(site: Site) -> None:
+    """With its account, models and credential, which the same command by hand has not."""
+    tried = site.service("try", "check")
+    assert tried.status == 0, tried
+    assert "/etc/sightwire/site.yaml" in tried.out
+
+
 def test_a_crash_is_survived(site: Site) -> None:
     """SIGKILL: another process, and results again."""
     before = site.pid()
@@ -188,10 +195,13 @@ def test_an_upgrade_and_the_way_back(site: Site) -> None:
     """Each with one command; the service is started anew, and the broker is told the version."""
     old = site.wheel.name.split("-")[1]
     newer = version_of(site.wheel, "97.0", site.folder)
+    # As after a backup of another machine, whose account had another number.
+    site.machine.must("chown", "-R", "61234:61234", "/var/lib/sightwire")
     upgraded = site.service("upgrade", f"--wheel={site.give(newer.name, newer.read_bytes())}")
     assert upgraded.status == 0, upgraded
     site.wait_for_status("version", "97.0")
     site.sees()
+    assert site.machine.must("find", "/var/lib/sightwire", "!", "-user", "sightwire") == ""
 
     # One that passes its check, but does not get ready: what ran before goes on by itself.
     (file,) = site.machine.path("/opt/sightwire/versions").glob(f"{old}-*/lib/python3*/site-packages/agent/running.py")

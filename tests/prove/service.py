@@ -13,7 +13,7 @@ from pathlib import Path
 from engines.pull import pull
 from engines.store import ModelStore
 from tests.prove.record import section, table
-from tests.support.site import MODEL, STATUS, Site, prepared
+from tests.support.site import INPUTS, MODEL, STATUS, Site, prepared
 from tests.support.versions import version_of
 
 LONG_S = 600.0
@@ -60,7 +60,12 @@ def life(site: Site, timed: Timed) -> None:
     broken = version_of(site.wheel, "98.0", site.folder, appended=ends)
 
     def installed() -> str:
-        done = site.install("--now", deadline_s=LONG_S)
+        # The first version as on a machine without an index, later ones with it.
+        wheel, packages = site.give(site.wheel.name, site.wheel.read_bytes()), f"{INPUTS}/packages"
+        site.machine.must("/usr/bin/python3", "-m", "venv", f"{INPUTS}/fetching")
+        fetch = (f"{INPUTS}/fetching/bin/pip", "download", "--quiet", f"--dest={packages}", wheel)
+        site.machine.must(*fetch, deadline_s=LONG_S)
+        done = site.install("--now", f"--find-links={packages}", deadline_s=LONG_S)
         assert done.status == 0, done
         return "ready"
 
@@ -106,7 +111,7 @@ def life(site: Site, timed: Timed) -> None:
         assert not left, left
         return "nothing left"
 
-    timed("install --now", installed)
+    timed("packages into a folder, install --find-links --now", installed)
     timed("first result", seen)
     timed("exposure (systemd-analyze security)", lambda: str(site.exposure()))
     timed("killed (SIGKILL)", lambda: another("SIGKILL"))

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agent.commands._app import app
-from agent.installing import environments, layout, needs, plan, sandbox, systemd
+from agent.installing import environments, layout, needs, plan, sandbox, status, systemd
 from agent.installing.errors import InstallError
 from agent.installing.steps import Command, File, Folder, Gone, Link, carry_out, owner_of, show
 from agent.installing.wheels import read_wheel, wheel_from
@@ -227,6 +227,48 @@ def test_a_trial_runs_in_all_of_the_units_sandbox_and_nothing_of_its_life() -> N
     assert not [line for line in lines if line.startswith(("ExecStart", "Type=", "Restart", "Watchdog", "Wants"))]
 
 
+def test_a_command_is_tried_with_all_that_the_unit_and_its_drop_ins_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the service's version, on its configuration; without a service, what to do."""
+    monkeypatch.setattr(layout, "CURRENT", tmp_path / "current")
+    monkeypatch.setattr(layout, "UNIT", layout.FILES / layout.UNIT_NAME)
+    monkeypatch.setattr(layout, "DROP_INS", tmp_path)
+    with pytest.raises(InstallError, match="there is no service yet: sudo sightwire service install"):
+        sandbox.as_the_service("doctor", (), terminal=False)
+    (tmp_path / "current").mkdir()
+    (tmp_path / "current" / "sightwire-installed.json").write_text("{}")
+    (tmp_path / "60-mine.conf").write_text("[Service]\nRestartSec=1\nIPAddressDeny=any\n")
+    words = sandbox.as_the_service("doctor", ("--json",), terminal=False)
+    assert {"--pipe", "User=sightwire", "IPAddressDeny=any"} < set(words)
+    assert "RestartSec=1" not in words
+    assert words[-4:] == [f"{tmp_path}/current/bin/sightwire", "doctor", "/etc/sightwire/site.yaml", "--json"]
+
+
+@pytest.mark.parametrize(
+    ("state", "result", "restarts", "ended", "said"),
+    [
+        ("active", "success", "0", "0", "active (x)"),
+        ("failed", "exit-code", "0", "78", "failed (x): its configuration is wrong, /etc/sightwire/site.yaml"),
+        ("activating", "watchdog", "3", "6", "activating (x): it hung"),
+        ("failed", "exit-code", "20", "1", "failed (x): it failed too often; the last time: it failed"),
+        ("failed", "start-limit-hit", "20", "0", "failed (x): it failed too often"),
+        ("failed", "timeout", "2", "0", "failed (x): it did not get ready or did not end in time"),
+    ],
+)
+def test_a_state_is_told_in_words(
+    state: str, result: str, restarts: str, ended: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As systemd 252 shows them; it calls a service that has used up its starts by how the last one ended."""
+    known = dict.fromkeys(status._WANTED, "") | {
+        "ActiveState": state, "SubState": "x", "Result": result, "NRestarts": restarts, "ExecMainStatus": ended,
+        "StartLimitBurst": "20",
+    }  # fmt: skip
+    monkeypatch.setattr(systemd, "properties", lambda *_: known)
+    monkeypatch.setattr(status, "_errors", lambda: iter(()))
+    assert dict(status.describe())["state"] == said
+
+
 def test_a_dry_run_needs_no_root_and_shows_every_step(wheel: Path, tmp_path: Path) -> None:
     """Commands and contents, but no password; a missing credential is told first."""
     config, password = tmp_path / "site.yaml", tmp_path / "password"
@@ -254,21 +296,21 @@ def test_a_mistake_in_the_configuration_is_told_before_anything_is_done(wheel: P
     assert f"{config}:4: cameras.dock.sorce: unknown key, did you mean 'source'?" in refused.output
 
 
-@pytest.mark.parametrize("command", ["install", "upgrade", "rollback", "uninstall", "status", "logs"])
+@pytest.mark.parametrize("command", ["install", "upgrade", "rollback", "uninstall", "status", "try check", "logs"])
 def test_without_systemd_every_command_says_so(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a line that says what to do instead."""
     monkeypatch.setattr(systemd, "BOOTED", Path("/absent"))
-    refused = CliRunner().invoke(app, ["service", command])
+    refused = CliRunner().invoke(app, ["service", *command.split()])
     assert refused.exit_code == 1
     assert "was not booted with systemd" in refused.output
 
 
-@pytest.mark.parametrize("command", ["install", "upgrade", "rollback", "uninstall"])
+@pytest.mark.parametrize("command", ["install", "upgrade", "rollback", "uninstall", "try doctor"])
 def test_without_root_every_change_is_refused(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the command for root."""
     monkeypatch.setattr(systemd, "BOOTED", Path("/"))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    refused = CliRunner().invoke(app, ["service", command])
+    refused = CliRunner().invoke(app, ["service", *command.split()])
     assert refused.exit_code == 1
     assert f"this needs root: sudo sightwire service {command}" in refused.output
 

@@ -65,6 +65,14 @@ def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Journal]:
 LOG = logging.getLogger("agent.test")
 
 
+def test_no_field_of_a_line_has_a_password(heard: Journal) -> None:
+    """Nor what it is about, which is the beginning of the message."""
+    LOG.error("rtsp://cam:gEhe1m@10.0.0.7/s1?pwd=gEhe1m: %s: no answer", "http://cam:gEhe1m@10.0.0.8/")
+    entry = heard.entry()
+    assert entry["SIGHTWIRE_ABOUT"].startswith("rtsp://***@10.0.0.7/s1?pwd=***")
+    assert "gEhe1m" not in str(entry)
+
+
 def test_a_line_has_its_priority_and_says_whom_it_is_about(heard: Journal) -> None:
     """`journalctl -p warning SIGHTWIRE_ABOUT=dock` finds it."""
     LOG.warning("%s: rtsp://x: the camera is silent", "dock")

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from agent.crash import redact_tracebacks
 from agent.secrets import redact
 from agent.sources import Intake, SourceConfig
 from agent.sources._isolated.slots import Writer
@@ -155,6 +156,7 @@ class _Reading:
 
 def main() -> None:
     """Read what is ordered; say how it ended; end without a word where the parent is gone."""
+    redact_tracebacks()
     sock = _socket()
     # The parent says when we end, or ends: a terminal's Ctrl-C and a container's SIGTERM are for it.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -53,9 +53,10 @@ class Models:
         }
         self._files["onnxruntime"] = self._files["openvino"]
         self._files["real"] = _real()
+        # Of all, first; and each whole: what cannot be opened whole says nothing about its pieces.
         self._cuts = [
-            (way, at) for way, data in self._files.items() for at in range(0, len(data), CUT)
-        ]  # of all, first
+            (way, at) for way, data in self._files.items() if data for at in (*range(0, len(data), CUT), len(data))
+        ]
         self._picture = Picture(Image((np.zeros((32, 32, 3), np.uint8),), "bgr", "601", "full", (32, 32)))
 
     def make(self, number: int) -> bytes:
@@ -119,9 +120,12 @@ class Models:
 
 
 def _real() -> bytes:
-    if not _REAL:
-        return b""
-    return (Path(_REAL) / read_card(Path(_REAL)).files["fp32"].path).read_bytes()
+    return fp32_of(Path(_REAL)).read_bytes() if _REAL else b""
+
+
+def fp32_of(folder: Path) -> Path:
+    """The file of that model that is cut."""
+    return folder / read_card(folder).files["fp32"].path
 
 
 @functools.cache
