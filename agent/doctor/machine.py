@@ -56,8 +56,10 @@ def os_release(root: Path) -> dict[str, str]:
 
 
 def in_container(root: Path) -> bool:
-    """Docker's or Podman's mark is there."""
-    return (root / ".dockerenv").exists() or (root / "run/.containerenv").exists()
+    """Docker's or Podman's mark is there: a file, or where Podman's file system is read-only, a variable alone."""
+    if (root / ".dockerenv").exists() or (root / "run/.containerenv").exists():
+        return True
+    return any(pair.startswith("container=") for pair in read(root / "proc/1/environ").split("\0"))
 
 
 def _cpu(root: Path) -> Iterator[Finding]:

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 BEATS = 4
 """In the time after which systemd loses patience."""
+START_S, STOP_S = 300.0, 45.0
+"""Where nobody watches: how long each may take, as systemd's unit has it (TimeoutStartSec, TimeoutStopSec)."""
 
 
 class Health:
@@ -41,6 +43,7 @@ class Health:
         self._own_patience_s = float(own) if own.replace(".", "", 1).isdigit() and not self._beat_s else 0.0
         if self._own_patience_s:
             self._beat_s = self._own_patience_s / BEATS
+            faulthandler.dump_traceback_later(START_S, exit=True)
         self._next_s = 0.0
         self._stuck: list[str] = []
         self._said = ""
@@ -59,7 +62,7 @@ class Health:
         """It ends because it was asked to, in whoever's time who asked; any thread."""
         self._ends = True
         if self._own_patience_s:
-            faulthandler.cancel_dump_traceback_later()
+            faulthandler.dump_traceback_later(STOP_S, exit=True)
         self._send("STOPPING=1", "STATUS=stopping")
 
     def beat(self, status: str, stuck: Sequence[str] = ()) -> None:

@@ -1,4 +1,7 @@
-"""The container files: linted, complete, and with the names that the agent listens to. No image is built here."""
+"""The container files: linted, complete, and with the names that the agent listens to.
+
+No image is built here: `scripts/prove container` does, and lives in it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from subprocess import run
 import pytest
 import yaml
 
+from agent.supervision.health import START_S, STOP_S
 from tests.packaging.test_wheel import ROOT, build, contents
 from tests.support.needs import missing
 
@@ -65,6 +69,8 @@ def test_the_image_has_the_paths_of_the_service(steps: list[str]) -> None:
     assert "/etc/sightwire/site.yaml" in steps[-1]
     assert "/etc/sightwire/site.yaml" in unit
     assert f"WatchdogSec={environment['SIGHTWIRE_WATCHDOG_S']}" in unit
+    assert f"TimeoutStartSec={START_S:.0f}" in unit
+    assert f"TimeoutStopSec={STOP_S:.0f}" in unit
     assert environment["PYTHONSAFEPATH"] == "1"
 
 
@@ -81,7 +87,11 @@ def test_the_compose_file_hands_in_what_the_image_wants() -> None:
     compose = yaml.safe_load((ROOT / "container" / "compose.yaml").read_text())
     service = compose["services"]["sightwire"]
     targets = {volume.split(":")[1] for volume in service["volumes"]}
-    assert targets == {"/etc/sightwire/site.yaml", "/var/lib/sightwire"}
+    # The folder, not the file: editors replace files, and a file alone would stay the old one in the container.
+    assert targets == {"/etc/sightwire", "/var/lib/sightwire"}
+    # After the tenth failure in a year, and after a reboot, too.
+    assert service["restart"] == "always"
+    assert service["stop_grace_period"] == f"{STOP_S:.0f}s"
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert set(service["secrets"]) == set(compose["secrets"])

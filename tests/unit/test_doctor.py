@@ -136,6 +136,16 @@ def test_what_a_cpu_can_do_for_int8_is_said(tmp_path: Path, flags: str, state: s
     assert states(found) == [state]
 
 
+@pytest.mark.parametrize(
+    ("place", "content"),
+    [(".dockerenv", ""), ("run__.containerenv", ""), ("proc__1__environ", "PATH=/bin\0container=podman\0")],
+)
+def test_a_container_is_known_by_its_engines_mark(tmp_path: Path, place: str, content: str) -> None:
+    tree(tmp_path, proc__1__environ="PATH=/bin\0TERM=container=\0")
+    assert not machine.in_container(tmp_path)
+    assert machine.in_container(tree(tmp_path, **{place: content}))
+
+
 def test_the_limits_of_a_container_count(tmp_path: Path) -> None:
     tree(tmp_path, sys__fs__cgroup__cpu__cpu_cfs_quota_us="")
     assert machine.cpu_limit(tmp_path) is None

@@ -86,19 +86,31 @@ def test_nobody_listening_is_no_fault(address: str) -> None:
 
 HANGS = """
 import time
-from agent.supervision.health import Health
-health = Health()
-health.beat("")
-print("beaten", flush=True)
+from agent.supervision import health as module
+module.{limit} = 0.4
+health = module.Health()
+{before}
+print("here", flush=True)
 def in_the_driver():
     time.sleep(60)
 in_the_driver()
 """
 
 
-def test_without_systemd_a_process_that_hangs_ends_itself_and_says_where() -> None:
+@pytest.mark.parametrize(
+    ("limit", "before"),
+    [("START_S", ""), ("UNCHANGED", "health.beat('')"), ("STOP_S", "health.beat(''); health.stopping()")],
+    ids=["starting", "serving", "stopping"],
+)
+def test_without_systemd_a_process_that_hangs_ends_itself_and_says_where(limit: str, before: str) -> None:
     """As a container wants it: its engine starts what has ended, not what hangs."""
-    environ = {**os.environ, "SIGHTWIRE_WATCHDOG_S": "0.4"}
-    done = subprocess.run([sys.executable, "-c", HANGS], env=environ, capture_output=True, text=True, timeout=30)
-    assert (done.stdout, done.returncode) == ("beaten\n", 1)
+    patience = "0.4" if limit == "UNCHANGED" else "30"
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS.format(limit=limit, before=before)],
+        env={**os.environ, "SIGHTWIRE_WATCHDOG_S": patience},
+        capture_output=True,
+        text=True,
+        timeout=10,
+    )
+    assert (done.stdout, done.returncode) == ("here\n", 1)
     assert "in in_the_driver" in done.stderr
