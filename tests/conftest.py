@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -43,12 +44,16 @@ def _state_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
 
 
 def _children() -> list[psutil.Process]:
-    """Child processes, dead or alive. The kernel knows at once if there are none; psutil looks at every process."""
+    """Child processes, dead or alive. The kernel knows them at once; psutil looks at every process there is."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return []
-    return psutil.Process().children()
+    found = []
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError, psutil.NoSuchProcess):  # ended meanwhile
+            found += [psutil.Process(int(pid)) for pid in (thread / "children").read_text().split()]
+    return found or psutil.Process().children()  # not every kernel lists them
 
 
 @pytest.fixture(autouse=True)
