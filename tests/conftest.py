@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import psutil
@@ -18,6 +20,13 @@ from tests.support.standin_cuda import children
 # An example may have to wait for the processor; pytest-timeout ends what hangs.
 hypothesis.settings.register_profile("beside others", deadline=None)
 hypothesis.settings.load_profile("beside others")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where only those `alone` are wanted (scripts/test), files without any are not even imported."""
+    if config.option.markexpr != "alone" or not collection_path.match("test_*.py"):
+        return None
+    return True if "mark.alone" not in collection_path.read_text(encoding="utf-8") else None
 
 
 @pytest.fixture(scope="session")
@@ -35,12 +44,16 @@ def _state_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
 
 
 def _children() -> list[psutil.Process]:
-    """Child processes, dead or alive. The kernel knows at once if there are none; psutil looks at every process."""
+    """Child processes, dead or alive. The kernel knows them at once; psutil looks at every process there is."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return []
-    return psutil.Process().children()
+    found = []
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError, psutil.NoSuchProcess):  # ended meanwhile
+            found += [psutil.Process(int(pid)) for pid in (thread / "children").read_text().split()]
+    return found or psutil.Process().children()  # not every kernel lists them
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from agent.messages import Blob, EventPayload, Payload
 from agent.sinks import Message, Sink, SinkConfig, jsonl, memory, mqtt
 from tests.support.answers import Answers
 from tests.support.broker import Mosquitto, Subscriber
-from tests.support.websocket_broker import WebsocketBroker
+from tests.support.websocket_broker import WebsocketBroker, WebsocketBrokers
 
 V311 = MQTTProtocolVersion.MQTTv311
 FAREWELL = Message("status", Payload.model_validate({"state": "offline"}), retain=True)
@@ -55,15 +56,23 @@ def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     return [(data.pop("topic"), data) for data in found]
 
 
-def _broker(kind: str, folder: Path) -> Mosquitto | WebsocketBroker:
+@pytest.fixture(scope="module")
+def websockets() -> Iterator[WebsocketBrokers]:
+    with WebsocketBrokers() as brokers:
+        yield brokers
+
+
+def _broker(
+    kind: str, folder: Path, websockets: WebsocketBrokers
+) -> AbstractContextManager[Mosquitto | WebsocketBroker]:
     if kind == "mqtt-websocket":
-        return WebsocketBroker()
+        return websockets.broker()
     cannot = "retain_available false\nmax_qos 0\nmax_packet_size 5000\n" if kind == "mqtt-bare" else ""
     return Mosquitto(folder, extra=cannot)
 
 
 @pytest.fixture(params=["mqtt", "mqtt-3.1.1", "mqtt-websocket", "mqtt-bare", "jsonl", "memory"])
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
+def case(request: pytest.FixtureRequest, tmp_path: Path, websockets: WebsocketBrokers) -> Iterator[Case]:
     """Every kind of sink in turn."""
     if request.param == "jsonl":
         path = tmp_path / "out.jsonl"
@@ -75,7 +84,10 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
         yield Case(kept, lambda _count: [(f"sightwire/gate/{m.topic}", m.data) for m in kept.messages])
         kept.close(1)
     else:
-        with _broker(request.param, tmp_path) as broker, Subscriber(broker.observer_url, version=V311) as listener:
+        with (
+            _broker(request.param, tmp_path, websockets) as broker,
+            Subscriber(broker.observer_url, version=V311) as listener,
+        ):
             settings = {"protocol": "3.1.1"} if "3.1.1" in request.param or "websocket" in request.param else {}
             sink = mqtt.Config.model_validate({"url": broker.url, **settings}).open("gate", FAREWELL)
 

@@ -27,7 +27,7 @@ from tests.support.broker import Certificates, Mosquitto, Subscriber, free_port
 from tests.support.fake_broker import FakeBroker, Publish, Rules
 from tests.support.proxy import Proxy
 from tests.support.publishing import FAREWELL, RESULTS, STATUS, reached, result, status
-from tests.support.websocket_broker import WebsocketBroker
+from tests.support.websocket_broker import WebsocketBrokers
 
 Open = Callable[..., mqtt.MqttSink]
 
@@ -303,7 +303,8 @@ def test_tls_announces_the_protocol_that_is_set(tmp_path: Path, opened: Open, al
 def test_a_websocket_carries_the_same(tmp_path: Path, opened: Open, encrypted: bool) -> None:
     """Found to speak 3.1.1 through it as well; `watch` takes the same address."""
     files = Certificates.make(tmp_path)
-    with WebsocketBroker((files.server, files.server_key) if encrypted else None) as broker:
+    certificate = (files.server, files.server_key) if encrypted else None
+    with WebsocketBrokers(certificate) as brokers, brokers.broker() as broker:
         trust = {"ca": files.ca} if encrypted else {}
         with Subscriber(broker.observer_url, version=MQTTProtocolVersion.MQTTv311) as listener:
             sink = opened(broker.url, **trust)

@@ -76,7 +76,7 @@ def test_ctrl_c_ends_it_and_all_that_it_started(site: Path) -> None:
 
         _until(agent_is_there)
         chaos.interrupt()
-        assert chaos.wait() == 130
+        assert chaos.wait() == 130, chaos.err
         assert "Traceback" not in chaos.err
         assert "stopped" in chaos.err
     assert not psutil.wait_procs(children, 5)[1]
