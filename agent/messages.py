@@ -18,7 +18,8 @@ def rfc3339(wall_ns: int) -> str:
 class Payload(BaseModel):
     """Base of all payloads. Built with `model_construct` on the hot path: our own values need no validation."""
 
-    model_config = ConfigDict(populate_by_name=True, extra="allow")
+    # Strings that are read are kept for the next time, thousands of them: keys come again, times and ids do not.
+    model_config = ConfigDict(populate_by_name=True, extra="allow", cache_strings="keys")
 
 
 class Blob(BaseModel):

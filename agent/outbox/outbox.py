@@ -527,7 +527,8 @@ class Outbox:
         for entry in entries:
             self._cached.append((entry.seq, len(entry.body)))
             self._cached_bytes += len(entry.body)
-        while self._cached_bytes > CACHE_BYTES:
+        # What was acknowledged is in memory no more, and not to be remembered either.
+        while self._cached and (self._cached_bytes > CACHE_BYTES or self._cached[0][0] not in self._ledger.bodies):
             seq, size = self._cached.popleft()
             self._cached_bytes -= size
             row = self._ledger.rows.get(seq)

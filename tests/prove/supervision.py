@@ -41,7 +41,7 @@ def faults(rounds: int) -> str:
     for number in range(rounds):
         cells = [(kind, fault) for kind in KINDS for fault in faults_of(kind)]
         with tempfile.TemporaryDirectory() as folder, Lag() as lag, Site(Path(folder), cells) as site:
-            away = site.await_all(20)
+            away = site.await_all(60)
             assert not away, away
             # A little later in the camera's second each time: a key frame is farther away, or nearer.
             time.sleep(number * KEY_FRAME_S / max(1, rounds))

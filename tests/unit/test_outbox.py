@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -409,6 +411,24 @@ def test_how_long_events_may_wait_is_said_of_all_kinds_or_of_some():
     assert (some.expire_s("line"), some.expire_s("zone")) == (60, 3600)
     with pytest.raises(ValidationError):
         EventsSection(expire="0s")
+
+
+def test_nothing_is_kept_in_memory_of_what_was_acknowledged(path):
+    outbox = ByHand(EventsSection(path=path), "gatehouse", ["mqtt"])
+    outbox.start()
+
+    def blocks_after(rounds: range) -> int:
+        for n in rounds:
+            outbox.put(event(n, first_seen=f"2026-11-22T08:00:{n:09.6f}Z"))
+            outbox.write()
+            assert len(settle_all(outbox, timeout_s=0)) == 1
+            outbox.write()
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    before = blocks_after(range(100))
+    assert blocks_after(range(100, 600)) - before < 500  # less than one an event
+    outbox._end()
 
 
 def test_few_bytes_are_written_for_an_event(opened):

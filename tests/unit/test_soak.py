@@ -6,7 +6,7 @@ from tests.support.soak.faults import Fault
 
 def _fault(**how: object) -> Fault:
     normal = {"undone_s": 110.0, "found_s": 3.0, "back_s": 2.0, "over": True, "idle": 0.5}
-    return Fault("camera frozen", "north", 100.0, **{**normal, **how})  # type: ignore[arg-type]
+    return Fault("camera frozen", began_s=100.0, **{"where": "north", **normal, **how})  # type: ignore[arg-type]
 
 
 def _verdicts(*faults: Fault) -> list[str]:
@@ -21,6 +21,7 @@ def test_faults_that_are_found_and_over_in_time_hold() -> None:
 def test_a_fault_that_takes_long_does_not_hold() -> None:
     assert _verdicts(_fault(), _fault(found_s=5.1)) == [HELD, NOT_HELD, HELD]
     assert _verdicts(_fault(), _fault(back_s=6.1)) == [HELD, HELD, NOT_HELD]
+    assert _verdicts(_fault(), _fault(back_s=6.1, where="broker")) == [HELD, HELD, HELD]
 
 
 def test_a_camera_that_is_away_for_long_and_not_found_does_not_hold() -> None:

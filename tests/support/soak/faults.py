@@ -183,9 +183,5 @@ class Mischief:
 
     def _found_s(self, fault: Fault) -> float | None:
         if fault.where in CAMERAS and fault.kind != "burst":
-            at_s = self._heard.lost_s(fault.where, fault.began_s)
-        elif fault.where == "agent":
-            at_s = self._heard.notes.reload_s
-        else:
-            return None
-        return at_s - fault.began_s if at_s is not None else None
+            return self._heard.lost_after_s(fault.where, fault.began_s)
+        return self._heard.notes.reload_s - fault.began_s if fault.where == "agent" else None

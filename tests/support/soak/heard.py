@@ -27,6 +27,8 @@ class Said:
     state: str
     at_s: float
     """Unix time; since when it is so."""
+    newest_s: float
+    """When the newest picture was taken of which there was a result."""
 
 
 @dataclass
@@ -72,7 +74,8 @@ class Heard(Subscriber):
             elif "age_ms" in said:
                 self._result(said, now_s)
             elif kind == "camera":
-                self.notes.states.append(Said(said["camera"], said["state"], wall_s(said["since"])))
+                newest_s = self.notes.newest_s.get(said["camera"], 0)
+                self.notes.states.append(Said(said["camera"], said["state"], wall_s(said["since"]), newest_s))
             elif kind == "status":
                 self.notes.online = said["state"] == "online"
                 self.notes.reload_s = wall_s(said["reload"]["at"]) if said.get("reload") else 0.0
@@ -108,12 +111,16 @@ class Heard(Subscriber):
         with self.lock:
             return dict(self.notes.newest_s)
 
-    def lost_s(self, camera: str, since_s: float) -> float | None:
-        """When the agent first said after `since_s` that the camera does not stream."""
+    def lost_after_s(self, camera: str, since_s: float) -> float | None:
+        """How long after `since_s`, or after a picture that came later, the agent first said that it does not stream.
+
+        A camera that is told to stop may have pictures on their way.
+        """
         with self.lock:
-            times = [
-                said.at_s
+            told = [
+                said
                 for said in self.notes.states
                 if said.camera == camera and said.state != "streaming" and said.at_s >= since_s
             ]
-        return min(times, default=None)
+        first = min(told, key=lambda said: said.at_s, default=None)
+        return first and max(0.0, first.at_s - max(since_s, first.newest_s))
