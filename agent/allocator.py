@@ -29,9 +29,9 @@ def share_arenas() -> bool:
 
 
 def give_back() -> None:
-    """Return to the system what was freed and lies between what is not: after something large has come and gone.
+    """Return to the system what was freed and lies between what is not.
 
-    A millisecond or two, in which other threads may wait for memory.
+    A millisecond or two, in which other threads may wait for memory: now and then.
     """
     trim = _function("malloc_trim")
     if trim is not None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal
 
-from agent.allocator import give_back
 from agent.config import Settings, load
 from agent.errors import ConfigError
 from agent.log import configure
@@ -147,7 +146,6 @@ class Running:
             self._begin_anew(settings, ["a fault of ours"])
         else:
             configure(settings.log)
-            give_back()
             log.info("%s: applied: %s", self._path, _words(told))
             self._note("done", None, told)
 

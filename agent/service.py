@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
 """So often the main thread looks after what is at work."""
+TIDY_S = 60.0
+"""So often memory that is free goes back to the system."""
 STOP_DEADLINE_S = 5.0
 
 
@@ -124,13 +126,16 @@ class Service:
         self.captures.start()
         if settings.commands.allow:
             self.remote = self.listening(settings, events)
-        give_back()  # models are opened in much more memory than they are
         self.reporting.begin()
         self.health.ready(self.reporting.in_a_line())
 
     def wait(self, stop: threading.Event, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Look after what is at work until `stop` is set or every source has ended. `meanwhile` returns at once."""
+        tidy_s = time.monotonic()  # models are opened in much more memory than they are
         while not stop.wait(LOOK_S):
+            if time.monotonic() >= tidy_s:
+                tidy_s = time.monotonic() + TIDY_S
+                give_back()
             with self.lock:
                 self.captures.look()
                 self.engines.look()

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from agent.allocator import give_back
 from agent.supervision.pace import FIRST_S
 from agent.supervision.progress import Progress
 from agent.workers import Worker
@@ -66,7 +65,6 @@ class Opening:
             self.slowest_s = _try(model)
         except Exception as error:  # noqa: BLE001  # as above
             self.error = first_line(error)
-        give_back()
         with self._lock:
             if not self._abandoned and self.error is None:
                 self.model = model
@@ -83,7 +81,6 @@ def close_quietly(model: Model) -> None:
         model.close()
     except Exception as error:  # noqa: BLE001  # whatever it is
         log.warning("%s: its engine did not close: %s", model.card.name, first_line(error))
-    give_back()
 
 
 def close_aside(model: Model) -> threading.Thread:

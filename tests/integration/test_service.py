@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from agent import service
 from agent.config import Settings
 from agent.errors import ConfigError
 from agent.service import Service
@@ -67,6 +69,19 @@ def test_a_recording_gives_a_result_for_every_frame_in_order(tmp_path: Path) -> 
     assert "received_at" not in results[0]
     assert results[1]["captured_at"] == "1970-01-01T00:00:00.033333Z"
     assert laws_hold(agent)
+
+
+def test_memory_that_is_free_goes_back_to_the_system_at_first_and_again_and_again(tmp_path, monkeypatch) -> None:
+    given_back: list[float] = []
+    monkeypatch.setattr(service, "give_back", lambda: given_back.append(time.monotonic()))
+    monkeypatch.setattr(service, "TIDY_S", 0.05)
+    settings = settings_of(
+        models={"colours": fake_model("classes")}, cameras={"a": {"source": LIVE, "models": ["colours"]}}
+    )
+    stop, patience_s = threading.Event(), time.monotonic() + 10
+    agent = Service(settings, fake_store(tmp_path), [MemorySink()])
+    agent.run(stop, lambda: stop.set() if len(given_back) >= 3 or time.monotonic() > patience_s else None)
+    assert len(given_back) >= 3
 
 
 def test_every_is_counted_in_capture_time_so_a_recording_always_gives_the_same_frames(tmp_path: Path) -> None:
