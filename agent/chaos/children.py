@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,6 +43,21 @@ def _started(command: list[str], **more: Any) -> subprocess.Popen[str]:
     )
 
 
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait: a process that was started and not noted yet would not be ended by us."""
+    waiting: list[int] = []
+    asking = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, lambda number, _: waiting.append(number)) for number in asking}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for came in waiting:
+            signal.raise_signal(came)
+
+
 def _environment() -> dict[str, str]:
     """Ours, without what tells a service whom to report to: this agent is nobody's service."""
     return {name: value for name, value in os.environ.items() if name not in SERVICE}
@@ -64,7 +79,7 @@ class Agent:
         ours, theirs = socket.socketpair()
         ours.settimeout(ANSWER_S)
         self._door, self._lines = ours, ours.makefile("rw", encoding="utf-8")
-        with theirs, self._log.open("a") as log:
+        with theirs, self._log.open("a") as log, _uninterrupted():
             self._process = _started(
                 [sys.executable, "-m", "agent", "run", str(self._config)],
                 stdout=subprocess.PIPE,
@@ -154,7 +169,9 @@ class Broker:
     def start(self) -> None:
         """Start (again); it listens when this returns. Raises ChaosError."""
         with (self._folder / "broker.log").open("a+") as log:
-            self._process = _started(self._command(), stdout=subprocess.DEVNULL, stderr=log)
+            command = self._command()
+            with _uninterrupted():
+                self._process = _started(command, stdout=subprocess.DEVNULL, stderr=log)
             end_s = time.monotonic() + START_S
             while not _listens(self.port):
                 if self._process.poll() is not None or time.monotonic() > end_s:

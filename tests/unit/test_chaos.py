@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import signal
 import socket
 import time
 from threading import Event
@@ -15,7 +16,7 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from agent.chaos import report
+from agent.chaos import children, report
 from agent.chaos.children import ChaosError
 from agent.chaos.door import DOOR, open_door
 from agent.chaos.faults import FAULTS, Outcome, Seen
@@ -262,3 +263,20 @@ def test_a_stage_without_a_live_camera_or_the_wanted_one_is_not_set(camera: str 
     settings = loads(yaml.safe_dump(document), "test.yaml")
     with Stage(settings, document, Patience(), lambda _: None) as stage, pytest.raises(ChaosError, match=reason):
         stage.set(camera)
+
+
+def test_ctrl_c_while_an_agent_is_being_started_leaves_none_behind(tmp_path, monkeypatch):
+    started = children._started
+
+    def interrupted(_command: list[str], **more: Any) -> Any:
+        process = started(["sleep", "60"], **more)
+        signal.raise_signal(signal.SIGINT)
+        return process
+
+    monkeypatch.setattr(children, "_started", interrupted)
+    agent = children.Agent(tmp_path / "site.yaml", tmp_path, lambda _line: None)
+    with pytest.raises(KeyboardInterrupt):
+        agent.start()
+    assert agent.running
+    agent.end(5)
+    assert not agent.running
