@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from agent.doctor.findings import Finding, problem
+from agent.doctor.room import no_answer
 from agent.secrets import redact
 
 
@@ -53,7 +54,7 @@ class _Look:
         stuck = self._thread.is_alive()
         found = list(self._found)
         if stuck:
-            found.append(problem(self._check.topic, f"no answer within {limit_s:g} s", self._check.if_stuck))
+            found.append(problem(self._check.topic, no_answer(limit_s), self._check.if_stuck))
         return [replace(f, text=_line(f.text), mend=f.mend and _line(f.mend)) for f in found]
 
 

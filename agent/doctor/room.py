@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def ask(probe: Probe, timeout_s: float = 6.5) -> Any:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ProbeError(f"no answer within {timeout_s:g} s") from None
+        raise ProbeError(no_answer(timeout_s)) from None
     if done.returncode < 0:
         raise ProbeError(f"crashed ({signal.Signals(-done.returncode).name})")
     if done.returncode:
@@ -41,3 +42,10 @@ def ask(probe: Probe, timeout_s: float = 6.5) -> Any:
         raise ProbeError(said[-1][:200] if said else f"ended with status {done.returncode}")
     # Libraries like to print: the answer is the last line.
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def no_answer(limit_s: float) -> str:
+    """In words; on a busy machine what is asked may be well, and only slow."""
+    load, processors = os.getloadavg()[0], os.cpu_count() or 1
+    busy = f"; the machine is busy (load {load:.1f} on {processors} processors): ask again when it is not"
+    return f"no answer within {limit_s:g} s{busy if load > processors else ''}"

@@ -61,7 +61,18 @@ def test_findings_come_in_the_order_of_the_checks_however_long_they_take() -> No
     assert [f.text for f in examine([Check("a", slow), Check("b", quick)])] == ["first", "second"]
 
 
-def test_a_check_that_hangs_keeps_what_it_found_and_holds_nobody_up() -> None:
+@pytest.mark.parametrize(
+    ("load", "said"),
+    [
+        (0.4, "no answer within 0.1 s"),
+        (7.0, "no answer within 0.1 s; the machine is busy (load 7.0 on 2 processors): ask again when it is not"),
+    ],
+)
+def test_a_check_that_hangs_keeps_what_it_found_and_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch, load: float, said: str
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
     end = threading.Event()
 
     def hangs() -> Iterator[Finding]:
@@ -73,7 +84,7 @@ def test_a_check_that_hangs_keeps_what_it_found_and_holds_nobody_up() -> None:
     end.set()
     assert time.monotonic() - began < 5
     assert half == ok("disk", "half of it")
-    assert stuck == problem("disk", "no answer within 0.1 s", "df -h")
+    assert stuck == problem("disk", said, "df -h")
 
 
 def test_a_check_that_fails_is_a_finding_of_one_line() -> None:
@@ -453,6 +464,7 @@ def test_a_child_that_comes_to_grief_is_an_error_of_one_line(tmp_path: Path, cod
     (tmp_path / "agent/__init__.py").write_text(code)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(tmp_path)
+        patch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
         with pytest.raises(room.ProbeError, match=f"^{expected.replace('(', '.').replace(')', '.')}$"):
             room.ask("openvino", 0.3 if "sleep" in code else 30)
 
