@@ -11,6 +11,7 @@ from agent.camera import Camera
 from agent.capture import Capture
 from agent.clips.tap import PacketTap
 from agent.sources import SourceConfig
+from agent.supervision.standstill import Standstill
 from agent.workers import Worker
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Captures:
 
     def __init__(self) -> None:
         self._at_work: dict[Names, _AtWork] = {}
+        self._standstill = Standstill()
 
     def add(self, source: SourceConfig, cameras: Sequence[Camera], tap: PacketTap | None) -> None:
         """Prepare a connection; `start` begins it."""
@@ -51,6 +53,7 @@ class Captures:
 
     def start(self) -> None:
         """Begin with all that have not begun."""
+        self._standstill.begin()
         for one in self._at_work.values():
             if not one.begun:
                 one.begun = True
@@ -71,9 +74,10 @@ class Captures:
 
     def look(self) -> None:
         """Tell cameras without pictures as lost, and replace readers that hang. Returns at once."""
+        fair = self._standstill.over()
         for names, one in self._at_work.items():
             one.capture.look()
-            if one.hung or one.worker.progress.overdue_s() > 0:
+            if fair and (one.hung or one.worker.progress.overdue_s() > 0):
                 _replace(names, one)
 
     def beyond_help(self) -> list[Worker]:

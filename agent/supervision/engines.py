@@ -11,6 +11,7 @@ from agent.camera import Camera
 from agent.config import Settings
 from agent.models import ModelOrder, open_orders, order_models
 from agent.supervision.engine import EngineAtWork
+from agent.supervision.standstill import Standstill
 from agent.workers import Worker
 from engines.store import ModelStore
 
@@ -18,9 +19,6 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
 """How often `look` is to be called."""
-_STOOD_STILL_S = 1.0
-_PATIENCE_S = 2.0
-"""For threads to go on after the whole process stood still: stopped by a debugger, or its machine by another one."""
 _FORCED_S = 0.5
 """How long before its deadline `finish` ends what has no outcome yet: the rest of the end takes its time."""
 
@@ -33,13 +31,12 @@ class Engines:
         self._store, self._serve = store, serve
         self._at_work: dict[str, EngineAtWork] = {}
         """Replaced, never changed: others look at it."""
-        self._looked_s = time.monotonic()
-        self._patient_until_s = 0.0
+        self._standstill = Standstill()
 
     def start(self, settings: Settings) -> None:
         """Open every entry of `models:` and serve. Raises ConfigError for what only the user can mend."""
         self.take(self.open(settings, settings.models))
-        self._looked_s = time.monotonic()
+        self._standstill.begin()
 
     def open(self, settings: Settings, names: Collection[str]) -> dict[str, EngineAtWork]:
         """Engines for these entries of `models:`, which nothing asks yet; may take long. Raises ConfigError."""
@@ -87,11 +84,7 @@ class Engines:
 
     def look(self) -> None:
         """Replace what hangs or fails. To be called each tenth of a second; waits for nothing."""
-        now, before = time.monotonic(), self._looked_s
-        self._looked_s = now
-        if now - before > _STOOD_STILL_S:
-            self._patient_until_s = now + _PATIENCE_S
-        if now >= self._patient_until_s:
+        if self._standstill.over():
             for engine in self._at_work.values():
                 engine.look()
 

@@ -268,10 +268,10 @@ def test_a_process_that_stood_still_judges_nobody_before_all_threads_had_their_t
     engines._at_work["c"] = engine = Engine()  # type: ignore[assignment]
     engines.look()
     assert engine.looks == 1
-    engines._looked_s -= 2
+    engines._standstill._looked_s -= 2
     engines.look()
     engines.look()
     assert engine.looks == 1
-    engines._patient_until_s -= 2
+    engines._standstill._patient_until_s -= 2
     engines.look()
     assert engine.looks == 2

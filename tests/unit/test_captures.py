@@ -18,6 +18,7 @@ from agent.publishing import Outlets
 from agent.sources import Intake, Pictures, SourceConfig, Times
 from agent.sources.synthetic import picture
 from agent.supervision.captures import MOST_HUNG, Captures
+from tests.support.waiting import until
 
 Where = Literal["open", "read", "close", "nowhere"]
 
@@ -152,6 +153,17 @@ class Site:
 def where(request: pytest.FixtureRequest) -> Where:
     at: Where = request.param
     return at
+
+
+def test_a_reader_is_not_replaced_because_the_whole_process_stood_still() -> None:
+    with Site("read", "nowhere") as site:
+        (reader,) = site.captures._at_work.values()
+        until(lambda: reader.worker.progress.overdue_s() > 0)
+        site.captures._standstill._looked_s -= 2
+        site.captures.look()
+        assert site.hangs(0)
+        site.captures._standstill._patient_until_s -= 2
+        site.until(site.streams_again)
 
 
 def test_a_reader_that_hangs_is_replaced_and_counted(where: Where) -> None:
