@@ -283,7 +283,9 @@ def main() -> None:
     )
     print(body)
     if asked.write:
-        section("blind", "Blind cameras", f"scripts/prove blind --scenes {asked.scenes} --hours {asked.hours:g}", body)
+        shared = " --shared FOLDER" * bool(asked.shared)
+        command = f"scripts/prove blind --scenes {asked.scenes} --hours {asked.hours:g} --first {asked.first}{shared}"
+        section("blind", "Blind cameras", command, body)
 
 
 if __name__ == "__main__":

@@ -212,7 +212,8 @@ def _nudge(_tree: Any, parent: Any, key: Any, chance: random.Random) -> None:
         at = chance.randrange(len(value) + 1)
         parent[key] = value[:at] + chance.choice(("\0", "é", " ", "/", "@", ":", "%", "\n", "]", "[")) + value[at:]
     else:
-        parent[key] = value * chance.choice((-1, 0.5, 1000, 1e20, 1e300))
+        factor = chance.choice((-1, 0.5, 1000, 1e20, 1e300))
+        parent[key] = value * factor if abs(value) < 1e300 else -value  # a whole number may be more than any float
 
 
 _VALUES: tuple[Callable[[Any, Any, Any, random.Random], None], ...] = (_replace, _remove, _rename, _move, _wrap, _nudge)
