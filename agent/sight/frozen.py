@@ -32,6 +32,8 @@ LOWEST, REMEMBERED, RECKONED = 0.1, 240, 20
 """What they ever do is this quantile of so many looks, reckoned anew after so many."""
 OTHER, OTHERS = 6.0, 0.03
 """Levels, and share of the cells: something is where it was not when the stillness began."""
+DARKER = 0.75
+"""Of its light leaves another picture: with the light goes the noise, and what is left an encoder may pass over."""
 DAY_S = 86_400.0
 GAP_S = 2.0
 """After so long without a look, or three times as long as usual, nothing is known of the time between."""
@@ -130,9 +132,12 @@ class Frozen:
         self._amounts: deque[float] = deque(maxlen=REMEMBERED)
         self._least = 0.0
         """How much half of the cells change by, at least, from look to look when the picture is alive, levels."""
+        self._lightest = 0.0
+        """Level of the lightest picture that is learned from."""
 
     def begin_anew(self) -> None:
         """The light is another one."""
+        self._lightest = 0.0
         self._exact.begin_anew()
         self._nearly.begin_anew()
         self._amounts.clear()
@@ -145,6 +150,9 @@ class Frozen:
 
     def sees(self, glance: Glance) -> bool:
         """Whether the picture is frozen."""
+        if glance.level < DARKER * self._lightest:  # dusk, too slow to be seen as a change of light
+            self.begin_anew()
+        self._lightest = max(self._lightest, glance.level)
         last, self._last = self._last, glance
         if last is None:
             return False

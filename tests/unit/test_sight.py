@@ -65,12 +65,24 @@ def test_a_blind_camera_is_told_within_ten_seconds_and_so_is_that_it_sees_again(
     assert END < last_s <= END + 5
 
 
+DARK = LEARNED_S + 40
+
+
+def grain(luma: views.Luma, t: float) -> views.Luma:
+    """Noise, which an encoder passes over when it is dark."""
+    rng = np.random.default_rng(round(t * views.RATE))
+    return luma + rng.normal(0, 3, luma.shape).astype(np.float32) if t < DARK else luma
+
+
 HARMLESS = {
     "people": AFTER,
     "noise alone": AFTER.but(changes=[]),
     "infrared": AFTER.but(grey=between(BEGIN, END), infrared=True),
     "a lamp": then(views.lamp([0], 5, 150)),
     "dusk": AFTER.but(seconds=60, light=lambda t: 200 * 0.5 ** ((t - LEARNED_S) / 60), noise=4),
+    "dusk in which the noise goes, too": AFTER.but(
+        seconds=65, light=lambda t: 200 * 0.5 ** ((min(t, DARK) - LEARNED_S) / 60), noise=0, changes=[grain]
+    ),
     "rain": then(views.rain(5)),
     "a lorry": then(views.passing(BEGIN, 5, 5)),
     "somebody near the lens": then(views.passing(BEGIN, WRONG_S, 5, 0.7)),
