@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from engines.errors import CardError, ModelFileError
 
@@ -93,11 +93,19 @@ class ModelFile(_Strict):
     """One ONNX file of a model."""
 
     path: str
-    """Relative to the card."""
+    """Relative to the card, and beside or below it."""
     sha256: str
     quantisation: Quantisation | None = None
     unproven: bool = False
     """A foreign INT8 file that its user takes without proof."""
+
+    @field_validator("path")
+    @classmethod
+    def _stays_in_its_folder(cls, path: str) -> str:
+        parts = PurePath(path)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise ValueError("is not in the model's folder")
+        return path
 
 
 class Imported(_Strict):
@@ -176,6 +184,8 @@ def model_file(card: Card, folder: Path, precision: Precision) -> Path:
     if entry is None:
         raise CardError(f"{card.name}: has no {precision} file, only {', '.join(card.files)}")
     path = folder / entry.path
+    if path.exists() and not path.is_file():  # a device would be read for ever
+        raise ModelFileError(f"{path}: is no file; pull the model again")
     try:
         found = sha256_of(path)
     except OSError as error:

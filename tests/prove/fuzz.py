@@ -60,7 +60,10 @@ def main() -> int:
         say.print(f"{wrong} went wrong: the inputs are in {asked.keep}")
     if asked.write:
         header = ("kind", "inputs", "outcomes", "longest", "most memory", "took", "wrong")
-        section("fuzz", "Hostile input", " ".join(["scripts/prove fuzz", *sys.argv[1:]]), table(header, rows))
+        command = (
+            "scripts/prove fuzz" + f" --first {asked.first}" * bool(asked.first) + " --model FOLDER" * bool(asked.model)
+        )
+        section("fuzz", "Hostile input", command, table(header, rows))
     return int(wrong > 0)
 
 

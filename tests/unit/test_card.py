@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx import TensorProto
+from pydantic import ValidationError
 
 from engines.card import ModelFile, model_file, read_card, sha256_of, write_card
 from engines.errors import CardError, ModelFileError
@@ -53,6 +54,15 @@ def test_a_model_file_is_held_against_its_sha256(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ModelFileError, match="cannot be read"):
         model_file(described, tmp_path, "fp32")
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ModelFileError, match="is no file"):
+        model_file(described, tmp_path, "fp32")
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "../other/model.onnx", "a/../../b"])
+def test_a_card_names_files_of_its_own_folder(path: str) -> None:
+    with pytest.raises(ValidationError, match="is not in the model's folder"):
+        ModelFile(path=path, sha256="0" * 64)
 
 
 def test_fits(network: onnx.ModelProto) -> None:
