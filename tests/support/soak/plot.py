@@ -78,7 +78,7 @@ def _legend() -> list[str]:
 def _panel(panel: Panel, at_s: Sequence[float], x: Callable[[float], float], top: int) -> list[str]:
     known = [value for line in panel.lines for value in line.values if value is not None]
     low, high = (0.0 if panel.from_zero else min(known)), max(known)
-    margin = max((high - low) * 0.08, high * 0.002, 1e-9)
+    margin = max((high - low) * 0.08, 1.0)
     low, high = (low if panel.from_zero else low - margin), high + margin
 
     def y(value: float) -> float:
@@ -86,7 +86,7 @@ def _panel(panel: Panel, at_s: Sequence[float], x: Callable[[float], float], top
 
     drawn = [f'<rect x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}" height="{PANEL}" fill="none" stroke="#999"/>']
     for value in (low, (low + high) / 2, high):
-        text = f"{value:.0f}" if high - low > 8 else f"{value:.1f}"
+        text = f"{value:.0f}" if high - low >= 2 else f"{value:.1f}"
         drawn.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end" fill="#555">{text}</text>')
     drawn.append(f'<text x="{LEFT}" y="{top - 6}">{panel.title}</text>')
     at = LEFT + 12 * len(panel.title) * 0.55 + 20
