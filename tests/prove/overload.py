@@ -213,14 +213,17 @@ def foretold(options: argparse.Namespace) -> str:
         finally:
             broker.kill()
     each = {n: median(r for count, r in ratios if count == n) for n, _ in ratios}
-    worst = max(abs(ratio - 1) for ratio in each.values())
+    fitting, beyond = (
+        max(abs(ratio - 1) for count, ratio in each.items() if (count <= found.fits) == fits) for fits in (True, False)
+    )
     header = (
         "cameras", "foretold, results/s each", "real", "ratio", "CPU ms a result", "real", "others' cores", "real",
         "foretold median age, ms", "real",
     )  # fmt: skip
     return (
         f"{found.sentence}\n\n{table(header, rows)}\n"
-        f"Medians of {options.rounds} rounds in turns: within {worst:.0%} (wanted: 20 %).\n"
+        f"Medians of {options.rounds} rounds in turns: of as many cameras as fit, which is what is foretold, within "
+        f"{fitting:.0%} (wanted: 20 %); of more than fit within {beyond:.0%}.\n"
         "The cores of others: in the real runs the camera server's, the broker's and the subscriber's, and in both "
         "whatever else this machine did.\n"
     )
