@@ -401,7 +401,7 @@ def test_a_camera_that_goes_is_gone_at_the_broker_too(tmp_path: Path) -> None:
                 late.wait_for_topic("sightwire/test/about")
                 late.wait_for(lambda them: any("Camera_new" in m.topic for m in them))
                 assert not [m.topic for m in late.messages if "dock" in m.topic or "yard" in m.topic]
-            assert agent.said("status")[-1]["cameras"].keys() == {"new"}
+            until(lambda: agent.said("status")[-1]["cameras"].keys() == {"new"})
     assert [("start", None), ("end", "camera_removed")] in incidents(agent).values()
 
 

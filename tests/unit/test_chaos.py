@@ -275,8 +275,12 @@ def test_ctrl_c_while_an_agent_is_being_started_leaves_none_behind(tmp_path, mon
 
     monkeypatch.setattr(children, "_started", interrupted)
     agent = children.Agent(tmp_path / "site.yaml", tmp_path, lambda _line: None)
-    with pytest.raises(KeyboardInterrupt):
-        agent.start()
-    assert agent.running
-    agent.end(5)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # who was begun in the background ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            agent.start()
+        assert agent.running
+    finally:
+        signal.signal(signal.SIGINT, before)
+        agent.end(5)
     assert not agent.running
