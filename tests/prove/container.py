@@ -32,6 +32,7 @@ from tests.support.nspawn import Done
 from tests.support.process import ROOT
 from tests.support.rtsp import RtspServer
 from tests.support.site import CONFIG, HANGS, MODEL, PASSWORD, RESULTS, STATUS
+from tests.support.waiting import until
 
 FILES = ROOT / "container"
 UID = 10001
@@ -111,12 +112,11 @@ class Life:
         new.rename(new.with_name("site.yaml"))
 
     def until(self, what: Callable[[], bool], deadline_s: float = 60) -> None:
-        """Raises TimeoutError with the end of the log."""
-        deadline = time.monotonic() + deadline_s
-        while not what():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"not in {deadline_s} s; the log ends with\n{self.log()[-3000:]}")
-            time.sleep(0.2)
+        """Raises AssertionError with the end of the log."""
+        try:
+            until(what, deadline_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the log ends with\n{self.log()[-3000:]}") from None
 
     def sees(self) -> str:
         """A result of a picture that was taken after this call comes to the broker."""
