@@ -37,8 +37,17 @@ def run(config: Path = typer.Argument(..., help="The configuration, a YAML file.
     asked: SimpleQueue[Wish] = SimpleQueue()
     on_terminal = sys.stdin is not None and sys.stdin.isatty()
 
+    shown_on = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
+
     def hang_up(*_: object) -> None:
-        asked.put("end" if on_terminal and not _has_terminal() else "reload")
+        if not on_terminal or _has_terminal():
+            asked.put("reload")
+            return
+        # Last words that find no terminal would make a failure of an end in order: Python's status 120.
+        with Path(os.devnull).open("wb") as nobody:
+            for descriptor in shown_on:
+                os.dup2(nobody.fileno(), descriptor)
+        asked.put("end")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked.put("end"))
