@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tests.support.needs import missing
+from tests.support.resolving import Platform, resolved
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -28,8 +27,7 @@ REQUIREMENTS = [
     for line in PROJECT["dependencies"] + [line for extra in EXTRAS for line in PROJECT["optional-dependencies"][extra]]
     if not line.startswith("sightwire[")  # one extra brings another
 ]
-#: JetPack 6 is Ubuntu 22.04: glibc 2.35
-PLATFORMS = ["manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in range(17, 36))]
+JETPACK_6 = Platform("3.10", "aarch64", 35)
 NEWER_THAN_310 = {
     "asyncio.TaskGroup", "asyncio.timeout", "datetime.UTC", "enum.StrEnum", "itertools.batched", "tomllib",
     "typing.LiteralString", "typing.Never", "typing.NotRequired", "typing.Required", "typing.Self",
@@ -53,30 +51,10 @@ def at_floor(requirement: Requirement) -> str:
 LINES = {"floors": [at_floor(r) for r in REQUIREMENTS], "newest": [str(r) for r in REQUIREMENTS]}
 
 
-def asked(requirements: list[str], folder: Path) -> subprocess.Popen[str]:
-    """Pip, looking for what it would install there; markers it judges by the Python it runs under itself."""
-    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
-    command += ["--only-binary=:all:", "--implementation=cp", "--python-version=3.10"]
-    command += [f"--platform={name}" for name in PLATFORMS]
-    command += [f"--target={folder}", f"--report={folder / 'report.json'}", *requirements]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """Which version of each package pip would install, by name; both looked for at the same time."""
-    folders = {which: tmp_path_factory.mktemp(which) for which in LINES}
-    running = {which: asked(lines, folders[which]) for which, lines in LINES.items()}
-    said = {which: pip.communicate(timeout=240)[1] for which, pip in running.items()}
-    for which, pip in running.items():
-        if pip.returncode and "Retrying" in said[which]:
-            missing("a package index that answers")
-        assert pip.returncode == 0, "\n".join(line for line in said[which].splitlines() if line.startswith("ERROR"))
-    reports = {which: json.loads((folder / "report.json").read_text()) for which, folder in folders.items()}
-    return {
-        which: {i["metadata"]["name"].lower().replace("_", "-"): i["metadata"]["version"] for i in report["install"]}
-        for which, report in reports.items()
-    }
+    """Which version of each package pip would install, by name."""
+    return resolved({which: (JETPACK_6, lines) for which, lines in LINES.items()}, tmp_path_factory.mktemp)
 
 
 @pytest.mark.timeout(300)

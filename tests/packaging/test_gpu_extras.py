@@ -5,18 +5,15 @@ TensorRT as JetPack and data centres have it is in no extra and not looked for: 
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from packaging.requirements import Requirement
 
 from tests.packaging.test_floors import PROJECT
 from tests.support.needs import missing
+from tests.support.resolving import Platform, resolved
 
 EXTRAS = {name: [Requirement(line) for line in PROJECT["optional-dependencies"][name]] for name in ("cuda12", "cuda13")}
 RTX = [Requirement(line) for line in PROJECT["optional-dependencies"]["gpu"] if not line.startswith("sightwire[")]
@@ -24,24 +21,20 @@ NUMPY = [line for line in PROJECT["dependencies"] if line.startswith("numpy")]
 """What the base install and cuda-python both want."""
 
 
-@dataclass(frozen=True)
-class Machine:
-    """What pip is asked for, as if it ran there."""
+class Machine(NamedTuple):
+    """What is to be installed where."""
 
-    python: str
-    architecture: str
-    glibc: int
-    """2.x: 35 is Ubuntu 22.04's, 39 is 24.04's."""
+    platform: Platform
     extra: str
     rtx: str | None = None
     """The distribution of TensorRT-RTX, if it is used there."""
 
 
 MACHINES = {
-    "JetPack 6": Machine("3.10", "aarch64", 35, "cuda12"),
-    "JetPack 7, and with TensorRT-RTX a GB10": Machine("3.12", "aarch64", 39, "cuda13", "tensorrt_rtx_cu13"),
-    "RTX desktop": Machine("3.10", "x86_64", 35, "cuda13", "tensorrt_rtx_cu13"),
-    "RTX desktop whose driver takes CUDA 12": Machine("3.12", "x86_64", 39, "cuda12", "tensorrt_rtx_cu12"),
+    "JetPack 6": Machine(Platform("3.10", "aarch64", 35), "cuda12"),
+    "JetPack 7, and with TensorRT-RTX a GB10": Machine(Platform("3.12", "aarch64", 39), "cuda13", "tensorrt_rtx_cu13"),
+    "RTX desktop": Machine(Platform("3.10", "x86_64", 35), "cuda13", "tensorrt_rtx_cu13"),
+    "RTX desktop whose driver takes CUDA 12": Machine(Platform("3.12", "x86_64", 39), "cuda12", "tensorrt_rtx_cu12"),
 }
 
 
@@ -60,17 +53,6 @@ def rtx_wheels(distribution: str) -> list[str]:
     return [f"{distribution}_bindings=={here}", f"{distribution}_libs=={here}"]
 
 
-def asked(machine: Machine, lines: list[str], folder: Path) -> subprocess.Popen[str]:
-    """Pip, looking for what it would install there."""
-    platforms = [f"manylinux2014_{machine.architecture}"]
-    platforms += [f"manylinux_2_{minor}_{machine.architecture}" for minor in range(17, machine.glibc + 1)]
-    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
-    command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={machine.python}"]
-    command += [f"--platform={name}" for name in platforms]
-    command += [f"--target={folder}", f"--report={folder / 'report.json'}", *lines]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, str]]:
     """(machine, floors or newest) -> version of each package that pip would install there; all looked for at once."""
@@ -79,19 +61,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dic
         wheels = rtx_wheels(machine.rtx) if machine.rtx else []
         wanted[name, "newest"] = [str(r) for r in EXTRAS[machine.extra]] + wheels + NUMPY
     wanted["JetPack 6", "floors"] = [at_floor(r) for r in EXTRAS["cuda12"]]
-    folders = {which: tmp_path_factory.mktemp("resolved") for which in wanted}
-    running = {which: asked(MACHINES[which[0]], lines, folders[which]) for which, lines in wanted.items()}
-    said = {which: pip.communicate(timeout=240)[1] for which, pip in running.items()}
-    for which, pip in running.items():
-        if pip.returncode and "Retrying" in said[which]:
-            missing("a package index that answers")
-        errors = "\n".join(line for line in said[which].splitlines() if line.startswith("ERROR"))
-        assert pip.returncode == 0, f"{which}: {errors}"
-    reports = {which: json.loads((folder / "report.json").read_text()) for which, folder in folders.items()}
-    return {
-        which: {i["metadata"]["name"].lower().replace("_", "-"): i["metadata"]["version"] for i in report["install"]}
-        for which, report in reports.items()
-    }
+    return resolved({key: (MACHINES[key[0]].platform, lines) for key, lines in wanted.items()}, tmp_path_factory.mktemp)
 
 
 @pytest.mark.timeout(300)
