@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.support.models import real_models  # noqa: F401  # a fixture
+from tests.support.patience import PATIENCE_S
 from tests.support.standin_cuda import children
 
 # An example may have to wait for the processor; pytest-timeout ends what hangs.
@@ -62,7 +63,7 @@ def _nothing_is_left_behind() -> Iterator[None]:
     threads = set(threading.enumerate())
     children = set(_children())
     yield
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         left = [t for t in threading.enumerate() if t not in threads and t.is_alive()]
         running = [c for c in _children() if c not in children and c.status() != psutil.STATUS_ZOMBIE]

@@ -18,6 +18,7 @@ from agent.messages import Blob, EventPayload, Payload
 from agent.sinks import Message, Sink, SinkConfig, jsonl, memory, mqtt
 from tests.support.answers import Answers
 from tests.support.broker import Mosquitto, Subscriber
+from tests.support.patience import PATIENCE_S
 from tests.support.websocket_broker import WebsocketBroker, WebsocketBrokers
 
 V311 = MQTTProtocolVersion.MQTTv311
@@ -171,7 +172,7 @@ def test_an_absent_target_is_a_state_and_not_an_error(name: str, tmp_path: Path)
     assert time.monotonic() - began < 1
     with pytest.raises(Transient):
         sink.send(result(1))
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while sink.state()["reason"] is None and time.monotonic() < deadline:
         sink.ready(0.01)
     assert sink.state()["connected"] is False
@@ -231,7 +232,7 @@ def event(n: int, camera: str = "dock", left_ns: int = 60_000_000_000, **data: A
 
 def deliver(sink: Sink, message: Message, answers: Answers, n: int) -> None:
     """Hand it over as a courier does, who comes again where there is no room yet."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             return sink.deliver(message, answers.of(n))

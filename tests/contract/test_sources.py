@@ -23,6 +23,7 @@ from engines.pixels import Image, Plane
 from tests.support.clips import SHORT, Clip
 from tests.support.gstreamer import need_gstreamer
 from tests.support.http_camera import HttpCamera, jpeg
+from tests.support.patience import PATIENCE_S
 from tests.support.rtsp import RtspServer
 
 
@@ -237,7 +238,7 @@ def test_it_ends_when_it_is_stopped(case: Case) -> None:
 
     thread = threading.Thread(target=read)
     thread.start()
-    assert taken.wait(5)
+    assert taken.wait(PATIENCE_S)
     stop.set()
     thread.join(0.5)
     assert not thread.is_alive()
@@ -258,7 +259,7 @@ def test_it_ends_when_it_is_stopped_while_nothing_comes(network_case: Case) -> N
 
     thread = threading.Thread(target=read)
     thread.start()
-    assert taken.wait(5)
+    assert taken.wait(PATIENCE_S)
     assert network_case.stall is not None
     network_case.stall()
     stop.set()
@@ -290,7 +291,7 @@ def test_it_leaves_no_threads_and_no_descriptors(case_here: Case) -> None:
 
     def settled(expected: tuple[int, int] | None = None) -> tuple[int, int]:
         """Descriptors and threads, when the HTTP camera, which lives in this process, has let go of its own."""
-        deadline, count, since = time.monotonic() + 3, (0, 0), time.monotonic()
+        deadline, count, since = time.monotonic() + PATIENCE_S, (0, 0), time.monotonic()
         while time.monotonic() < deadline:
             now = (process.num_fds(), process.num_threads())
             if now != count:

@@ -16,6 +16,7 @@ from engines.base import Engine
 from engines.errors import BackendError
 from engines.handover import HandoverEngine
 from tests.support.agents import fake_model, fake_store, settings_of
+from tests.support.patience import PATIENCE_S
 
 FRAMES = 120
 
@@ -53,9 +54,9 @@ class Agent:
         runner = threading.Thread(target=self.service.run, args=(threading.Event(),))
         runner.start()
         if made_at_seq is not None:
-            assert self.sink.wait_for(lambda _: len(self.results) > made_at_seq, 10)
+            assert self.sink.wait_for(lambda _: len(self.results) > made_at_seq, PATIENCE_S)
             self.made.set()
-        runner.join(20)
+        runner.join(PATIENCE_S)
         assert not runner.is_alive()
 
     @property

@@ -25,6 +25,7 @@ from agent.sinks._client import BrokerClient
 from tests.support.agents import fake_model, fake_store, settings_of
 from tests.support.broker import Certificates, Mosquitto, Subscriber, free_port
 from tests.support.fake_broker import FakeBroker, Publish, Rules
+from tests.support.patience import PATIENCE_S
 from tests.support.proxy import Proxy
 from tests.support.publishing import FAREWELL, RESULTS, STATUS, reached, result, status
 from tests.support.websocket_broker import WebsocketBrokers
@@ -334,7 +335,7 @@ def test_what_is_no_websocket_is_said_and_headers_are_secrets(opened: Open, capl
         sink = opened(f"ws://127.0.0.1:{server.getsockname()[1]}/cloud", headers={"X-Token": "hush"})
         reached(sink, lambda: sink.state()["reason"])
         assert sink.state()["reason"] == "no MQTT over WebSocket there: check port, path and headers"
-        thread.join(5)
+        thread.join(PATIENCE_S)
     assert heard[0].startswith(b"GET /cloud HTTP/1.1\r\n")
     assert b"X-Token: hush\r\n" in heard[0]
     assert "hush" not in caplog.text + str(sink.state()) + repr(vars(sink))
@@ -441,6 +442,6 @@ def test_the_agent_s_status_says_what_its_broker_cannot_do(tmp_path: Path) -> No
             broker.wait_for(said)
         finally:
             stop.set()
-            agent.join(10)
+            agent.join(PATIENCE_S)
         assert said()[0].startswith("no retain: state is repeated")
         assert broker.broken == []

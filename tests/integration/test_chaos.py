@@ -14,6 +14,7 @@ from agent.chaos.door import DOOR
 from tests.support.agents import fake_model, fake_store
 from tests.support.broker import require_mosquitto
 from tests.support.clips import SMALL
+from tests.support.patience import PATIENCE_S
 from tests.support.process import Sightwire, sightwire
 
 
@@ -83,7 +84,7 @@ def test_ctrl_c_ends_it_and_all_that_it_started(site: Path) -> None:
     assert not list((site.parent / "tmp").iterdir())
 
 
-def _until(wanted: Any, deadline_s: float = 20.0) -> None:
+def _until(wanted: Any, deadline_s: float = PATIENCE_S) -> None:
     import time
 
     end_s = time.monotonic() + deadline_s

@@ -26,6 +26,7 @@ from agent.sources import SourceConfig, file, network
 from agent.sources.synthetic import read_barcode
 from tests.support.agents import fake_model, settings_of
 from tests.support.clips import SMALL, Clip
+from tests.support.patience import PATIENCE_S
 from tests.support.rtsp import RtspServer
 from tests.support.waiting import until
 
@@ -67,10 +68,10 @@ class Recorded:
         try:
             yield
             if source.lossless:
-                worker.join(20)
+                worker.join(PATIENCE_S)
         finally:
             stop.set()
-            worker.join(10)
+            worker.join(PATIENCE_S)
             self.clips.close(10)
         for counts in self.clips.counts().values():
             assert counts["waiting"] == 0
@@ -205,7 +206,7 @@ def test_a_network_cameras_clip_shows_the_moment_before(tmp_path: Path) -> None:
     with RtspServer(SMALL) as server:
         source = network.Config(url=server.urls[0])
         with recorded.running(source, [Watched("yard"), Watched("dock", see)]):
-            assert done.wait(20)
+            assert done.wait(PATIENCE_S)
     path = recorded.root / "dock" / "0123abcd-dock-1.mp4"
     assert packets_of(path)[0].is_keyframe
     shown = numbers_in(path)
@@ -233,7 +234,7 @@ def test_a_lost_connection_ends_the_clip(tmp_path: Path) -> None:
         RtspServer(SMALL) as server,
         recorded.running(network.Config(url=server.urls[0], timeout_s=1), [Watched("dock", see)]),
     ):
-        assert started.wait(20)
+        assert started.wait(PATIENCE_S)
         server.kill()
         until(lambda: recorded.counts()["made"] == 1)
         # the incident goes on: it has its clip

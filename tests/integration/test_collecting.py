@@ -26,6 +26,7 @@ from calibration.pictures import from_folder, in_way
 from engines.pixels import Image, PixelFormat
 from engines.stored import most_bytes, unpack
 from tests.support.agents import fake_model, fake_store, settings_of
+from tests.support.patience import PATIENCE_S
 from tests.support.waiting import until
 
 MASK = [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)]
@@ -59,7 +60,7 @@ class Agent:
             yield
         finally:
             stop.set()
-            worker.join(10)
+            worker.join(PATIENCE_S)
         for counts in self.counts().values():
             assert counts["waiting"] == 0
             assert counts["offered"] == counts["considered"] + counts["dropped"]
@@ -127,7 +128,7 @@ def test_a_full_disk_is_said_once_and_the_agent_runs_on_until_there_is_room(tmp_
     monkeypatch.setattr(os, "fsync", fsync)
     caplog.set_level(logging.INFO)
     with agent.running():
-        assert agent.sink.wait_for(lambda kept: sum("classification" in k.topic for k in kept) >= 20, 10)
+        assert agent.sink.wait_for(lambda kept: sum("classification" in k.topic for k in kept) >= 20, PATIENCE_S)
         until(lambda: len(tries) >= 3)
         until(lambda: agent.said()[-1]["state"] == "failing")
         assert agent.said()[-1]["reason"] == f"{agent.folder}: no space left on device"
@@ -160,14 +161,14 @@ def test_no_frame_waits_for_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytes
 
     def fsync(_: int) -> None:
         hangs.set()
-        assert goes_on.wait(10)
+        assert goes_on.wait(PATIENCE_S)
 
     agent = Agent(tmp_path, {"dock": CAMERA}, limit=3)
     monkeypatch.setattr(os, "fsync", fsync)
     with agent.running():
-        assert hangs.wait(10)
+        assert hangs.wait(PATIENCE_S)
         before = len(agent.sink.messages)
-        assert agent.sink.wait_for(lambda kept: len(kept) >= before + 40, 10)
+        assert agent.sink.wait_for(lambda kept: len(kept) >= before + 40, PATIENCE_S)
         ages = [k.data["age_ms"] for k in agent.sink.messages[before:] if "classification" in k.topic]
         counts = agent.counts()["dock"]
         assert counts["considered"] == 0
@@ -189,7 +190,7 @@ def collected(collector: Collector, frames: Iterable[Frame]) -> dict[str, int]:
             until(lambda count=count: collector.counts()["dock"]["waiting"] == 0 and count > 0)
     finally:
         collector.close()
-        worker.join(10)
+        worker.join(PATIENCE_S)
     return collector.counts()["dock"]
 
 

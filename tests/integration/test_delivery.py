@@ -19,6 +19,7 @@ from tests.support.broker import Mosquitto, Subscriber, free_port
 from tests.support.eventful import EventAgent, Hearer
 from tests.support.eventful import event as new_event
 from tests.support.fake_broker import FakeBroker, Rules
+from tests.support.patience import PATIENCE_S
 from tests.support.publishing import STATUS, reached, result, status
 
 Open = Callable[..., mqtt.MqttSink]
@@ -35,7 +36,7 @@ def event(n: int, left_s: float = 60.0, size: int = 0) -> Message:
 
 def delivered(sink: mqtt.MqttSink, message: Message, n: int, answers: Answers) -> None:
     """Come again while there is no room."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             return sink.deliver(message, answers.of(n))

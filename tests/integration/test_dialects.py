@@ -15,6 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from agent.rules import Finding
 from agent.sinks import Message, mqtt
 from tests.support.broker import Mosquitto, Subscriber
+from tests.support.patience import PATIENCE_S
 from tests.support.publishing import reached
 from tests.support.spoken import about, camera_status, counts, detections, numbered, status, watched
 from tests.support.watching import Scripted
@@ -72,7 +73,7 @@ def test_a_frigate_subscriber_sees_objects_counts_and_by_the_will_that_the_agent
             sink.send(counts(labels={"person": 1}, zones={"gate": {"person": 1}}))
             for event in events:
                 sink.deliver(event, on_answer)
-            assert all(answered.acquire(timeout=5) for _ in events)
+            assert all(answered.acquire(timeout=PATIENCE_S) for _ in events)
             changes = dashboard.wait_for(lambda all_: sum(m.topic == "frigate/events" for m in all_) == len(events))
             assert [m.data["type"] for m in changes if m.topic == "frigate/events"] == ["new", "update", "end"]
             assert answers == [("acknowledged", None)] * len(events)

@@ -19,6 +19,7 @@ from agent.sinks.memory import MemorySink
 from tests.support.agents import fake_model, fake_store, settings_of
 from tests.support.blobs import MODEL, USE, add_blobs
 from tests.support.broker import Mosquitto, Subscriber
+from tests.support.patience import PATIENCE_S
 from tests.support.process import Sightwire
 
 FILM = {"type": "synthetic", "pace": "lossless", "rate": 20, "frames": 150}
@@ -107,7 +108,7 @@ def test_what_is_open_when_a_recording_ends_is_over_and_when_the_agent_stops_say
     agent = Agent(site(STREAM), tmp_path / "stopped")
     agent.service.start()
     try:
-        opened = agent.sink.wait_for(lambda kept: any(k.topic == "dock/events" for k in kept), 10)
+        opened = agent.sink.wait_for(lambda kept: any(k.topic == "dock/events" for k in kept), PATIENCE_S)
     finally:
         agent.service.stop()
     assert opened
@@ -159,7 +160,7 @@ def test_results_of_one_use_of_a_live_camera_never_overtake_each_other(tmp_path:
     agent = Agent(site({**STREAM, "rate": 300}, "colours"), tmp_path)
     agent.service.start()
     try:
-        enough = agent.sink.wait_for(lambda kept: sum("classification" in k.topic for k in kept) > 100, 20)
+        enough = agent.sink.wait_for(lambda kept: sum("classification" in k.topic for k in kept) > 100, PATIENCE_S)
     finally:
         agent.service.stop()
     assert enough

@@ -25,6 +25,7 @@ from tests.integration.test_network_source import is_right, luma_by_index, seen_
 from tests.support.broker import Mosquitto, Subscriber
 from tests.support.clips import HD, Clip
 from tests.support.gstreamer import need_gstreamer
+from tests.support.patience import PATIENCE_S
 from tests.support.process import Sightwire
 from tests.support.rtsp import RtspServer
 
@@ -88,7 +89,7 @@ def test_lost_packets_cost_pictures_and_are_counted() -> None:
         RtspServer(clip, loss=0.02) as server,
         Config(url=server.urls[0], transport="udp").open(threading.Event(), intake) as pictures,
     ):
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + PATIENCE_S
         while (good < 30 or intake.unreadable < 5) and time.monotonic() < deadline:
             _, image = next(pictures)
             right = is_right(image.planes[0], truth)
@@ -165,7 +166,7 @@ def test_it_stops_at_once_while_a_camera_is_silent(transport: Transport, fault: 
 
         thread = threading.Thread(target=read)
         thread.start()
-        assert taken.wait(5)
+        assert taken.wait(PATIENCE_S)
         getattr(server, fault)()
         stop.set()
         thread.join(0.5)
@@ -265,7 +266,7 @@ def test_an_agent_publishes_what_gstreamer_reads(tmp_path: Path, real_models: Mo
         with Subscriber(broker.observer_url) as listener:
             with Sightwire("run", config, models=real_models.root) as agent:
                 results = lambda seen: [m.data for m in seen if m.topic.endswith("/detections")]  # noqa: E731
-                listener.wait_for(lambda seen: any(result["clock"] == "rtcp" for result in results(seen)), 20)
+                listener.wait_for(lambda seen: any(result["clock"] == "rtcp" for result in results(seen)))
                 agent.interrupt()
                 assert agent.wait() == 0
                 printed = agent.out + agent.err

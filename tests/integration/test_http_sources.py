@@ -20,6 +20,7 @@ from agent.sources.synthetic import read_barcode
 from engines.pixels import Image
 from tests.support.broker import Certificates
 from tests.support.http_camera import HttpCamera, jpeg, silent_server
+from tests.support.patience import PATIENCE_S
 
 TIMEOUT_S = 1.0
 PASSWORD = "geh@im/1"
@@ -111,7 +112,7 @@ def test_a_damaged_picture_is_counted_and_skipped(kind: Kind) -> None:
         with source(kind, camera).open(threading.Event(), intake) as pictures:
             next(pictures)
             camera.spoil(2)
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + PATIENCE_S
             while intake.unreadable < 2 and time.monotonic() < deadline:
                 assert number(next(pictures)[1]) is not None
         assert intake.unreadable == 2

@@ -21,6 +21,7 @@ from engines.trt.making import candidates, make, obtain
 from engines.trt.passport import Plan
 from engines.trt.reference import probe_pictures
 from engines.trt.store import PlanStore
+from tests.support.patience import PATIENCE_S
 from tests.support.plans import elsewhere, tiny_order, tiny_store
 
 
@@ -174,7 +175,7 @@ def test_who_makes_plans_dies_with_who_wanted_them(models: ModelStore) -> None:
         orphan = psutil.Process(int(lines.readline()))
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
-    orphan.wait(5)
+    orphan.wait(PATIENCE_S)
 
 
 def test_who_waits_for_another_plan_in_this_process_can_be_stopped(models: ModelStore) -> None:
@@ -272,9 +273,9 @@ def test_a_plan_that_another_process_makes_is_waited_for_and_not_made_twice(mode
             target=lambda: results.append(make(order, card, elsewhere(), store, tell, threading.Event()))
         )
         asker.start()
-        assert waiting.wait(5)
+        assert waiting.wait(PATIENCE_S)
         plan = make_beside(models)
-    asker.join(5)
+    asker.join(PATIENCE_S)
     assert said == ["waiting for another plan"]
     assert results[0].data == plan.data
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from agent.commands._app import app
 from engines.store import ModelStore
 from tests.support.measured import LABELS, made_pictures, made_store
+from tests.support.patience import PATIENCE_S
 from tests.support.process import Sightwire
 from tests.support.street import street_video
 from tests.support.truths import boxes_seen, classes_seen
@@ -306,7 +307,7 @@ def test_ctrl_c_is_a_line_and_130_and_leaves_no_page(made: ModelStore, tmp_path:
     page = tmp_path / "page.html"
     asked = ("compare", "tiny", "other", "--images", tmp_path / "many", "--out", page)
     with Sightwire(*asked, models=root) as running:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while not list(root.glob("tiny/.openvino/*.blob")):  # compiled: from now on pictures go through it
             assert running.running
             assert time.monotonic() < deadline

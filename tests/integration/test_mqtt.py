@@ -21,6 +21,7 @@ from agent.errors import ConfigError, Transient
 from agent.messages import Payload
 from agent.sinks import Message, _link, mqtt
 from tests.support.broker import USER, Mosquitto, Subscriber, die_with_parent, free_port
+from tests.support.patience import PATIENCE_S
 from tests.support.publishing import FAREWELL, LIMIT_NS, RESULTS, STATUS, reached, result, status
 
 
@@ -205,7 +206,7 @@ def test_the_will_is_published_for_the_killed_and_only_for_them(tmp_path: Path, 
         client = subprocess.Popen(
             [sys.executable, "-c", CLIENT, broker.url], stdin=subprocess.PIPE, preexec_fn=die_with_parent
         )
-        listener.wait_for(lambda seen: any(m.data["state"] == "online" for m in seen), 10)
+        listener.wait_for(lambda seen: any(m.data["state"] == "online" for m in seen))
         if orderly:
             client.communicate(b"\n", 10)
         else:
@@ -344,7 +345,7 @@ def old_broker() -> Iterator[str]:
     assert word == "READY"
     yield url
     child.terminate()
-    assert child.wait(10) == 0
+    assert child.wait(PATIENCE_S) == 0
     child.stdout.close()
 
 

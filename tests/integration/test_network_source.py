@@ -22,6 +22,7 @@ from agent.frame import Timestamp
 from agent.sources import Intake, network
 from agent.sources.synthetic import read_barcode
 from tests.support.clips import HD, Clip
+from tests.support.patience import PATIENCE_S
 from tests.support.rtsp import RtspServer
 
 Transport = Literal["tcp", "udp"]
@@ -117,7 +118,7 @@ def test_lost_packets_cost_pictures_and_are_counted() -> None:
     with RtspServer(clip, loss=0.02) as server:
         config = network.Config(url=server.urls[0], transport="udp")
         with config.open(threading.Event(), intake) as pictures:
-            deadline = time.monotonic() + 15
+            deadline = time.monotonic() + PATIENCE_S
             while (good < 60 or intake.unreadable < 10) and time.monotonic() < deadline:
                 _, image = next(pictures)
                 right = is_right(image.planes[0], truth)
@@ -301,6 +302,6 @@ def test_one_server_is_twelve_cameras() -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(PATIENCE_S)
     assert not errors
     assert counts == [20] * 12

@@ -20,6 +20,7 @@ from agent.sinks import Message, Request
 from agent.sinks.memory import Kept, MemorySink
 from tests.support.agents import fake_model, fake_store, settings_of
 from tests.support.blobs import MODEL, USE, add_blobs
+from tests.support.patience import PATIENCE_S
 
 FILM = {"type": "synthetic", "pace": "live", "rate": 60, "frames": None}
 """A block goes from the left to the right, and again; slow enough for the zone's and the line's 300 ms."""
@@ -81,10 +82,10 @@ def test_every_message_of_a_run_is_valid_and_is_retained_as_the_document_says(tm
     service = Service(settings, store, [sink])
     service.start()
     try:
-        assert sink.wait_for(incident_is_over, 20)
+        assert sink.wait_for(incident_is_over, PATIENCE_S)
         for command in COMMANDS:
             sink.ask(Request("command", json.dumps(command).encode(), answer))
-        assert replied.wait(10)
+        assert replied.wait(PATIENCE_S)
     finally:
         service.stop()
     said = {topic_of(kept).address: kept for kept in sink.messages}

@@ -158,12 +158,12 @@ def test_an_agent_gives_none_away(site: Site, plants: Plants) -> None:
         Subscriber(site.broker.observer_url, "#") as heard,
         Sightwire("run", site.path, models=site.store.root, env=site.env | {"PYTHONFAULTHANDLER": "1"}) as agent,
     ):
-        agent.wait_for(lambda it: '"works/c/classification"' in it.out or "works/c/classification" in it.out, 30)
+        agent.wait_for(lambda it: '"works/c/classification"' in it.out or "works/c/classification" in it.out)
         heard.wait_for(lambda messages: any(m.topic.endswith("works/c/classification") for m in messages))
         until(lambda: list((site.folder / "kept").rglob("*.jpg")))
-        agent.wait_for(lambda it: "apart/c/classification" in it.out, 30)
+        agent.wait_for(lambda it: "apart/c/classification" in it.out)
         for camera in site.content()["cameras"].keys() - {"works", "apart"}:
-            agent.wait_for(lambda it, camera=camera: f" {camera}: " in it.err, 30)
+            agent.wait_for(lambda it, camera=camera: f" {camera}: " in it.err)
         said["processes"] = _processes(psutil.Process(agent.pid))
         assert "_isolated.child" in said["processes"]
         site.path.write_text(_mistaken(site.path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -24,6 +24,7 @@ from agent.sources import Intake, SourceConfig, gstreamer
 from tests.support.faulty import KINDS, Kind, source_of
 from tests.support.gstreamer import need_gstreamer
 from tests.support.http_camera import HttpCamera
+from tests.support.patience import PATIENCE_S
 
 
 class Refuser:
@@ -109,7 +110,7 @@ def captured(config: SourceConfig) -> Iterator[Camera]:
 
 
 def soon(camera: Camera, state: str) -> bool:
-    deadline = time.monotonic() + 8
+    deadline = time.monotonic() + PATIENCE_S
     while camera.state != state and time.monotonic() < deadline:
         time.sleep(0.01)
     return camera.state == state

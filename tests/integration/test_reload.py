@@ -47,6 +47,7 @@ from tests.support.agents import fake_model, fake_store, settings_of
 from tests.support.blobs import MODEL, USE, add_blobs
 from tests.support.broker import Certificates, Mosquitto, Subscriber
 from tests.support.clips import SMALL
+from tests.support.patience import PATIENCE_S
 from tests.support.process import Sightwire
 from tests.support.systemd import Systemd
 from tests.support.waiting import until
@@ -100,7 +101,7 @@ class Agent:
         return apply(self.service, self.settings(content))
 
     def waits(self, wanted: Callable[[list[Kept]], Any]) -> None:
-        assert self.sink.wait_for(wanted, 20), [k.topic for k in self.sink.messages][-20:]
+        assert self.sink.wait_for(wanted, PATIENCE_S), [k.topic for k in self.sink.messages][-20:]
 
     def sees(self, *cameras: str) -> None:
         """Wait for five more results of each."""
@@ -115,7 +116,7 @@ class Agent:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(20)
+        self._thread.join(PATIENCE_S)
 
     def laws(self) -> None:
         """Nothing is lost, and nothing counted twice."""
@@ -545,7 +546,7 @@ def test_of_what_many_changes_have_exchanged_nothing_is_left(tmp_path: Path, ali
         for number in range(1, 7):
             assert agent.apply(changed(number))["restarted"]["models"] == ["colours"]
         # The engines' threads let go of the last pictures with the next ones.
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + PATIENCE_S
         while (now := alive()) != before and time.monotonic() < deadline_s:
             agent.sees("dock", "yard")
         assert now == before
@@ -561,7 +562,7 @@ def test_an_agent_that_stops_in_the_middle_of_a_reload_stops(tmp_path: Path, mon
 
         def slowly(*arguments: Any) -> Any:
             opening.set()
-            assert go_on.wait(10)
+            assert go_on.wait(PATIENCE_S)
             return opens(*arguments)
 
         def change() -> None:
@@ -573,13 +574,13 @@ def test_an_agent_that_stops_in_the_middle_of_a_reload_stops(tmp_path: Path, mon
 
         monkeypatch.setattr(service.engines, "open", slowly)
         service.change(change)
-        assert opening.wait(10)
+        assert opening.wait(PATIENCE_S)
         assert service.changing
         agent.sees("dock", "yard")
         agent.stop()
         go_on.set()
         assert service._change is not None
-        service._change.join(10)
+        service._change.join(PATIENCE_S)
         assert len(ended) == 1
         assert set(service.engines) == {"colours", "blobs"}
         assert not (tmp_path / "b").exists()

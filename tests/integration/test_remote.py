@@ -259,7 +259,7 @@ def test_a_reload_begins_anew_with_the_file_and_refuses_a_wrong_one(tmp_path: Pa
             seen.wait_for(status(lambda said: said["reload"].get("state") == "refused"))
             site(tmp_path, broker, cameras={**CAMERAS, "yard": {"source": LIVE, "models": ["colours"]}})
             agent.send(signal.SIGHUP)
-            seen.wait_for(status(lambda said: said["cameras"].get("yard") == "streaming"), 15)
+            seen.wait_for(status(lambda said: said["cameras"].get("yard") == "streaming"))
             seen.wait_for(status(lambda said: "yard" in said["cameras"] and said["cameras"]["dock"] == "disabled"))
             seen.wait_for(
                 status(lambda said: "yard" in said["cameras"] and said["sinks"]["mqtt"].get("commands") == "heard")
@@ -280,8 +280,8 @@ def test_a_configuration_that_cannot_be_started_with_leaves_the_one_before(tmp_p
         site(tmp_path, broker, models=more, cameras={"new": {"source": LIVE, "models": ["boxes", "colours"]}})
         (fakes / "boxes" / "model.onnx").write_bytes(b"altered")
         agent.send(signal.SIGHUP)
-        seen.wait_for(status(lambda said: said["reload"].get("state") == "failed"), 15)
-        seen.wait_for(lambda them: status(lambda said: said["cameras"].get("dock") == "streaming")(them[-30:]), 15)
+        seen.wait_for(status(lambda said: said["reload"].get("state") == "failed"))
+        seen.wait_for(lambda them: status(lambda said: said["cameras"].get("dock") == "streaming")(them[-30:]))
         assert agent.end() == 0
     assert "cannot be started with, going on with the one before" in agent.err
     assert "Traceback" not in agent.err
@@ -366,7 +366,7 @@ def test_an_agent_whose_terminal_is_closed_ends(tmp_path: Path, broker: Mosquitt
         try:
             seen.wait_for(status(lambda said: said["cameras"].get("dock") == "streaming"))
             os.close(terminal)
-            seen.wait_for(lambda them: them[-1].topic == f"{BASE}/status" and them[-1].data["state"] == "offline", 10)
+            seen.wait_for(lambda them: them[-1].topic == f"{BASE}/status" and them[-1].data["state"] == "offline")
             assert os.waitpid(child, 0)[1] == 0
         finally:
             with contextlib.suppress(ChildProcessError, ProcessLookupError):

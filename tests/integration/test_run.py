@@ -274,7 +274,7 @@ def test_a_real_camera_is_published_with_its_clock_and_no_secret_ever_leaves(
                 any(r["clock"] == "rtcp" for r in of(seen, f"{name}/people/detections"))
                 for name in ("inside", "beside")
             )
-            listener.wait_for(rtcp, 20)
+            listener.wait_for(rtcp)
             listener.wait_for(results("beside/scene/classification", 5))
             listener.wait_for(lambda seen: "lost" in states(seen, "absent"))
             agent.interrupt()
@@ -309,7 +309,7 @@ def test_a_clean_stop_says_offline_and_its_last_account_adds_up(
     cascade = {"use": "c", "on": "t", "max": 2}
     cameras = {"fast": LIVE | {"rate": 200}, "slow": LIVE, "crops": {"source": LIVE, "models": ["t", cascade]}}
     with Sightwire("run", site(tmp_path, cameras, slow, **mqtt(broker)), models=fakes) as agent:
-        listener.wait_for(results("fast/c/classification", 20), 15)
+        listener.wait_for(results("fast/c/classification", 20))
         assert agent.end(how) == 0
         assert "Traceback" not in agent.err
     seen = listener.wait_for(offline)
@@ -377,7 +377,7 @@ def test_an_agent_that_is_killed_is_reported_offline_by_the_broker(
     tmp_path: Path, fakes: Path, broker: Mosquitto, listener: Subscriber
 ) -> None:
     with Sightwire("run", site(tmp_path, {"a": LIVE}, **mqtt(broker)), models=fakes) as agent:
-        listener.wait_for(results("a/c/classification", 5), 15)
+        listener.wait_for(results("a/c/classification", 5))
         assert agent.end(signal.SIGKILL) == -signal.SIGKILL
     seen = listener.wait_for(offline)
     assert valid(f"{BASE}/status", seen[-1].payload)
@@ -390,7 +390,7 @@ def test_who_comes_late_gets_the_states_and_the_results_that_are_retained(
     models = {"c": fake_model("classes"), "k": fake_model("classes")}
     cameras = {"a": {"source": LIVE, "models": ["c", kept]}}
     with Sightwire("run", site(tmp_path, cameras, models, **mqtt(broker)), models=fakes) as agent:
-        seen = listener.wait_for(results("a/k/classification", 6), 15)
+        seen = listener.wait_for(results("a/k/classification", 6))
         numbers = [r["seq"] for r in of(seen, "a/k/classification")]
         assert all(after - before >= 9 for before, after in pairwise(numbers))
         with Subscriber(broker.observer_url) as late:
@@ -413,7 +413,7 @@ def test_a_broker_that_comes_late_hears_everything_from_then_on(tmp_path: Path, 
         agent.wait_for_log("a: streaming")
         broker.restart()
         with Subscriber(broker.observer_url) as listener:
-            seen = listener.wait_for(results("a/c/classification", 10), 10)
+            seen = listener.wait_for(results("a/c/classification", 10))
             assert max(ages_s(seen, "a/c/classification")) < 1.5
             assert of(seen, "status")[-1]["state"] == "online"
             assert agent.end() == 0
@@ -425,7 +425,7 @@ def test_a_frozen_broker_delivers_nothing_old_when_it_goes_on(
 ) -> None:
     topic = "a/c/classification"
     with Sightwire("run", site(tmp_path, {"a": LIVE}, **mqtt(broker)), models=fakes) as agent:
-        listener.wait_for(results(topic, 20), 15)
+        listener.wait_for(results(topic, 20))
         broker.freeze()
         frozen_s = time.time()
         with pytest.raises(TimeoutError):
@@ -461,12 +461,12 @@ def test_a_camera_that_loses_power_is_lost_and_comes_back_while_others_go_on(
             listener.wait_for(lambda seen: results("dock/c/classification", 5)(seen)
                               and results("twin/c/classification", 5)(seen), 15)  # fmt: skip
             server.kill()
-            seen = listener.wait_for(lambda seen: "lost" in states(seen, "dock") and "lost" in states(seen, "twin"), 10)
+            seen = listener.wait_for(lambda seen: "lost" in states(seen, "dock") and "lost" in states(seen, "twin"))
             before = len(of(seen, "other/c/classification"))
             listener.wait_for(results("other/c/classification", before + 20))
             server.restart()
-            listener.wait_for(lambda seen: states(seen, "dock").count("streaming") >= 2, 15)
-            listener.wait_for(lambda seen: states(seen, "twin").count("streaming") >= 2, 15)
+            listener.wait_for(lambda seen: states(seen, "dock").count("streaming") >= 2)
+            listener.wait_for(lambda seen: states(seen, "twin").count("streaming") >= 2)
             assert agent.end() == 0
             assert "Traceback" not in agent.err
     seen = listener.wait_for(offline)
@@ -503,9 +503,9 @@ def test_cameras_that_cannot_be_had_are_reported_and_retried_and_the_rest_runs_o
         "keyless": "gone: cannot be read",
     }
     with Sightwire("run", site(tmp_path, cameras, **mqtt(broker)), models=fakes) as agent:
-        listener.wait_for(lambda seen: all("lost" in states(seen, name) for name in expected), 15)
+        listener.wait_for(lambda seen: all("lost" in states(seen, name) for name in expected))
         shutil.copy(SMALL.path(), tmp_path / "no such.mp4")
-        listener.wait_for(lambda seen: "ended" in states(seen, "missing"), 15)
+        listener.wait_for(lambda seen: "ended" in states(seen, "missing"))
         seen = listener.wait_for(results("good/c/classification", 50))
         assert agent.end() == 0
         assert "Traceback" not in agent.err

@@ -14,6 +14,7 @@ from agent.errors import ConfigError
 from agent.service import Service
 from agent.sinks.memory import MemorySink
 from tests.support.agents import fake_model, fake_store, settings_of
+from tests.support.patience import PATIENCE_S
 
 RECORDING = {"type": "synthetic", "pace": "lossless", "frames": 60, "rate": 30}
 LIVE = {"type": "synthetic", "rate": 200}
@@ -33,7 +34,7 @@ class Agent:
     def run_until(self, wanted) -> None:
         self.service.start()
         try:
-            assert self.sink.wait_for(wanted, 10)
+            assert self.sink.wait_for(wanted, PATIENCE_S)
         finally:
             self.service.stop()
 
@@ -78,7 +79,7 @@ def test_memory_that_is_free_goes_back_to_the_system_at_first_and_again_and_agai
     settings = settings_of(
         models={"colours": fake_model("classes")}, cameras={"a": {"source": LIVE, "models": ["colours"]}}
     )
-    stop, patience_s = threading.Event(), time.monotonic() + 10
+    stop, patience_s = threading.Event(), time.monotonic() + PATIENCE_S
     agent = Service(settings, fake_store(tmp_path), [MemorySink()])
     agent.run(stop, lambda: stop.set() if len(given_back) >= 3 or time.monotonic() > patience_s else None)
     assert len(given_back) >= 3

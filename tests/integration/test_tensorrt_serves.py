@@ -18,6 +18,7 @@ import psutil
 import pytest
 import yaml
 
+from tests.support.patience import PATIENCE_S
 from tests.support.plans import tiny_store
 from tests.support.process import Sightwire
 from tests.support.standin_cuda import Device, library, read_report
@@ -126,7 +127,7 @@ def test_a_plan_is_built_once_there_is_a_gpu_used_at_the_next_start_given_up_whe
     with site.run(recording.source, late=True) as agent:
         agent.wait_for_log("serves instead of tensorrt: libcuda.so.1 of the NVIDIA driver cannot be loaded", 20)
         site.driver_comes()
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + PATIENCE_S
         while SERVES not in agent.err:
             assert time.monotonic() < deadline, agent.err
             recording.add()

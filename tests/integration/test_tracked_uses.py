@@ -14,6 +14,7 @@ from agent.sinks.memory import MemorySink
 from engines.store import ModelStore
 from tests.support.agents import settings_of
 from tests.support.blobs import MODEL, USE, add_blobs
+from tests.support.patience import PATIENCE_S
 
 FILM = {"type": "synthetic", "pace": "lossless", "rate": 20, "frames": 90}
 """A block comes in from the left, leaves on the right and so on: at the edges its score is less."""
@@ -58,7 +59,7 @@ def test_with_predict_boxes_of_tracks_are_ahead_by_the_age_of_their_message(stor
     service = Service(site({**FILM, "pace": "live", "rate": 50, "frames": None}, predict=True), store, [sink])
     service.start()
     try:
-        assert sink.wait_for(lambda kept: sum("detections" in k.topic for k in kept) > 120, 20)
+        assert sink.wait_for(lambda kept: sum("detections" in k.topic for k in kept) > 120, PATIENCE_S)
     finally:
         service.stop()
     plain = {seq: rows[0]["box"][0] for seq, rows in said(sink, "plain").items() if rows}

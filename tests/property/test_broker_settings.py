@@ -18,6 +18,7 @@ from agent.sinks import mqtt
 from agent.sinks._address import parse_url
 from agent.sinks._proxy import Proxy, ProxyError
 from agent.sinks._terms import Terms
+from tests.support.patience import PATIENCE_S
 
 schemes = st.sampled_from(["mqtt", "mqtts", "ws", "wss"])
 hosts = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z]{2,5})?", fullmatch=True) | st.sampled_from(
@@ -126,7 +127,7 @@ def test_whatever_a_proxy_answers_it_is_a_connection_or_a_line(scheme: str, answ
         except ProxyError as error:
             said = str(error)
         finally:
-            thread.join(5)
+            thread.join(PATIENCE_S)
         assert "\n" not in said
         assert "hush" not in said
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.sinks import Answer
+from tests.support.patience import PATIENCE_S
 
 
 class Answers:
@@ -26,7 +27,9 @@ class Answers:
 
         return answered
 
-    def wait_for(self, wanted: Callable[[list[tuple[int, Answer, str | None]]], Any], deadline_s: float = 10.0) -> None:
+    def wait_for(
+        self, wanted: Callable[[list[tuple[int, Answer, str | None]]], Any], deadline_s: float = PATIENCE_S
+    ) -> None:
         """Until it is true of what was given. Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(lambda: wanted(self.given), deadline_s):

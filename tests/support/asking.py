@@ -18,6 +18,7 @@ from paho.mqtt.properties import Properties
 from agent.service import Service
 from agent.sinks.memory import MemorySink
 from tests.support.agents import fake_model, fake_store, settings_of
+from tests.support.patience import PATIENCE_S
 
 BASE = "sightwire/test"
 LIVE = {"type": "synthetic", "rate": 100}
@@ -49,7 +50,7 @@ class Asker:
         self._client.on_message = self._on_message
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert subscribed.wait(5)
+        assert subscribed.wait(PATIENCE_S)
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         correlation = getattr(getattr(message, "properties", None), "CorrelationData", None)
@@ -93,7 +94,7 @@ class Asker:
         self.send(command, camera, **more)
         return self.wait(before + 1)[-1][1]
 
-    def wait(self, count: int, deadline_s: float = 20.0) -> list[tuple[bytes | None, dict[str, Any]]]:
+    def wait(self, count: int, deadline_s: float = PATIENCE_S) -> list[tuple[bytes | None, dict[str, Any]]]:
         """All replies, once there are so many."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.replies) >= count, deadline_s), self.replies
@@ -117,7 +118,7 @@ class Running:
     def __init__(self, service: Service, sink: MemorySink) -> None:
         self.service, self.sink = service, sink
 
-    def seen(self, wanted: Callable[[list[Any]], Any], deadline_s: float = 10.0) -> None:
+    def seen(self, wanted: Callable[[list[Any]], Any], deadline_s: float = PATIENCE_S) -> None:
         """Until that was published."""
         assert self.sink.wait_for(wanted, deadline_s)
 
@@ -156,7 +157,7 @@ def running(
         yield agent
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(PATIENCE_S)
 
 
 def _hears(status: dict[str, Any]) -> bool:

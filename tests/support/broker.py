@@ -30,6 +30,7 @@ from paho.mqtt.properties import Properties
 
 from tests.support.frozen import freeze
 from tests.support.needs import missing
+from tests.support.patience import PATIENCE_S
 
 USER = "agent"
 
@@ -123,7 +124,7 @@ class Mosquitto:
         self._process = subprocess.Popen(
             [self._program, "-c", str(self._config)], preexec_fn=die_with_parent, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 0.2).close()
@@ -152,7 +153,7 @@ class Mosquitto:
             self.thaw()
             self._process.terminate()
             try:
-                self._process.wait(5)
+                self._process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 self.kill()
 
@@ -209,7 +210,7 @@ class Subscriber:
         self._client.on_message = self._on_message
         self._client.connect(parts.hostname or "", parts.port or 1883, **kept)
         self._client.loop_start()
-        if not self._subscribed.wait(5):
+        if not self._subscribed.wait(PATIENCE_S):
             raise TimeoutError("not subscribed after 5 s")
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
@@ -224,7 +225,7 @@ class Subscriber:
             self.messages.append(received)
             self._changed.notify_all()
 
-    def wait_for(self, wanted: Callable[[list[Received]], Any], deadline_s: float = 20.0) -> list[Received]:
+    def wait_for(self, wanted: Callable[[list[Received]], Any], deadline_s: float = PATIENCE_S) -> list[Received]:
         """All messages, as soon as `wanted(messages)` is true. Raises TimeoutError with what did arrive."""
         with self._changed:
             if not self._changed.wait_for(lambda: wanted(self.messages), deadline_s):
@@ -232,7 +233,7 @@ class Subscriber:
                 raise TimeoutError(f"not seen in {deadline_s} s; {len(self.messages)} messages, the last: {last}")
             return list(self.messages)
 
-    def wait_for_topic(self, topic: str, deadline_s: float = 20.0) -> Received:
+    def wait_for_topic(self, topic: str, deadline_s: float = PATIENCE_S) -> Received:
         """The newest message of that topic, as soon as there is one."""
         found = self.wait_for(lambda messages: any(m.topic == topic for m in messages), deadline_s)
         return [m for m in found if m.topic == topic][-1]

@@ -18,6 +18,7 @@ from agent.sinks.memory import MemorySink
 from engines.backends import fake
 from engines.store import ModelStore
 from tests.support.agents import fake_store
+from tests.support.patience import PATIENCE_S
 
 
 class Agent:
@@ -32,7 +33,7 @@ class Agent:
     def start(self) -> None:
         self._thread.start()
 
-    def end(self, deadline_s: float = 15.0) -> float:
+    def end(self, deadline_s: float = PATIENCE_S) -> float:
         """Stop it; how long that took, s."""
         started = time.monotonic()
         self._stop.set()
@@ -45,7 +46,7 @@ class Agent:
         self._thread.join(deadline_s)
         assert not self._thread.is_alive(), "the recording does not end"
 
-    def until(self, wanted: Callable[[], object], deadline_s: float = 10.0) -> float:
+    def until(self, wanted: Callable[[], object], deadline_s: float = PATIENCE_S) -> float:
         """Wait for it; how long that took, s."""
         started = time.monotonic()
         while not wanted():
@@ -64,7 +65,7 @@ class Agent:
         """What it says of itself now."""
         return self.service.engines.descriptions().get(use, {})
 
-    def more_results(self, count: int = 5, camera: str = "a", use: str = "c", deadline_s: float = 10.0) -> float:
+    def more_results(self, count: int = 5, camera: str = "a", use: str = "c", deadline_s: float = PATIENCE_S) -> float:
         """Wait for so many more; how long until then, s."""
         before = len(self.results(camera, use))
         return self.until(lambda: len(self.results(camera, use)) >= before + count, deadline_s)
@@ -99,7 +100,7 @@ def running(settings: Settings, folder: Path, *sinks: Sink, store: ModelStore | 
     finally:
         agent._stop.set()
         fake.let_go()
-        agent._thread.join(15)
+        agent._thread.join(PATIENCE_S)
 
 
 def longest_gap_s(agent: Agent, camera: str = "a", use: str = "c") -> float:

@@ -22,6 +22,7 @@ from agent.outbox.settings import EventsSection
 from agent.sinks import Sink, mqtt
 from agent.workers import Worker
 from tests.support.broker import Received, Subscriber
+from tests.support.patience import PATIENCE_S
 from tests.support.publishing import FAREWELL, result
 
 CAMERAS = ("dock", "gate", "yard")
@@ -81,7 +82,7 @@ class EventAgent:
         assert counts["made"] == sum(counts[name] for name in ("acknowledged", "expired", "dropped", "waiting")), counts
         return counts
 
-    def wait_for(self, wanted: Callable[[dict[str, int]], Any], deadline_s: float = 20.0) -> dict[str, int]:
+    def wait_for(self, wanted: Callable[[dict[str, int]], Any], deadline_s: float = PATIENCE_S) -> dict[str, int]:
         """The account, as soon as it is so. Raises TimeoutError."""
         deadline = time.monotonic() + deadline_s
         while not wanted(counts := self.counts):
@@ -90,14 +91,14 @@ class EventAgent:
             time.sleep(0.01)
         return counts
 
-    def drained(self, deadline_s: float = 20.0) -> dict[str, int]:
+    def drained(self, deadline_s: float = PATIENCE_S) -> dict[str, int]:
         """The account, as soon as nothing waits."""
         return self.wait_for(lambda counts: counts["waiting"] == 0, deadline_s)
 
     def close(self) -> None:
         """As the service does it; the courier first."""
         self._worker.stop.set()
-        if not self._worker.join(5):
+        if not self._worker.join(PATIENCE_S):
             raise TimeoutError("the courier does not end")
         self.sink.close(2)
         self.outbox.close(5)
@@ -188,7 +189,7 @@ class Hearer(Subscriber):
             self._account.take(message)
         return self._account
 
-    def wait_until(self, wanted: Callable[[Account], Any], deadline_s: float = 20.0) -> Account:
+    def wait_until(self, wanted: Callable[[Account], Any], deadline_s: float = PATIENCE_S) -> Account:
         """The account, as soon as it is so. Raises TimeoutError."""
         deadline = time.monotonic() + deadline_s
         while not wanted(account := self.account):

@@ -21,6 +21,8 @@ from typing import Any, Literal
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from tests.support.patience import PATIENCE_S
+
 Answer = Literal["answer", "ignore", "close"]
 
 
@@ -126,7 +128,7 @@ class FakeBroker:
         self._threads = [threading.Thread(target=self._accept, name="fake-broker")]
         self._threads[0].start()
 
-    def wait_for(self, wanted: Callable[[], Any], deadline_s: float = 20.0) -> None:
+    def wait_for(self, wanted: Callable[[], Any], deadline_s: float = PATIENCE_S) -> None:
         """Return when `wanted()` is true; it is looked at after every packet."""
         with self._changed:
             if not self._changed.wait_for(wanted, deadline_s):
@@ -142,7 +144,7 @@ class FakeBroker:
         """End all connections and threads."""
         self._woken.close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(PATIENCE_S)
         self._server.close()
         self._wake.close()
 

@@ -26,6 +26,7 @@ from agent.sinks import Answer, Message, _link, mqtt
 from tests.support.broker import Mosquitto, Subscriber, die_with_parent
 from tests.support.eventful import PERSISTENT, SAVED_OFTEN, Account, EventAgent, Hearer, LiveResults
 from tests.support.eventful import event as new_event
+from tests.support.patience import PATIENCE_S
 from tests.support.publishing import FAREWELL, RESULTS, STATUS
 
 MEMORY_S = 1.0
@@ -199,7 +200,7 @@ def _newest_on_disk(path: Path) -> int | None:
     if not path.exists():
         return 0
     try:
-        with sqlite3.connect(path, timeout=5) as file:
+        with sqlite3.connect(path, timeout=PATIENCE_S) as file:
             if file.execute("PRAGMA quick_check").fetchone() != ("ok",):
                 return None
             tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

@@ -7,11 +7,13 @@ import signal
 import time
 from pathlib import Path
 
+from tests.support.patience import PATIENCE_S
+
 
 def freeze(pid: int) -> None:
     """SIGSTOP, and wait until each thread has stopped: on a busy machine one may run for a while yet."""
     os.kill(pid, signal.SIGSTOP)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while not all(_state(task) in "Tt" for task in Path(f"/proc/{pid}/task").iterdir()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"process {pid} does not stop")

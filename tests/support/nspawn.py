@@ -23,6 +23,7 @@ from typing import TypeVar
 
 from tests.support.broker import die_with_parent
 from tests.support.needs import missing
+from tests.support.patience import PATIENCE_S
 
 T = TypeVar("T")
 
@@ -156,7 +157,7 @@ class Machine:
         """What a unit said."""
         return self.must("journalctl", "--unit", unit, "--output=cat", "--no-pager")
 
-    def wait_for(self, what: Callable[[], T], deadline_s: float = 30.0) -> T:
+    def wait_for(self, what: Callable[[], T], deadline_s: float = PATIENCE_S) -> T:
         """Until it is true, and then what it is. Raises TimeoutError with the journal's end."""
         deadline = time.monotonic() + deadline_s
         while not (found := what()):
@@ -169,7 +170,7 @@ class Machine:
         """As `systemctl reboot`: the same files, all processes new."""
         before = self.leader
         self.must("systemctl", "reboot")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             with contextlib.suppress(ProcessLookupError, FileNotFoundError):
                 if self.leader != before:
@@ -178,7 +179,7 @@ class Machine:
             time.sleep(0.05)
         self.wait_booted()
 
-    def wait_booted(self, deadline_s: float = 30.0) -> None:
+    def wait_booted(self, deadline_s: float = PATIENCE_S) -> None:
         """Until systemd says so, whether or not all of this machine's units like a container."""
         deadline = time.monotonic() + deadline_s
         while time.monotonic() < deadline and self._process.poll() is None:
@@ -195,7 +196,7 @@ class Machine:
             with contextlib.suppress(ProcessLookupError, FileNotFoundError):
                 os.kill(self.leader, signal.SIGRTMIN + 4)
             try:
-                self._process.wait(15)
+                self._process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import agent
 from tests.support.broker import die_with_parent
+from tests.support.patience import PATIENCE_S
 
 ROOT = Path(agent.__file__).parents[1]
 
@@ -38,7 +39,7 @@ class Sightwire:
         reads: int | None = None,
     ) -> None:
         """`models`: the store's folder. `reads`: close standard output after so many lines, as `head` does."""
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1", **(env or {})}
         if models is not None:
             environment["SIGHTWIRE_MODELS"] = str(models)
         self._process = subprocess.Popen(
@@ -86,14 +87,21 @@ class Sightwire:
         """Standard output as JSON lines."""
         return [json.loads(line) for line in self.out.splitlines()]
 
-    def wait_for(self, wanted: Callable[[Sightwire], Any], deadline_s: float = 10.0) -> None:
-        """Until `wanted`, asked at every new line. Raises TimeoutError with what was printed, at once if it ended."""
+    def wait_for(self, wanted: Callable[[Sightwire], Any], deadline_s: float = PATIENCE_S) -> None:
+        """Until `wanted`, asked at every new line.
+
+        Raises TimeoutError with what was printed, and where all threads are (it is killed by that); at once if it ended.
+        """
         with self._changed:
             self._changed.wait_for(lambda: wanted(self) or not self._open_pipes, deadline_s)
-            if not wanted(self):
-                raise TimeoutError(f"not seen in {deadline_s} s; it printed: {self._out[-3:]}, {self._err[-5:]}")
+            if wanted(self):
+                return
+            printed = f"{self._out[-3:]}, {self._err[-5:]}"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.end(signal.SIGABRT, 5)
+        raise TimeoutError(f"not seen in {deadline_s} s; it printed: {printed}\n{self.err[-8000:]}")
 
-    def wait_for_log(self, text: str, deadline_s: float = 10.0) -> None:
+    def wait_for_log(self, text: str, deadline_s: float = PATIENCE_S) -> None:
         """Until `text` is on standard error."""
         self.wait_for(lambda it: text in it.err, deadline_s)
 
@@ -105,14 +113,14 @@ class Sightwire:
         """Ctrl-C: SIGINT to the whole group, as a terminal does."""
         os.killpg(self.pid, signal.SIGINT)
 
-    def wait(self, deadline_s: float = 15.0) -> int:
+    def wait(self, deadline_s: float = PATIENCE_S) -> int:
         """The exit status, once it has ended and all it printed is read."""
         status = self._process.wait(deadline_s)
         for reader in self._readers:
             reader.join(deadline_s)
         return status
 
-    def end(self, number: signal.Signals = signal.SIGTERM, deadline_s: float = 15.0) -> int:
+    def end(self, number: signal.Signals = signal.SIGTERM, deadline_s: float = PATIENCE_S) -> int:
         """Signal and wait."""
         self.send(number)
         return self.wait(deadline_s)
@@ -142,7 +150,7 @@ class Sightwire:
         self.close()
 
 
-def sightwire(*arguments: str | Path, deadline_s: float = 30.0, **more: Any) -> tuple[int, str, str]:
+def sightwire(*arguments: str | Path, deadline_s: float = PATIENCE_S, **more: Any) -> tuple[int, str, str]:
     """Run a command to its end: exit status, standard output, standard error."""
     with Sightwire(*arguments, **more) as command:
         status = command.wait(deadline_s)

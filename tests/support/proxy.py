@@ -10,6 +10,8 @@ import struct
 import threading
 from types import TracebackType
 
+from tests.support.patience import PATIENCE_S
+
 
 class Proxy:
     """Listens when the constructor returns. Every name it is asked for it finds at 127.0.0.1."""
@@ -33,7 +35,7 @@ class Proxy:
     ) -> None:
         self._woken.close()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(PATIENCE_S)
         self._server.close()
         self._wake.close()
 

@@ -10,6 +10,7 @@ import pytest
 
 from agent.messages import Payload
 from agent.sinks import Message, mqtt
+from tests.support.patience import PATIENCE_S
 
 LIMIT_NS = 2_000_000_000
 
@@ -52,7 +53,7 @@ def opened() -> Iterator[Callable[..., mqtt.MqttSink]]:
         sink.close(1)
 
 
-def reached(sink: mqtt.MqttSink, condition: Callable[[], Any], deadline_s: float = 10.0) -> None:
+def reached(sink: mqtt.MqttSink, condition: Callable[[], Any], deadline_s: float = PATIENCE_S) -> None:
     """Wait until it is true; looked at when something happens to the sink, and now and then."""
     deadline = time.monotonic() + deadline_s
     with sink._changed:

@@ -14,6 +14,7 @@ from engines.store import ModelStore
 from tests.support.broker import USER, Mosquitto, Subscriber
 from tests.support.clips import Clip
 from tests.support.nspawn import Done, Machine
+from tests.support.patience import PATIENCE_S
 from tests.support.process import ROOT
 from tests.support.rtsp import RtspServer
 
@@ -73,7 +74,7 @@ class Site:
         """To the agent's process alone."""
         self.machine.must("systemctl", "kill", "--kill-who=main", f"--signal={name}", "sightwire.service")
 
-    def wait_for_another(self, before: int, deadline_s: float = 40.0) -> int:
+    def wait_for_another(self, before: int, deadline_s: float = PATIENCE_S) -> int:
         """Until another process serves than the one before; its pid."""
 
         def other() -> bool:
@@ -82,7 +83,7 @@ class Site:
         self.machine.wait_for(other, deadline_s)
         return self.pid()
 
-    def sees(self, deadline_s: float = 40.0) -> None:
+    def sees(self, deadline_s: float = PATIENCE_S) -> None:
         """Until a result comes of a picture that was taken after this call."""
         since_ns = time.monotonic_ns()
         self.subscriber.wait_for(

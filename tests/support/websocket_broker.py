@@ -20,6 +20,7 @@ from types import TracebackType
 import pytest
 
 from tests.support.broker import die_with_parent, free_port
+from tests.support.patience import PATIENCE_S
 
 
 async def _serve(certificate: list[str]) -> None:
@@ -86,7 +87,7 @@ class WebsocketBrokers:
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         try:
-            self._child.communicate(timeout=5)
+            self._child.communicate(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.communicate()

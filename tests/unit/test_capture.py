@@ -19,6 +19,7 @@ from agent.publishing import Outlets
 from agent.sources import Intake, Pictures, SourceConfig, images, snapshot
 from agent.sources.synthetic import picture
 from tests.support.http_camera import HttpCamera
+from tests.support.patience import PATIENCE_S
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def captured(source: SourceConfig, count: int = 1) -> Iterator[list[Camera]]:
 
 
 def soon(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 8
+    deadline = time.monotonic() + PATIENCE_S
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
     return condition()

@@ -18,6 +18,7 @@ from agent.publishing import Outlets
 from agent.sources import Intake, Pictures, SourceConfig, Times
 from agent.sources.synthetic import picture
 from agent.supervision.captures import MOST_HUNG, Captures
+from tests.support.patience import PATIENCE_S
 from tests.support.waiting import until
 
 Where = Literal["open", "read", "close", "nowhere"]
@@ -132,7 +133,7 @@ class Site:
         self.captures.stop({"dock": self.camera}, time.monotonic() + 5)
         self.source._free.set()
 
-    def until(self, condition: Callable[[], bool], deadline_s: float = 8) -> None:
+    def until(self, condition: Callable[[], bool], deadline_s: float = PATIENCE_S) -> None:
         """Look after it until that is so."""
         deadline = time.monotonic() + deadline_s
         while not condition():

@@ -32,6 +32,7 @@ from agent.sources import Intake
 from agent.sources.network import Config as Network
 from tests.support.agents import fake_model
 from tests.support.clips import SMALL
+from tests.support.patience import PATIENCE_S
 
 
 def outcome(result: Any, **more: Any) -> Outcome:
@@ -85,7 +86,7 @@ def test_a_recording_is_a_live_camera_whose_picture_can_stand_still() -> None:
         assert len({shown[1] for shown in standing if shown}) == 1
         film.move()
         last = standing[-1] or (0, b"")
-        end_s = time.monotonic() + 5
+        end_s = time.monotonic() + PATIENCE_S
         while (shown := film.after(last[0])) and shown[1] == last[1] and time.monotonic() < end_s:
             last = shown
         assert shown

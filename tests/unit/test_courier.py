@@ -19,6 +19,7 @@ from agent.publishing import Outlets
 from agent.sinks import Answer, Message, Sink
 from tests.support.agents import fake_model, settings_of
 from tests.support.eventful import EventAgent, event
+from tests.support.patience import PATIENCE_S
 
 Answered = Callable[[Answer, str | None], None]
 MODELS = {"colours": fake_model("classes")}
@@ -67,7 +68,7 @@ class Scripted(Sink):
         for _, _, answered in reversed(pending):
             answered("lost", "connection lost")
 
-    def wait_for(self, wanted: Callable[[list[int]], Any], deadline_s: float = 10.0) -> list[int]:
+    def wait_for(self, wanted: Callable[[list[int]], Any], deadline_s: float = PATIENCE_S) -> list[int]:
         """What was taken, as soon as it is so."""
         with self._changed:
             assert self._changed.wait_for(lambda: wanted(self.taken), deadline_s), self.taken[-20:]
@@ -170,7 +171,7 @@ def test_refused_events_are_tried_again_when_the_sink_has_connected_again(
         return state()
 
     monkeypatch.setattr(sink, "state", look)
-    assert looked.wait(5)
+    assert looked.wait(PATIENCE_S)
     sink.answer = lambda _number, camera: "refused" if camera == "gate" else "acknowledged"
     sink.reconnects += 1
     agent.wait_for(lambda counts: counts["acknowledged"] == 3 and counts["refused"] == 6)

@@ -28,6 +28,7 @@ from agent.sources.images import Config as Images
 from agent.sources.network import Config as Rtsp
 from agent.sources.synthetic import Config as Synthetic
 from tests.support.agents import fake_model, fake_store, settings_of
+from tests.support.patience import PATIENCE_S
 from tests.unit.test_v4l2 import Machine
 
 
@@ -51,7 +52,7 @@ def test_findings_come_in_the_order_of_the_checks_however_long_they_take() -> No
     first_may_end = threading.Event()
 
     def slow() -> Iterator[Finding]:
-        assert first_may_end.wait(5)
+        assert first_may_end.wait(PATIENCE_S)
         yield ok("a", "first")
 
     def quick() -> Iterator[Finding]:

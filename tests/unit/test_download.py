@@ -19,6 +19,7 @@ from engines.errors import FetchError
 from engines.partial import Partial, reserve
 from tests.support import web
 from tests.support.broker import Certificates
+from tests.support.patience import PATIENCE_S
 from tests.support.web import Site, forward_proxy, web_server
 
 DATA = bytes(range(256)) * 1200
@@ -413,10 +414,10 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
     thread = threading.Thread(target=second)
     with reserve(tmp_path, "a" * 64) as partial:
         thread.start()
-        assert waits.wait(5)
+        assert waits.wait(PATIENCE_S)
         partial.path.write_bytes(b"all of it")
         assert not done.is_set()
-    thread.join(5)
+    thread.join(PATIENCE_S)
     assert done.is_set()
     assert list(tmp_path.iterdir()) == []
 

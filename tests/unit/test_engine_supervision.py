@@ -24,6 +24,7 @@ from engines.errors import BackendError, EngineLost, PictureError
 from engines.model import Model, open_model
 from engines.pixels import Image, Picture
 from tests.support.agents import FAKE_OUTPUTS, fake_store
+from tests.support.patience import PATIENCE_S
 
 
 @settings(max_examples=40)
@@ -96,11 +97,11 @@ class Bench:
         """To the end of what was offered."""
         self.thread.start()
         self.mailbox.close()
-        self.thread.join(10)
+        self.thread.join(PATIENCE_S)
         assert not self.thread.is_alive()
 
     def wait_for(self, wanted) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while not wanted():
             assert time.monotonic() < deadline
             threading.Event().wait(0.001)
@@ -185,7 +186,7 @@ def test_what_is_abandoned_ends_once_and_the_thread_closes_its_model_when_it_com
     assert all(count == 1 for count in ended.values())
     assert not closed
     fake.let_go()
-    bench.thread.join(10)
+    bench.thread.join(PATIENCE_S)
     assert not bench.thread.is_alive()
     assert (dict(bench.ended), closed) == (ended, [True])
 
@@ -197,7 +198,7 @@ def test_abandoned_in_the_middle_of_work_nothing_is_counted_twice_or_not_at_all(
         bench.offer(*range(100))
         bench.wait_for(lambda bench=bench, turn=turn: len(bench.ended) > 4 * turn)
         bench.loop.abandon()
-        bench.thread.join(10)
+        bench.thread.join(PATIENCE_S)
         while left := bench.mailbox.take(1000, 0):
             for request in left:
                 request.ended(request, "failed")

@@ -28,6 +28,7 @@ from engines.pixels import Geometry, Image, Picture, fit
 from engines.tasks import Options
 from tests.support import waiting
 from tests.support.agents import fake_store
+from tests.support.patience import PATIENCE_S
 
 SIDE = 32
 INTO = Input(width=SIDE, height=SIDE, fit="stretch")
@@ -443,7 +444,7 @@ def test_an_engine_that_is_abandoned_makes_nothing_more() -> None:
     first, making = Scripted("cpu"), Making()
     with handover(first, making) as engine:
         engine.abandon()
-        engine._making.join(5)
+        engine._making.join(PATIENCE_S)
         assert not engine._making.is_alive()
         assert not first.closed_by
 
@@ -489,7 +490,7 @@ def test_a_device_that_is_still_lost_is_not_asked_again_and_what_to_do_is_said()
             "the context is broken; it may work again when this program is started anew"
         )
         assert "next" not in engine.description
-        engine._making.join(5)
+        engine._making.join(PATIENCE_S)
         assert run(engine, 2) == [2]
     assert making.calls == 2
 
@@ -664,7 +665,7 @@ def test_under_a_running_inference_every_frame_has_one_outcome_and_its_own_resul
     for camera in cameras:
         camera.join()
     mailbox.close()
-    loop.join(20)
+    loop.join(PATIENCE_S)
     assert not loop.is_alive()
     engine.close()
     assert not wrong

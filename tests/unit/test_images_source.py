@@ -27,6 +27,7 @@ from agent.sources._exif import taken_ns
 from agent.sources.synthetic import read_barcode
 from engines.pixels import Image
 from tests.support.http_camera import jpeg
+from tests.support.patience import PATIENCE_S
 
 Picture = tuple[Timestamp, Image]
 
@@ -148,7 +149,7 @@ def watched(folder: Path, intake: Intake | None = None) -> Iterator[Iterator[Pic
 
 
 def write_when(condition: Callable[[], bool], path: Path, data: bytes) -> None:
-    deadline = time.monotonic() + 8
+    deadline = time.monotonic() + PATIENCE_S
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
     path.write_bytes(data if condition() else b"too late")

@@ -11,6 +11,7 @@ from agent.errors import Transient
 from agent.messages import Payload
 from agent.publishing import Outlets, Sender
 from agent.sinks import Message, Sink
+from tests.support.patience import PATIENCE_S
 
 
 class Slow(Sink):
@@ -60,7 +61,7 @@ def run(sender: Sender, *messages: Message) -> Slow:
     thread.start()
     sender.sink.open.set()
     sender.close()
-    thread.join(5)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
     counts = sender.counts()
     assert counts["waiting"] == 0
@@ -88,13 +89,13 @@ def test_state_goes_before_measurements_and_does_not_wait_for_the_sink_to_be_rea
     sender.put(message("result", 1))
     sender.put(state("status", 2))
     thread.start()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while not sink.sent and time.monotonic() < deadline:
         threading.Event().wait(0.005)
     assert numbers(sink) == [("status", 2)]
     sink.open.set()
     sender.close()
-    thread.join(5)
+    thread.join(PATIENCE_S)
     assert numbers(sink) == [("status", 2), ("result", 1)]
 
 
@@ -103,12 +104,12 @@ def test_what_is_too_old_is_dropped_and_counted_even_while_the_sink_is_not_ready
     thread = threading.Thread(target=sender.run, args=(threading.Event(),))
     thread.start()
     sender.put(message("a", 1, max_age_ns=10**6))
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while not sender.counts()["stale"] and time.monotonic() < deadline:
         threading.Event().wait(0.005)
     assert sender.counts()["stale"] == 1
     sender.close()
-    thread.join(5)
+    thread.join(PATIENCE_S)
     assert sender.sink.sent == []
 
 

@@ -31,6 +31,7 @@ from engines.qdq import Table, activations, apply, quantised_nodes
 from engines.store import ModelStore
 from tests.support import web
 from tests.support.models import CLASSES, REAL, SIZE, tiny_bytes
+from tests.support.patience import PATIENCE_S
 from tests.support.web import Site, forward_proxy, web_server
 
 WEIGHTS = tiny_bytes()
@@ -205,10 +206,10 @@ def test_two_pulls_at_once_fetch_once(known: dict[str, Entry], store: ModelStore
     def first(stage: Stage, done: int = 0, total: int | None = None) -> None:
         if stage == "fetch" and not waits.is_set():
             thread.start()
-            assert waits.wait(10)
+            assert waits.wait(PATIENCE_S)
 
     results.append(pull(NAME, store, first))
-    thread.join(10)
+    thread.join(PATIENCE_S)
     assert results[0] == results[1]
     assert len(site.requests) == 1
 

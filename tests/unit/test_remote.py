@@ -27,6 +27,7 @@ from agent.sinks import Request
 from agent.sinks._inbox import LONGEST_CORRELATION, LONGEST_TOPIC, Inbox
 from agent.sinks.memory import MemorySink
 from agent.uses import Use
+from tests.support.patience import PATIENCE_S
 
 BASE = "sightwire/gate"
 
@@ -204,7 +205,7 @@ def test_more_than_may_wait_are_busy_and_what_waits_at_the_end_is_told_so() -> N
     assert [(r.id, r.error.code) for r in replies] == [(MOST_WAITING + n, "busy") for n in range(5)]
     remote.close(1)
     remote.start()
-    remote._worker.join(5)
+    remote._worker.join(PATIENCE_S)
     counts = remote.counts()
     assert counts == {
         "received": MOST_WAITING + 5, "obeyed": 0, "refused": 0, "repeated": 0, "busy": MOST_WAITING + 5, "dropped": 0,
@@ -230,7 +231,7 @@ def test_a_command_that_meets_a_fault_of_ours_is_answered_and_the_next_one_is_he
     remote.start()
     remote.on_request(Request("command", b'{"command": "reload"}', keep))
     remote.on_request(Request("command", b'{"command": "reload"}', keep))
-    assert answered.wait(5)
+    assert answered.wait(PATIENCE_S)
     remote.close(5)
     assert [r.error.code for r in replies] == ["failed", "busy"]
 

@@ -29,6 +29,7 @@ from agent.sources.synthetic import picture, read_barcode
 from agent.view import View
 from engines.pixels import Image, PixelFormat
 from engines.results import Classification, Detections
+from tests.support.patience import PATIENCE_S
 from tests.support.waiting import until
 
 LEFT_HALF = [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)]
@@ -220,7 +221,7 @@ def test_offering_costs_next_to_nothing(pictures: Pictures) -> None:
     offering = threading.Thread(target=lambda: pictures.album.offer(f"{NAMES}1", shown, found, 0, 0.9, LABELS))
     with pictures.book.changed:  # who waited for it would wait for ever
         offering.start()
-        offering.join(10)
+        offering.join(PATIENCE_S)
         assert not offering.is_alive()
     assert pictures.counts()["taken"] == 1
     pictures.book.close(1)

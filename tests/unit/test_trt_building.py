@@ -25,6 +25,7 @@ from engines.trt.flavours import load as load_flavour
 from engines.trt.log import Messages, listening, logger
 from tests.support import standin_trt
 from tests.support.models import tiny_network
+from tests.support.patience import PATIENCE_S
 from tests.support.rtx import order_of, rtx
 from tests.support.tables import measured_table, tiny_fp32
 
@@ -412,7 +413,7 @@ def test_who_asks_at_the_same_time_gets_the_same_logger() -> None:
     trt = types.SimpleNamespace(ILogger=SlowLogger)
 
     def ask() -> None:
-        started.wait(5)
+        started.wait(PATIENCE_S)
         found.append(logger(trt))
 
     found: list[Any] = []
@@ -420,7 +421,7 @@ def test_who_asks_at_the_same_time_gets_the_same_logger() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(PATIENCE_S)
     assert len(found) == 2
     assert found[0] is found[1]
 

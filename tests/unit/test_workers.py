@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from agent.workers import Backoff, Worker
+from tests.support.patience import PATIENCE_S
 
 
 def test_waits_double_up_to_the_most_with_jitter_and_start_again_after_success() -> None:
@@ -28,8 +29,8 @@ def test_a_worker_that_fails_is_logged_counted_and_started_again(caplog) -> None
 
     worker = Worker("careless", work)
     worker.start()
-    assert again.wait(5)
-    assert worker.join(5)
+    assert again.wait(PATIENCE_S)
+    assert worker.join(PATIENCE_S)
     assert worker.restarts == 1
     assert "careless: stopped by a fault of ours" in caplog.text
 
@@ -43,6 +44,6 @@ def test_a_worker_in_its_backoff_stops_at_once() -> None:
 
     worker = Worker("stubborn", work)
     worker.start()
-    assert failed.wait(5)
+    assert failed.wait(PATIENCE_S)
     worker.stop.set()
     assert worker.join(2)

@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from tests.support.standin_cuda import library, report
 
 _LIMIT_S = 60
@@ -49,7 +50,7 @@ def started() -> Iterator[None]:
         _parent = None
         ours.close()
         try:
-            process.wait(10)
+            process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
