@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tests.prove.record import section, table
 from tests.support.cable import FAULTS
-from tests.support.faulty import FPS, KEY_FRAME_S, KINDS, LIMIT_S, Fared, Kind, Lag, Site, faults_of
+from tests.support.changing import BEFORE, CHANGES, Changed, changed
+from tests.support.faulty import FPS, KEY_FRAME_S, KINDS, LIMIT_S, OVER_RTSP, Fared, Kind, Lag, Site, faults_of
 from tests.support.reopening import Reopening
 
 PATIENCE_S = 12.0
@@ -30,6 +31,8 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     body = faults(options.rounds, options.kind or KINDS)
+    if over_rtsp := [kind for kind in options.kind or KINDS if kind in OVER_RTSP]:
+        body += "\n" + changes(over_rtsp)
     if options.cycles:
         body += "\n" + reopening(options.cycles)
     print(body)
@@ -78,6 +81,23 @@ def faults(rounds: int, kinds: Sequence[Kind]) -> str:
         + ", ".join(f"{gap:.2f} s ({name.removeprefix('good-')})" for name, gap in sorted(gaps.items()))
         + f" apart; a thread that does nothing but sleep was up to {lag_s:.2f} s late.\n"
     )
+
+
+def changes(kinds: Sequence[Kind]) -> str:
+    """The table of changes within a session."""
+    by_cell = {(one.change, one.kind): one for one in changed()}
+    rows = [(change, *(_changed(by_cell[change, kind]) for kind in kinds)) for change in CHANGES]
+    return (
+        "Cameras that go on in the same RTSP session with another size or codec, all settings the defaults, a key "
+        f"frame each {BEFORE.gop / BEFORE.fps:g} s. In a cell: seconds from the last picture until the loss is told, "
+        "or a dash where it streamed on / the longest time between two pictures / what the pictures are in the end:\n\n"
+        + table(("change", *kinds), rows)
+    )
+
+
+def _changed(fared: Changed) -> str:
+    found = "-" if fared.found_s is None else f"{fared.found_s:.1f}"
+    return f"{found} / {fared.away_s:.1f} / {fared.codec}, {fared.size[0]}x{fared.size[1]}"
 
 
 def _cell(fared: list[Fared]) -> str:

@@ -28,7 +28,7 @@ Fault = Literal[
     "broken-off",  # every connection ends in the middle of a picture; new ones, too
     "truncated",  # every packet has lost its second half
     "garbage",  # packets come, with noise in them
-    "changed",  # the camera was set up anew: connections are reset, another size or codec from now on
+    "changed",  # the camera was set up anew: connections are reset, another size (and over RTSP codec) from now on
     "clock",  # its clocks jump by an hour: the wall clock in its reports, and the stamps of the packets
     "bursts",  # nothing for two seconds, then all at once, again and again
     "lossy",  # datagrams are lost, come twice, or late

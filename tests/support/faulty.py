@@ -32,7 +32,7 @@ OVER_RTSP: tuple[Kind, ...] = ("rtsp", "gstreamer", "opencv-rtsp", *OVER_UDP)
 FPS = 5
 KEY_FRAME_S = 1.0
 CLIP = Clip(size=(320, 192), frames=60, fps=FPS, gop=round(FPS * KEY_FRAME_S))
-OTHER_SIZE = Clip(size=(448, 256), frames=60, fps=FPS, gop=round(FPS * KEY_FRAME_S))
+OTHER = Clip(size=(448, 256), frames=60, fps=FPS, gop=round(FPS * KEY_FRAME_S), codec="h265")
 LIMIT_S = 5.0
 
 
@@ -123,7 +123,7 @@ class Site:
     def _build(self, stack: ExitStack) -> None:
         over_rtsp = [one for one in self.fared if one.kind in OVER_RTSP]
         self.rtsp = stack.enter_context(RtspServer(CLIP, mounts=len(over_rtsp) + 1, fps=FPS, apart=True))
-        other = stack.enter_context(RtspServer(OTHER_SIZE, mounts=len(over_rtsp) + 1, fps=FPS, apart=True))
+        other = stack.enter_context(RtspServer(OTHER, mounts=len(over_rtsp) + 1, fps=FPS, apart=True))
         small, large = (stack.enter_context(HttpCamera(rate=FPS)) for _ in range(2))
         small.size, large.size = (320, 192), (448, 256)
         stack.enter_context(self.cables)
