@@ -89,7 +89,7 @@ def test_every_source_knows_a_refusal(kind: Kind, status: int) -> None:
 
 @pytest.mark.parametrize("type_", ["rtsp", "opencv"])
 def test_a_password_that_is_refused_over_rtmp_is_known_too(type_: str) -> None:
-    """Which has no status for it; FFmpeg sends a password once for each time that it is asked."""
+    """Which has no status for it. One try each: OpenCV does not say why it failed, so FFmpeg is asked after it."""
     with RtmpRefuser() as camera:
         settings = {"type": type_, "url": f"rtmp://127.0.0.1:{camera.port}/live/cam", "username": "me"}
         config: SourceConfig = TypeAdapter(AnySource).validate_python({**settings, "password": "wr0ng"})
