@@ -70,6 +70,7 @@ class Reopening:
             for kind in ("rtsp", "gstreamer", "mjpeg", "snapshot"):
                 self._sources[f"{kind}-absent"] = source_of(kind, free_port(), "cam0")
             self._sources["snapshot"]["every"] = "50ms"
+            self._sources["gstreamer-udp"]["timeout_s"] = 0.3  # there it hears of an end by silence alone
             stack.enter_context(mock.patch("agent.capture.LEAST_WAIT_S", 0.25 * self._wait + 0.01))
             stack.enter_context(mock.patch("agent.workers.random.uniform", new=self._share))
             self._stack = stack.pop_all()
