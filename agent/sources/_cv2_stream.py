@@ -107,4 +107,4 @@ def _reason(address: str, label: str, timeout_s: float) -> SourceError:
         with av.open(address, options=options, timeout=(timeout_s, timeout_s), metadata_errors="replace"):
             return SourceError(f"{label}: OpenCV finds no video in it that it can decode")
     except (av.error.FFmpegError, OSError) as error:
-        return fault(label, error)
+        return fault(label, error, address=address)

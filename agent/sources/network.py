@@ -55,10 +55,11 @@ class Config(Patient):
         import av
 
         timeout = (self.timeout_s, self.silence_s)
+        address = with_credentials(self.url, self.username, self.read_password())
         asked_ns = time.monotonic_ns()
         try:
             container = av.open(
-                with_credentials(self.url, self.username, self.read_password()),
+                address,
                 options=self._options(),
                 timeout=timeout,
                 metadata_errors="replace",
@@ -66,7 +67,7 @@ class Config(Patient):
         except (av.error.FFmpegError, OSError) as error:
             # What is given up half-way is "invalid data" to FFmpeg.
             silent = time.monotonic_ns() - asked_ns >= self.timeout_s * 1e9
-            raise fault(self.label, error, silent=silent) from None
+            raise fault(self.label, error, silent=silent, address=address) from None
         try:
             if not container.streams.video:
                 raise SourceError(f"{self.label}: has no video stream")

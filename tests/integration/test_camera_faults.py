@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.cable import Fault
-from tests.support.faulty import FPS, KEY_FRAME_S, KINDS, LIMIT_S, Lag, Site, faults_of
+from tests.support.faulty import FPS, KEY_FRAME_S, KINDS, LIMIT_S, OVER_UDP, Lag, Site, faults_of
 from tests.support.gstreamer import need_gstreamer
 from tests.support.reopening import Reopening
 
@@ -27,6 +27,7 @@ def test_a_loss_is_told_in_time_and_a_camera_that_is_back_streams_in_time(tmp_pa
     assert {fault for _, fault in cells} == {fault for kind in KINDS for fault in faults_of(kind)}
     with Lag() as lag, Site(tmp_path, cells) as site:
         assert site.await_all(60) == []
+        assert site.over_udp() == set(OVER_UDP)
         began = site.spoil_all(LIMIT_S + 4)  # decoders make pictures of noise, for a while
         ended = site.mend_all(LIMIT_S + KEY_FRAME_S + 10)
         slack = BUSY_S + 3 * lag.worst_s

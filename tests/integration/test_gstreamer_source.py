@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -216,6 +217,20 @@ def test_a_stream_that_changes_size_goes_on(tmp_path: Path) -> None:
     assert [image.size for image in taken] == [(640, 360)] * 12 + [(480, 272)] * 12
     assert [read_barcode(image.planes[0]) for image in taken] == [*range(12), *range(12)]
     assert intake.facts["size"] == "480x272"
+
+
+def test_pictures_that_gave_way_to_newer_ones_are_counted() -> None:
+    """Who is slower than a camera misses some, and is told how many."""
+    intake, taken = Intake(), 0
+    config = Config(
+        pipeline="videotestsrc is-live=true num-buffers=60 ! video/x-raw,width=64,height=48,framerate=100/1"
+    )
+    with config.open(threading.Event(), intake) as pictures, suppress(SourceError):  # the end of what never ends
+        for _ in pictures:
+            taken += 1
+            time.sleep(0.03)  # work
+    assert intake.left_out > 0
+    assert taken + intake.left_out == 60
 
 
 def test_engines_and_gstreamer_live_in_one_process() -> None:

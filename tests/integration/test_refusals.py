@@ -18,13 +18,14 @@ from pydantic import TypeAdapter
 from agent.camera import Camera
 from agent.capture import Capture
 from agent.config import AnySource
-from agent.errors import Refused
+from agent.errors import Refused, SourceError
 from agent.publishing import Outlets
 from agent.sources import Intake, SourceConfig, gstreamer
 from tests.support.faulty import KINDS, Kind, source_of
 from tests.support.gstreamer import need_gstreamer
 from tests.support.http_camera import HttpCamera
 from tests.support.patience import PATIENCE_S
+from tests.support.rtmp import RtmpRefuser
 
 
 class Refuser:
@@ -84,6 +85,28 @@ def test_every_source_knows_a_refusal(kind: Kind, status: int) -> None:
         with pytest.raises(Refused), config.open(threading.Event(), Intake()) as pictures:
             next(pictures)
         assert camera.requests <= 4
+
+
+@pytest.mark.parametrize("type_", ["rtsp", "opencv"])
+def test_a_password_that_is_refused_over_rtmp_is_known_too(type_: str) -> None:
+    """Which has no status for it. One try each: OpenCV does not say why it failed, so FFmpeg is asked after it."""
+    with RtmpRefuser() as camera:
+        settings = {"type": type_, "url": f"rtmp://127.0.0.1:{camera.port}/live/cam", "username": "me"}
+        config: SourceConfig = TypeAdapter(AnySource).validate_python({**settings, "password": "wr0ng"})
+        with pytest.raises(Refused) as caught, config.open(threading.Event(), Intake()) as pictures:
+            next(pictures)
+        assert camera.tries == {"rtsp": 1, "opencv": 2}[type_]
+    assert "check username, password" in str(caught.value)
+    assert "wr0ng" not in str(caught.value)
+
+
+def test_an_rtmp_camera_that_rejects_us_without_a_password_is_tried_soon() -> None:
+    """No account can be locked by that."""
+    with RtmpRefuser() as camera:
+        config: SourceConfig = TypeAdapter(AnySource).validate_python(f"rtmp://127.0.0.1:{camera.port}/live/cam")
+        with pytest.raises(SourceError) as caught, config.open(threading.Event(), Intake()) as pictures:
+            next(pictures)
+        assert not isinstance(caught.value, Refused)
 
 
 def test_a_pipeline_of_ones_own_does_not_insist_on_a_refused_password() -> None:

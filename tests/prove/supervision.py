@@ -6,12 +6,14 @@ import argparse
 import logging
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 from tests.prove.record import section, table
 from tests.support.cable import FAULTS
-from tests.support.faulty import FPS, KEY_FRAME_S, KINDS, LIMIT_S, Fared, Lag, Site, faults_of
+from tests.support.changing import BEFORE, CHANGES, Changed, changed
+from tests.support.faulty import FPS, KEY_FRAME_S, KINDS, LIMIT_S, OVER_RTSP, Fared, Kind, Lag, Site, faults_of
 from tests.support.reopening import Reopening
 
 PATIENCE_S = 12.0
@@ -24,22 +26,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="into docs/measurements.md")
     parser.add_argument("--rounds", type=int, default=3, help="how often every fault happens")
-    parser.add_argument("--cycles", type=int, default=1000, help="connections of each kind of camera")
+    parser.add_argument("--cycles", type=int, default=1000, help="connections of each kind of camera; 0: none")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="only these kinds of camera")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    body = "\n".join((faults(options.rounds), reopening(options.cycles)))
+    body = faults(options.rounds, options.kind or KINDS)
+    if over_rtsp := [kind for kind in options.kind or KINDS if kind in OVER_RTSP]:
+        body += "\n" + changes(over_rtsp)
+    if options.cycles:
+        body += "\n" + reopening(options.cycles)
     print(body)
     if options.write:
         command = "scripts/prove supervision"
         section("supervision", "Cameras that break and come back", command, body)
 
 
-def faults(rounds: int) -> str:
+def faults(rounds: int, kinds: Sequence[Kind]) -> str:
     """The table of each kind of source and each fault: the slowest of all rounds."""
     every: list[Fared] = []
     gaps: dict[str, float] = {}
     lag_s = 0.0
-    for number, kind in product(range(rounds), KINDS):
+    for number, kind in product(range(rounds), kinds):
         cells = [(kind, fault) for fault in faults_of(kind)]
         with tempfile.TemporaryDirectory() as folder, Lag() as lag, Site(Path(folder), cells) as site:
             away = site.await_all(20)
@@ -56,7 +63,7 @@ def faults(rounds: int) -> str:
     for one in every:
         by_cell.setdefault(one.name, []).append(one)
     rows: list[tuple[object, ...]] = [
-        (fault, *(_cell(by_cell.get(f"{kind}-{fault}", [])) for kind in KINDS)) for fault in FAULTS
+        (fault, *(_cell(by_cell.get(f"{kind}-{fault}", [])) for kind in kinds)) for fault in FAULTS
     ]
     backs = [one.back_s for one in every]
     worst = max(back if back is not None else float("inf") for back in backs)
@@ -67,13 +74,30 @@ def faults(rounds: int) -> str:
         "defaults. In a cell: seconds from the fault (or from the last picture after it: decoders make pictures of "
         "some noise) until the loss is told / seconds from the mending until it streams, the slowest of all times; a "
         "dash: it streamed on, in its own way.\n\n"
-        + table(("fault", *KINDS), rows)
+        + table(("fault", *kinds), rows)
         + f"\nSlowest: found {max(founds):.1f} s, back {worst:.1f} s (limits: {LIMIT_S:g} and "
         f"{LIMIT_S + KEY_FRAME_S:g}). Meanwhile the frames of cameras that nothing happened to, {1 / FPS:g} s apart by "
         "themselves, came at most "
         + ", ".join(f"{gap:.2f} s ({name.removeprefix('good-')})" for name, gap in sorted(gaps.items()))
         + f" apart; a thread that does nothing but sleep was up to {lag_s:.2f} s late.\n"
     )
+
+
+def changes(kinds: Sequence[Kind]) -> str:
+    """The table of changes within a session."""
+    by_cell = {(one.change, one.kind): one for one in changed()}
+    rows = [(change, *(_changed(by_cell[change, kind]) for kind in kinds)) for change in CHANGES]
+    return (
+        "Cameras that go on in the same RTSP session with another size or codec, all settings the defaults, a key "
+        f"frame each {BEFORE.gop / BEFORE.fps:g} s. In a cell: seconds from the last picture until the loss is told, "
+        "or a dash where it streamed on / the longest time between two pictures / what the pictures are in the end:\n\n"
+        + table(("change", *kinds), rows)
+    )
+
+
+def _changed(fared: Changed) -> str:
+    found = "-" if fared.found_s is None else f"{fared.found_s:.1f}"
+    return f"{found} / {fared.away_s:.1f} / {fared.codec}, {fared.size[0]}x{fared.size[1]}"
 
 
 def _cell(fared: list[Fared]) -> str:

@@ -1,7 +1,8 @@
-"""The way between an agent and its cameras, as a TCP proxy on loopback with everything that can go wrong on it.
+"""The way between an agent and its cameras, as a proxy on loopback with everything that can go wrong on it.
 
-One thread carries for all cables. What the camera sends is told apart into what belongs to the conversation (RTSP
-answers, HTTP headers) and pictures, so that a fault can spoil the latter alone.
+One thread carries for all cables; RTP over UDP goes through it, too (see datagrams). What the camera sends is told
+apart into what belongs to the conversation (RTSP answers, HTTP headers) and pictures, so that a fault can spoil the
+latter alone.
 """
 
 from __future__ import annotations
@@ -17,23 +18,30 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, get_args
 
+from tests.support.datagrams import Datagrams
+
 Fault = Literal[
     "refused",  # the camera reboots: connections are reset, nothing listens
     "silent",  # it hangs: connections are closed, new ones are taken and never answered
-    "stalled",  # conversations go on, connections stay open, pictures stop
+    "stalled",  # conversations and reports go on, connections stay open, pictures stop
     "cut",  # a cable is cut: no goodbye, not even to who connects anew
     "broken-off",  # every connection ends in the middle of a picture; new ones, too
     "truncated",  # every packet has lost its second half
     "garbage",  # packets come, with noise in them
-    "changed",  # the camera was set up anew: connections are reset, another size or codec from now on
+    "changed",  # the camera was set up anew: connections are reset, another size (and over RTSP codec) from now on
     "clock",  # its clocks jump by an hour: the wall clock in its reports, and the stamps of the packets
     "bursts",  # nothing for two seconds, then all at once, again and again
+    "lossy",  # datagrams are lost, come twice, or late
 ]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 _RTP_HEAD = 12
 _HOUR_S = 3600
 _BURST_S = 2.0
+_BROKEN_OFF = 6000
+"""Bytes after which a connection ends."""
+_LOST, _TWICE, _LATE = 0.1, 0.2, 0.3
+"""Of ten datagrams one each, while a cable is `lossy`."""
 _MOST_WAITING = 4 << 20
 """Bytes on their way to a reader that does not read; then its connection is reset."""
 
@@ -54,6 +62,10 @@ class _Link:
     out: bytearray = field(default_factory=bytearray)
     """The agent's end did not take it yet."""
     sent: int = 0
+    ways: list[Datagrams] = field(default_factory=list)
+    """Beside the connection."""
+    held_datagrams: list[tuple[Datagrams, socket.socket, bytes]] = field(default_factory=list)
+    """To be sent with the next burst, or after the next one."""
 
 
 class Cable:
@@ -111,6 +123,8 @@ class Cable:
         link.agent.close()
         if link.camera is not None:
             link.camera.close()
+        for way in link.ways:
+            way.close()
 
     def accept(self) -> _Link | None:
         """Take a connection, and lead it to the camera."""
@@ -188,10 +202,14 @@ class Cables:
             with self._lock, selectors.DefaultSelector() as ready:
                 self._register(ready)
                 for key, _ in ready.select(0):
-                    cable, link = key.data
+                    cable, link, way = key.data
                     if link is None:
                         cable.accept()
-                    elif link in cable.links:
+                    elif link not in cable.links:
+                        pass
+                    elif way is not None:
+                        self._carry_datagram(cable, link, way, key.fileobj)
+                    else:
                         self._carry(cable, link, key.fileobj is link.camera)
                 if time.monotonic() >= burst:
                     burst = time.monotonic() + _BURST_S
@@ -201,17 +219,23 @@ class Cables:
     def _register(self, ready: selectors.BaseSelector) -> None:
         for cable in self._cables:
             if cable.fault not in ("refused", "cut"):
-                ready.register(cable.listener, selectors.EVENT_READ, (cable, None))
+                ready.register(cable.listener, selectors.EVENT_READ, (cable, None, None))
             for link in cable.links:
-                for end in () if link.frozen else (link.agent, link.camera):
+                if link.frozen:
+                    continue
+                for end in (link.agent, link.camera):
                     if end is not None:
-                        ready.register(end, selectors.EVENT_READ, (cable, link))
+                        ready.register(end, selectors.EVENT_READ, (cable, link, None))
+                for way in link.ways:
+                    for end in way.sockets:
+                        ready.register(end, selectors.EVENT_READ, (cable, link, way))
 
     def _release(self) -> None:
         for cable in self._cables:
             for link in cable.links[:]:
                 link.out += link.held
                 link.held.clear()
+                self._release_datagrams(link)
                 self._send(cable, link)
 
     def _carry(self, cable: Cable, link: _Link, from_camera: bool) -> None:
@@ -226,6 +250,9 @@ class Cables:
         if not data:
             cable.drop(link)
         elif not from_camera:
+            data, way = Datagrams.asked_for(data)
+            if way is not None:
+                link.ways.append(way)
             if link.camera is not None:
                 with contextlib.suppress(OSError):
                     link.camera.send(data)
@@ -252,7 +279,7 @@ class Cables:
         del link.out[:sent]
         if len(link.out) > _MOST_WAITING:
             cable.drop(link, reset=True)
-        elif cable.fault == "broken-off" and link.sent > 6000:
+        elif cable.fault == "broken-off" and link.sent > _BROKEN_OFF:
             cable.drop(link)
 
     def _spoilt(self, cable: Cable, link: _Link, data: bytes) -> bytes:
@@ -263,11 +290,41 @@ class Cables:
             part, is_picture = _next_part(link)
             if not part:
                 break
-            out += self._spoil_part(cable.fault, part, link.in_body) if is_picture else part
+            if is_picture:
+                out += self._spoil_part(cable.fault, part, link.in_body)
+            else:
+                out += link.ways[-1].answered(part) if link.ways else part
         return bytes(out)
 
+    def _carry_datagram(self, cable: Cable, link: _Link, way: Datagrams, end: socket.socket) -> None:
+        packet, from_camera = way.take(end)
+        if packet is None or not from_camera:
+            if packet:
+                way.pass_on(end, packet, to_agent=False)
+            return
+        # Framed as in a connection, so that the same can befall it.
+        part = struct.pack(">cBH", b"$", way.sockets.index(end), len(packet)) + packet
+        packet = self._spoil_part(cable.fault, part, http=False)[4:]
+        chance = self._random.random() if cable.fault == "lossy" else 1.0
+        if not packet or chance < _LOST:
+            return
+        if cable.fault == "bursts" or _TWICE <= chance < _LATE:
+            link.held_datagrams.append((way, end, packet))
+            return
+        for _ in range(2 if chance < _TWICE else 1):
+            way.pass_on(end, packet, to_agent=True)
+        self._release_datagrams(link)
+        link.sent += len(packet)
+        if cable.fault == "broken-off" and link.sent > _BROKEN_OFF:
+            cable.drop(link)
+
+    def _release_datagrams(self, link: _Link) -> None:
+        for way, end, packet in link.held_datagrams:
+            way.pass_on(end, packet, to_agent=True)
+        link.held_datagrams.clear()
+
     def _spoil_part(self, fault: Fault | None, part: bytes, http: bool) -> bytes:
-        if fault == "stalled":
+        if fault == "stalled" and (http or part[1] == 0):
             return b""
         begin = 0 if http else 4 + _RTP_HEAD
         if len(part) <= begin:

@@ -1,6 +1,6 @@
-"""Short H.264 clips whose frames carry their own number as the barcode of `agent.sources.synthetic`.
+"""Short clips whose frames carry their own number as the barcode of `agent.sources.synthetic`.
 
-Made with the ffmpeg program when first asked for, and removed at the end of the run.
+H.264 unless they say otherwise. Made with the ffmpeg program when first asked for, and removed at the end of the run.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from agent.sources.synthetic import BITS, CELL
 from engines.pixels import Matrix, Range
@@ -31,6 +32,7 @@ class Clip:
     gop: int = 30
     range: Range = "limited"
     matrix: Matrix = "601"
+    codec: Literal["h264", "h265"] = "h264"
 
     def path(self) -> Path:
         """The clip as an MP4 file, made now if it is not there yet."""
@@ -60,8 +62,12 @@ def _made(clip: Clip) -> Path:
     bitrate = str(width * height * clip.fps // 7)
     command = [ffmpeg, "-nostdin", "-hide_banner", "-loglevel", "error", "-f", "lavfi"]
     command += ["-i", f"testsrc2=size={width}x{height}:rate={clip.fps}", "-frames:v", str(clip.frames), "-vf", filters]
-    command += ["-c:v", "libx264", "-preset", "superfast", "-profile:v", clip.profile, "-bf", str(clip.b_frames)]
-    command += ["-g", str(clip.gop), "-keyint_min", str(clip.gop), "-sc_threshold", "0"]
+    if clip.codec == "h264":
+        command += ["-c:v", "libx264", "-preset", "superfast", "-profile:v", clip.profile, "-bf", str(clip.b_frames)]
+        command += ["-g", str(clip.gop), "-keyint_min", str(clip.gop), "-sc_threshold", "0"]
+    else:
+        parameters = f"log-level=none:keyint={clip.gop}:min-keyint={clip.gop}:scenecut=0:bframes={clip.b_frames}"
+        command += ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", parameters]
     command += ["-threads", "1", "-bitexact"]
     command += ["-b:v", bitrate, "-maxrate", bitrate, "-bufsize", bitrate]
     command += ["-color_range", "pc" if full else "tv", "-colorspace", space, str(path)]

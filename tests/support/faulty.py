@@ -25,19 +25,21 @@ from tests.support.clips import Clip
 from tests.support.http_camera import HttpCamera
 from tests.support.rtsp import RtspServer
 
-Kind = Literal["rtsp", "gstreamer", "opencv-rtsp", "http", "mjpeg", "snapshot"]
+Kind = Literal["rtsp", "rtsp-udp", "gstreamer", "gstreamer-udp", "opencv-rtsp", "http", "mjpeg", "snapshot"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-OVER_RTSP: tuple[Kind, ...] = ("rtsp", "gstreamer", "opencv-rtsp")
+OVER_UDP: tuple[Kind, ...] = ("rtsp-udp", "gstreamer-udp")
+OVER_RTSP: tuple[Kind, ...] = ("rtsp", "gstreamer", "opencv-rtsp", *OVER_UDP)
 FPS = 5
 KEY_FRAME_S = 1.0
 CLIP = Clip(size=(320, 192), frames=60, fps=FPS, gop=round(FPS * KEY_FRAME_S))
-OTHER_SIZE = Clip(size=(448, 256), frames=60, fps=FPS, gop=round(FPS * KEY_FRAME_S))
+OTHER = Clip(size=(448, 256), frames=60, fps=FPS, gop=round(FPS * KEY_FRAME_S), codec="h265")
 LIMIT_S = 5.0
 
 
 def faults_of(kind: Kind) -> list[Fault]:
     """Those that can befall it."""
-    return [fault for fault in FAULTS if kind in OVER_RTSP or fault not in ("clock",)]
+    only: dict[Fault, tuple[Kind, ...]] = {"clock": OVER_RTSP, "lossy": OVER_UDP}
+    return [fault for fault in FAULTS if kind in only.get(fault, KINDS)]
 
 
 @dataclass
@@ -121,7 +123,7 @@ class Site:
     def _build(self, stack: ExitStack) -> None:
         over_rtsp = [one for one in self.fared if one.kind in OVER_RTSP]
         self.rtsp = stack.enter_context(RtspServer(CLIP, mounts=len(over_rtsp) + 1, fps=FPS, apart=True))
-        other = stack.enter_context(RtspServer(OTHER_SIZE, mounts=len(over_rtsp) + 1, fps=FPS, apart=True))
+        other = stack.enter_context(RtspServer(OTHER, mounts=len(over_rtsp) + 1, fps=FPS, apart=True))
         small, large = (stack.enter_context(HttpCamera(rate=FPS)) for _ in range(2))
         small.size, large.size = (320, 192), (448, 256)
         stack.enter_context(self.cables)
@@ -173,6 +175,10 @@ class Site:
                 return away
             time.sleep(0.02)
 
+    def over_udp(self) -> set[Kind]:
+        """Kinds whose pictures come beside the connection."""
+        return {one.kind for one in self.fared if any(link.ways for link in self._cable[one.name].links)}
+
     def spoil_all(self, for_s: float) -> float:
         """Let each camera's fault happen, and note when its loss is told; when that began, `time.monotonic`."""
         first = time.monotonic()
@@ -212,10 +218,12 @@ class Site:
 
 
 def source_of(kind: Kind, port: int, path: str) -> dict[str, Any]:
-    """Its configuration: all defaults."""
+    """Its configuration: all defaults, but for the transport."""
     url = f"{'rtsp' if kind in OVER_RTSP else 'http'}://127.0.0.1:{port}/{path}"
     if kind == "snapshot":
         return {"type": "snapshot", "url": url.replace("stream.mjpg", "snap.jpg"), "every": "500ms"}
+    if kind in OVER_UDP:
+        return {"type": kind.removesuffix("-udp"), "url": url, "transport": "udp"}
     type_ = {"rtsp": "rtsp", "http": "rtsp", "gstreamer": "gstreamer"}.get(kind, "opencv")
     return {"type": type_, "url": url}
 

@@ -48,16 +48,17 @@ class RtspServer:
         port: int = 0,
         loss: float = 0,
         apart: bool = False,
+        then: Clip | None = None,
     ) -> None:
         """`apart`: cameras do not wait for each other, as else they do for the first key frame of one that is joined.
 
-        But who comes back at once may be told that it is not ready yet.
+        But who comes back at once may be told that it is not ready yet. `then`: what `change` changes to.
         """
         if not _available():
             missing("GstRtspServer with its Python binding (gir1.2-gst-rtsp-server-1.0)")
-        self._clip = clip.path() if isinstance(clip, Clip) else clip
+        self._clip, self._codec = (clip.path(), clip.codec) if isinstance(clip, Clip) else (clip, "h264")
         self._mounts, self._user, self._password, self._fps, self._loss = mounts, user, password, fps, loss
-        self._apart = apart
+        self._apart, self._then = apart, then
         self._folder = tempfile.TemporaryDirectory(prefix="camera-")
         self._pushed: mmap.mmap
         self._process: subprocess.Popen[str]
@@ -96,6 +97,10 @@ class RtspServer:
         """Go on after `stall`."""
         self._tell("flow")
 
+    def change(self) -> None:
+        """Play the other clip from now on, over the connections that there are."""
+        self._tell("change")
+
     def kill(self) -> None:
         """Lose power: SIGKILL, no goodbye. May be called twice."""
         self._process.kill()
@@ -121,6 +126,9 @@ class RtspServer:
         command = [_PYTHON, str(_PROGRAM), str(self._clip), f"--port={self.port}", f"--mounts={self._mounts}"]
         command += [f"--fps={self._fps}", f"--loss={self._loss}", f"--pushed={file}"]
         command += ["--apart"] * self._apart
+        command.append(f"--codec={self._codec}")
+        if self._then is not None:
+            command += ["--then", str(self._then.path()), self._then.codec]
         environment = dict(os.environ)
         if self._user is not None:
             command.append(f"--user={self._user}")

@@ -1,9 +1,10 @@
 #!/usr/bin/python3
-"""The camera of the tests: plays a ready-made H.264 clip over RTSP on loopback, on one or more mounts, in real time.
+"""The camera of the tests: plays a ready-made clip over RTSP on loopback, on one or more mounts, in real time.
 
 Runs under the system's Python, where GStreamer's bindings live. The clip is parsed once, and one thread pushes its
 access units to whoever is connected, so a dozen cameras cost next to nothing. Prints `READY port frames`, then obeys
-lines on standard input, answering OK: `stall` (connections stay, pictures stop), `flow`. It ends with its parent.
+lines on standard input, answering OK: `stall` (connections stay, pictures stop), `flow`, `change` (the clip of `--then`
+is played from now on, over the connections that there are). It ends with its parent.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ from gi.repository import GLib, Gst, GstApp, GstRtspServer  # noqa: E402, F401 -
 
 PR_SET_PDEATHSIG = 1
 ROLE = "viewer"
-LAUNCH = (
-    "( appsrc name=source is-live=true format=time block=false max-bytes=0"
-    " ! h264parse ! rtph264pay name={payloader} pt=96 config-interval=-1{loss} )"
+CHAIN = (
+    "appsrc name=source-{codec} is-live=true format=time block=false max-bytes=0"
+    " ! {codec}parse ! rtp{codec}pay name={payloader} pt=96 config-interval=-1"
 )
 #: one packet at a time, so only where some are to be lost: without it a picture's packets leave in one write
-LOSS = " ! identity name=pay0 drop-probability={loss}"
+LOSS = "identity name=pay0 drop-probability={loss}"
+#: of whatever codec, under one and the same payload type
+EITHER = "funnel name=pay0"
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,22 @@ class AccessUnit:
     """The number in its barcode: its place among the pictures as shown."""
 
 
+@dataclass(frozen=True)
+class Program:
+    """What is played."""
+
+    units: list[AccessUnit]
+    caps: Gst.Caps
+    codec: str
+    """h264 or h265."""
+
+
 @dataclass
 class Viewed:
     """A mount that somebody looks at."""
 
-    source: Gst.Element
+    sources: dict[str, Gst.Element]
+    """By codec."""
     zero_ns: int | None = None
     """The running time of frame 0 of the camera, once the pipeline has a clock."""
 
@@ -62,21 +76,28 @@ class Viewed:
 class Player:
     """Plays all mounts: frame k of mount m is due at (k + m / mounts) / fps after the start."""
 
-    def __init__(self, units: list[AccessUnit], mounts: int, fps: float, pushed: mmap.mmap) -> None:
-        self._units, self._mounts, self._pushed = units, mounts, pushed
+    def __init__(self, programs: list[Program], mounts: int, fps: float, pushed: mmap.mmap) -> None:
+        self.programs, self._mounts, self._pushed = programs, mounts, pushed
         self._frame_ns = round(1e9 / fps)
         self._viewed: dict[int, Viewed] = {}
-        self.flowing = True
+        self.flowing, self.changing = True, False
 
-    def join(self, mount: int, source: Gst.Element) -> None:
+    def join(self, mount: int, sources: dict[str, Gst.Element]) -> None:
         """Somebody looks: pictures from now on, from wherever the clip is."""
-        self._viewed[mount] = Viewed(source)
+        self._viewed[mount] = Viewed(sources)
 
-    def leave(self, mount: int, source: Gst.Element) -> None:
+    def leave(self, mount: int, sources: dict[str, Gst.Element]) -> None:
         """The last viewer of this mount is gone."""
         viewed = self._viewed.get(mount)
-        if viewed is not None and viewed.source is source:
+        if viewed is not None and viewed.sources is sources:
             self._viewed.pop(mount)
+
+    def _change(self, frame: int) -> None:
+        """Play the next clip from now on, if it has a key frame here: encoders begin with one."""
+        units = self.programs[1].units
+        if not units[frame % len(units)].delta:
+            self.programs.pop(0)
+            self.changing = False
 
     def run(self) -> None:
         """Play for ever."""
@@ -86,19 +107,23 @@ class Player:
             due_ns = start_ns + tick * self._frame_ns // self._mounts
             time.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
             frame, mount = divmod(tick, self._mounts)
+            if self.changing and mount == 0:
+                self._change(frame)
             viewed = self._viewed.get(mount)
             if viewed is not None and self.flowing:
                 self._push(viewed, mount, frame)
             tick += 1
 
     def _push(self, viewed: Viewed, mount: int, frame: int) -> None:
+        program = self.programs[0]
+        source = viewed.sources[program.codec]
         # Only a pipeline that plays has both a clock and a base time.
-        clock = viewed.source.get_clock() if viewed.source.current_state == Gst.State.PLAYING else None
+        clock = source.get_clock() if source.current_state == Gst.State.PLAYING else None
         if clock is None:
             return
         if viewed.zero_ns is None:
-            viewed.zero_ns = clock.get_time() - viewed.source.get_base_time() - frame * self._frame_ns
-        unit = self._units[frame % len(self._units)]
+            viewed.zero_ns = clock.get_time() - source.get_base_time() - frame * self._frame_ns
+        unit = program.units[frame % len(program.units)]
         buffer = Gst.Buffer.new_wrapped(unit.data)
         buffer.dts = viewed.zero_ns + frame * self._frame_ns
         buffer.pts = buffer.dts + unit.delay_ns
@@ -106,32 +131,39 @@ class Player:
         if unit.delta:
             buffer.set_flags(Gst.BufferFlags.DELTA_UNIT)
         struct.pack_into("=q", self._pushed, 8 * (unit.index * self._mounts + mount), time.monotonic_ns())
-        viewed.source.emit("push-buffer", buffer)
+        if source.get_property("caps") is not program.caps:
+            source.set_property("caps", program.caps)
+        source.emit("push-buffer", buffer)
 
 
 class Camera(GstRtspServer.RTSPMediaFactory):
     """Makes the pipeline of one mount when its first viewer comes."""
 
-    def __init__(self, mount: int, caps: Gst.Caps, player: Player, loss: float) -> None:
+    def __init__(self, mount: int, player: Player, loss: float) -> None:
         super().__init__()
-        self._mount, self._caps, self._player = mount, caps, player
+        self._mount, self._player = mount, player
+        self._codecs = sorted({program.codec for program in player.programs})
         self.set_shared(True)
-        lossy = LOSS.format(loss=loss) if loss else ""
-        self.set_launch(LAUNCH.format(payloader="payloader" if loss else "pay0", loss=lossy))
+        end = LOSS.format(loss=loss) if loss else EITHER if len(self._codecs) > 1 else ""
+        chains = [
+            CHAIN.format(codec=codec, payloader=f"payloader-{codec}" if end else "pay0") + (" ! pay0." if end else "")
+            for codec in self._codecs
+        ]
+        self.set_launch(f"( {' '.join([end, *chains])} )")
         self.connect("media-configure", self._configure)
 
     def _configure(self, _factory: GstRtspServer.RTSPMediaFactory, media: GstRtspServer.RTSPMedia) -> None:
-        source = media.get_element().get_by_name("source")
-        source.set_property("caps", self._caps)
-        media.connect("unprepared", lambda _media: self._player.leave(self._mount, source))
-        self._player.join(self._mount, source)
+        element = media.get_element()
+        sources = {codec: element.get_by_name(f"source-{codec}") for codec in self._codecs}
+        media.connect("unprepared", lambda _media: self._player.leave(self._mount, sources))
+        self._player.join(self._mount, sources)
 
 
-def access_units(clip: str) -> tuple[list[AccessUnit], Gst.Caps]:
+def program(clip: str, codec: str) -> Program:
     """The coded pictures of an MP4 file, in decoding order."""
     pipeline = Gst.parse_launch(
-        f'filesrc location="{clip}" ! qtdemux ! h264parse config-interval=-1'
-        " ! video/x-h264,stream-format=byte-stream,alignment=au ! appsink name=sink sync=false"
+        f'filesrc location="{clip}" ! qtdemux ! {codec}parse config-interval=-1'
+        f" ! video/x-{codec},stream-format=byte-stream,alignment=au ! appsink name=sink sync=false"
     )
     sink = pipeline.get_by_name("sink")
     pipeline.set_state(Gst.State.PLAYING)
@@ -141,7 +173,7 @@ def access_units(clip: str) -> tuple[list[AccessUnit], Gst.Caps]:
         caps = caps or sample.get_caps()
     pipeline.set_state(Gst.State.NULL)
     if caps is None:
-        sys.exit(f"{clip}: no H.264 in it")
+        sys.exit(f"{clip}: no {codec} in it")
     shown = {pts: index for index, pts in enumerate(sorted(buffer.pts for buffer in buffers))}
     units = [
         AccessUnit(
@@ -152,7 +184,7 @@ def access_units(clip: str) -> tuple[list[AccessUnit], Gst.Caps]:
         )
         for buffer in buffers
     ]
-    return units, caps
+    return Program(units, caps, codec)
 
 
 def protect(server: GstRtspServer.RTSPServer, cameras: list[Camera], user: str, password: str) -> None:
@@ -172,7 +204,10 @@ def protect(server: GstRtspServer.RTSPServer, cameras: list[Camera], user: str, 
 def obey(player: Player) -> None:
     """Do what standard input says; its end is the parent's."""
     for line in sys.stdin:
-        player.flowing = line.strip() != "stall"
+        if line.strip() == "change":
+            player.changing = True
+        else:
+            player.flowing = line.strip() != "stall"
         print("OK", flush=True)  # noqa: T201 - the answer
     os._exit(0)
 
@@ -181,6 +216,8 @@ def arguments() -> argparse.Namespace:
     """The command line; the password comes in the environment, which other users cannot see."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clip")
+    parser.add_argument("--codec", default="h264")
+    parser.add_argument("--then", nargs=2, metavar=("CLIP", "CODEC"), help="what `change` changes to")
     parser.add_argument("--port", default="0")
     parser.add_argument("--mounts", type=int, default=1)
     parser.add_argument("--fps", type=float, default=30)
@@ -196,17 +233,18 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     options = arguments()
     Gst.init(None)
-    units, caps = access_units(options.clip)
-    options.pushed.write_bytes(bytes(8 * options.mounts * len(units)))
+    programs = [program(*one) for one in ((options.clip, options.codec), options.then) if one]
+    frames = len(programs[0].units)
+    options.pushed.write_bytes(bytes(8 * options.mounts * max(len(one.units) for one in programs)))
     with options.pushed.open("r+b") as file:
-        player = Player(units, options.mounts, options.fps, mmap.mmap(file.fileno(), 0))
+        player = Player(programs, options.mounts, options.fps, mmap.mmap(file.fileno(), 0))
 
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(options.port)
     if options.apart:
         server.get_thread_pool().set_max_threads(-1)
-    cameras = [Camera(mount, caps, player, options.loss) for mount in range(options.mounts)]
+    cameras = [Camera(mount, player, options.loss) for mount in range(options.mounts)]
     for mount, camera in enumerate(cameras):
         server.get_mount_points().add_factory(f"/cam{mount}", camera)
     if options.user:
@@ -215,7 +253,7 @@ def main() -> None:
         sys.exit(f"port {options.port} cannot be had")
     for work in (player.run, lambda: obey(player)):
         threading.Thread(target=work, daemon=True).start()
-    print(f"READY {server.get_bound_port()} {len(units)}", flush=True)  # noqa: T201 - read by who started us
+    print(f"READY {server.get_bound_port()} {frames}", flush=True)  # noqa: T201 - read by who started us
     GLib.MainLoop().run()
 
 

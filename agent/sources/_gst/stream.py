@@ -14,6 +14,7 @@ from agent.sources._gst.arrivals import Arrivals
 from agent.sources._gst.bindings import gstreamer
 from agent.sources._gst.pictures import Pictures as Reader
 from agent.sources._gst.text import Mask, every, shortened
+from agent.sources._gst.waiting import Waiting
 from agent.sources._patient import KEY_FRAME_S
 
 _Silent = tuple[float, float]
@@ -21,7 +22,8 @@ _POLL_NS = 50_000_000
 """How soon a stop or a message on the bus is noticed while no picture comes."""
 _HELD = 4
 """Pictures that may wait for the capture thread: several come at once when a stream begins, or a machine is busy. Only
-when it is further behind are they dropped, oldest first; which of them an engine gets is the mailbox's to decide."""
+when it is further behind are they dropped, oldest first, and counted; which of them an engine gets is the mailbox's to
+decide."""
 
 
 class Stream:
@@ -47,7 +49,7 @@ class Stream:
         self._start_ns, self._silence_ns = (round(seconds * 1e9) for seconds in silent_s)
         self._seen = False
         self._reader = Reader(label, intake)
-        self._arrivals = Arrivals(intake)
+        self._arrivals, self._waiting = Arrivals(intake), Waiting()
         self._last_ns = -1
         self._began_ns = time.time_ns()
         self._live = self._paced = False
@@ -68,6 +70,8 @@ class Stream:
         self._sink.set_property("sync", self._paced)
         self._sink.set_property("drop", not self._lossless)
         self._sink.set_property("max-buffers", _HELD)
+        if not self._lossless:
+            self._waiting.watch(self._sink)
         if change == gst.StateChangeReturn.FAILURE or (
             self._pipeline.set_state(gst.State.PLAYING) == gst.StateChangeReturn.FAILURE
         ):
@@ -86,6 +90,7 @@ class Stream:
             sample = self._sink.try_pull_sample(_POLL_NS)
             if sample is not None:
                 self._seen = True
+                self._intake.left_out += self._waiting.take(sample.get_buffer().pts)
                 captured = self._captured(sample)
                 if captured is not None:
                     yield captured, self._reader.image(sample)
