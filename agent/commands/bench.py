@@ -59,11 +59,11 @@ def bench(
 
     console = Console(stderr=True)
     try:
-        settings = _settings(config, model, source, 1 if plan else cameras or 1, precision, threads, broker)
+        publish = broker or ("mqtt://127.0.0.1" if plan and config is None else None)
+        settings = _settings(config, model, source, 1 if plan else cameras or 1, precision, threads, publish)
         if plan:
-            if broker is None:  # nobody hears of cameras that do not exist
-                settings = settings.model_copy(update={"mqtt": None})
-            _plan(settings, seconds, rate, age, cameras or 64, as_json=as_json)
+            # Nobody hears of cameras that do not exist, unless a broker is named for it: they get one of their own.
+            _plan(settings, seconds, rate, age, cameras or 64, heard=broker is not None, as_json=as_json)
             return
         if rate or age:
             raise ConfigError("--rate and --age: only with --plan")
@@ -83,7 +83,14 @@ def bench(
 
 
 def _plan(
-    settings: Settings, seconds: float, rate: float | None, age: float | None, most: int, *, as_json: bool
+    settings: Settings,
+    seconds: float,
+    rate: float | None,
+    age: float | None,
+    most: int,
+    *,
+    heard: bool,
+    as_json: bool,
 ) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -103,6 +110,7 @@ def _plan(
             rate=rate,
             age_ms=age,
             most=most,
+            heard=heard,
             told=lambda what: bar.update(task, description=f"measuring: {what}"),
         )
     if as_json:

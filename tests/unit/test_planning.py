@@ -84,8 +84,8 @@ def test_the_limit_is_what_there_was_too_little_of(too_many, limit) -> None:
 
 
 def test_stand_ins_take_the_cameras_in_turn_and_those_that_share_a_stream_share_its_stand_in() -> None:
-    recorded = Recorded(None, (), 30.0, (640, 360), "made", 0.0, "made")
-    slow = Recorded(None, (), 5.0, (640, 360), "made", 0.0, "made")
+    recorded = Recorded(None, (), 30.0, (640, 360), "made", "made")
+    slow = Recorded(None, (), 5.0, (640, 360), "made", "made")
     crowd = _crowd(settings_of(**SITE), {"dock": recorded, "gate": recorded, "yard": slow}, 5, None)
     assert list(crowd.cameras) == ["dock-1", "gate-1", "yard-1", "dock-2", "gate-2"]
     assert crowd.connections() == [["dock-1", "gate-1"], ["yard-1"], ["dock-2", "gate-2"]]
@@ -94,7 +94,7 @@ def test_stand_ins_take_the_cameras_in_turn_and_those_that_share_a_stream_share_
 
 
 def test_a_run_is_as_good_as_its_worst_camera_and_cascades_do_not_count() -> None:
-    recorded = Recorded(None, (), 15.0, (640, 360), "made", 0.0, "made")
+    recorded = Recorded(None, (), 15.0, (640, 360), "made", "made")
     crowd = _crowd(settings_of(**SITE), dict.fromkeys(SITE["cameras"], recorded), 2, None)
     whole = EndToEnd(
         seconds=5, results=100, per_second=20, latency=Latency(20, 40, 50, 60), until="a sink", cpu_cores=1,
