@@ -40,7 +40,7 @@ OTHERS = 0.1
 NEAR = 8
 """Up to so many cameras the answer is exact, beyond to one in so many."""
 
-Limit = Literal["decoding", "inference", "inference on its device", "age"]
+Limit = Literal["other programs", "decoding", "inference", "inference on its device", "age"]
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,10 @@ def _search(run: Callable[[int], Row], found: Plan, most: int) -> None:
 
 def _limit(row: Row, cores: int) -> Limit:
     """What there was too little of."""
-    if "frames" in row.short_of or row.cpu_cores + row.other_cores >= BUSY * cores:
+    busy = row.cpu_cores + row.other_cores >= BUSY * cores
+    if busy and row.other_cores > row.cpu_cores:
+        return "other programs"
+    if busy or "frames" in row.short_of:
         return "decoding" if row.capture_cores > row.cpu_cores / 2 else "inference"
     return "inference on its device" if "results" in row.short_of else "age"
 
@@ -259,7 +262,9 @@ def _others(found: Plan) -> str:
     """What other programs took of the machine, where that is much."""
     used = max(row.other_cores for row in found.rows)
     cores = found.machine["cores"]
-    return f" Other programs used up to {used:.1f} of {cores} cores meanwhile." if used > OTHERS * cores else ""
+    if used <= OTHERS * cores:
+        return ""
+    return f" Other programs used up to {used:.1f} of {cores} cores meanwhile: without them more may fit."
 
 
 def _sentence(found: Plan, most: int) -> str:

@@ -32,11 +32,13 @@ def bench(
     precision: str = typer.Option("int8", help="With --model: int8 or fp32."),
     threads: int | None = typer.Option(None, min=1, help="With --model: CPU threads of the engine."),
     broker: str | None = typer.Option(
-        None, help="Measure up to a subscriber of this broker: mqtt|mqtts|ws|wss://HOST[:PORT]"
+        None,
+        help="Measure up to a subscriber of this broker: mqtt|mqtts|ws|wss://HOST[:PORT]. "
+        "Without it, --plan publishes where nobody hears it.",
     ),
     seconds: float = typer.Option(10.0, min=0.5, help="How long each stage is measured."),
     plan: bool = typer.Option(
-        False, "--plan", help="How many of these cameras does this machine carry? Runs more and more."
+        False, "--plan", help="How many of these cameras does this machine carry? Runs more and more of them."
     ),
     rate: float | None = typer.Option(None, min=0.1, max=240, help="With --plan: frames/s of each camera (its own)."),
     age: float | None = typer.Option(

@@ -50,7 +50,7 @@ MOUNTS = 32
 """Cameras that there are to compare a plan with."""
 ALIKE = 0.25
 """Two runs beside which other programs used so many cores more or less say nothing of each other."""
-BEHIND_S = 0.25
+BEHIND_S = 1.0
 """A picture that was sent longer ago had been waiting for somebody to read it."""
 
 
@@ -230,7 +230,8 @@ def foretold(options: argparse.Namespace) -> str:
         try:
             found = plan(settings, store, options.seconds, most=MOUNTS // 2)
             kept = record(settings.cameras["c"].source, 3.0, folder)
-            for count in sorted({1, *(max(1, round(found.fits * times)) for times in (1, 1.5, 2))}):
+            fitting = {1, *(max(1, round(found.fits * times)) for times in (1, 1.5, 2))}
+            for count in sorted(options.cameras or fitting):
                 for _ in range(options.rounds):
                     real = _real_run(setting, document, server, count)
                     with unheard() as url, _beside(real.surroundings):
@@ -348,6 +349,7 @@ def main() -> None:
     parser.add_argument("--only", choices=FIGURES, action="append", help="only this figure; may be repeated")
     parser.add_argument("--seconds", type=float, default=12.0, help="length of one measurement")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cameras", type=int, action="append", help="plan: so many, not 1, 1.5, 2 times what fits")
     options = parser.parse_args()
     pull_with_bar(SCENE, ModelStore(default_root()))
     for name in options.only or FIGURES:
