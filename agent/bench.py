@@ -322,14 +322,17 @@ class _Moment:
         }
 
 
-def end_to_end(settings: Settings, store: ModelStore, seconds: float) -> EndToEnd:
-    """Run the agent for so long (or until its recordings end) and measure it from outside."""
+def end_to_end(settings: Settings, store: ModelStore, seconds: float, *, listen: bool = True) -> EndToEnd:
+    """Run the agent for so long (or until its recordings end) and measure it from outside.
+
+    `listen`: results count, and age, until a subscriber of the broker has them, if there is a broker.
+    """
     ledger = Ledger()
     # In memory: what waits in the agent's own file is not ours to deliver.
     name = settings.agent.name
     without = settings.model_copy(update={"sinks": []})
     service = Service(without, store, [ledger], outbox=lambda sinks: Outbox.in_memory(name, sinks))
-    arrivals = Arrivals(settings) if settings.mqtt else None
+    arrivals = Arrivals(settings) if settings.mqtt and listen else None
     stop, process = threading.Event(), psutil.Process()
     if arrivals:
         arrivals.__enter__()

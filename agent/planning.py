@@ -1,6 +1,7 @@
 """How many cameras a machine carries, found by letting it carry more and more of them.
 
-Each step runs the whole agent with so many stand-ins of the cameras (`agent.replayed`) in real time, decoding included.
+Each step runs the whole agent with so many stand-ins of the cameras (`agent.replayed`) in real time: what reading and
+decoding a camera costs is in it, and what publishing costs, to a broker that nobody listens to (`agent.unheard`).
 A number of cameras fits if every one of them delivers its frames and gets results of what it asks for, soon enough.
 Every figure is one of a run; nothing is extrapolated.
 """
@@ -13,6 +14,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +24,9 @@ import cv2
 from agent.bench import EndToEnd, end_to_end
 from agent.config import CameraSection, Settings
 from agent.replayed import Recorded, Replayed, record
+from agent.sinks.mqtt import Config as Mqtt
 from agent.sources import SourceConfig
+from agent.unheard import unheard
 from engines.store import ModelStore
 
 NEARLY = 0.95
@@ -36,7 +40,7 @@ OTHERS = 0.1
 NEAR = 8
 """Up to so many cameras the answer is exact, beyond to one in so many."""
 
-Limit = Literal["decoding", "inference", "inference on its device", "age"]
+Limit = Literal["other programs", "decoding", "inference", "inference on its device", "age"]
 
 
 @dataclass(frozen=True)
@@ -98,14 +102,20 @@ def plan(
     rate: float | None = None,
     age_ms: float | None = None,
     most: int = 64,
+    heard: bool = False,
     told: Told = lambda _: None,
 ) -> Plan:
     """Find how many fit. `rate`: frames a second of every camera, instead of its own; `age_ms`: 95 % are younger.
 
+    `heard`: publish to the configuration's own broker, and count up to a subscriber of it.
+
     Raises ConfigError, EngineError, SourceError.
     """
     cv2.setNumThreads(1)
-    with tempfile.TemporaryDirectory(prefix="sightwire-") as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sightwire-"))
+        if settings.mqtt and not heard:
+            settings = _published_to(stack.enter_context(unheard()), settings, settings.mqtt)
         recorded = {}
         for names in settings.connections():
             told(f"looking at {', '.join(names)}")
@@ -117,13 +127,13 @@ def plan(
             {"cores": len(os.sched_getaffinity(0)), "age_limit_ms": limit_ms},
             {name: _said(kept, rate) for name, kept in recorded.items()},
             seconds,
-            "the subscriber" if settings.mqtt else "the hand-over to a sink",
+            "the subscriber" if settings.mqtt and heard else "the hand-over to a sink",
         )
 
         def run(cameras: int, again: str = "") -> Row:
             told(f"{cameras} camera{'s' * (cameras > 1)}{again}")
             crowd = _crowd(settings, recorded, cameras, rate)
-            return _row(end_to_end(crowd, store, seconds), crowd, limit_ms)
+            return _row(end_to_end(crowd, store, seconds, listen=heard), crowd, limit_ms)
 
         def twice(cameras: int) -> Row:
             row = run(cameras)
@@ -138,6 +148,13 @@ def plan(
     return found
 
 
+def _published_to(url: str, settings: Settings, mqtt: Mqtt) -> Settings:
+    """The same, but to another broker, which asks for nothing."""
+    plain: dict[str, Any] = dict.fromkeys(("username", "password", "password_file", "ca", "cert", "key", "proxy"))
+    broker = mqtt.model_copy(update={**plain, "url": url, "alpn": (), "headers": {}})
+    return settings.model_copy(update={"mqtt": broker})
+
+
 def _worth(row: Row) -> tuple[bool, float]:
     return row.fits, row.met
 
@@ -150,6 +167,7 @@ def _said(recorded: Recorded, rate: float | None) -> dict[str, Any]:
         "codec": recorded.codec,
         "stand_ins": recorded.said,
         "held_ms": round(recorded.held_s * 1000, 1),
+        "reading_ms": round(recorded.reading_s * 1000, 2),
     }
 
 
@@ -174,7 +192,10 @@ def _search(run: Callable[[int], Row], found: Plan, most: int) -> None:
 
 def _limit(row: Row, cores: int) -> Limit:
     """What there was too little of."""
-    if "frames" in row.short_of or row.cpu_cores + row.other_cores >= BUSY * cores:
+    busy = row.cpu_cores + row.other_cores >= BUSY * cores
+    if busy and row.other_cores > row.cpu_cores:
+        return "other programs"
+    if busy or "frames" in row.short_of:
         return "decoding" if row.capture_cores > row.cpu_cores / 2 else "inference"
     return "inference on its device" if "results" in row.short_of else "age"
 
@@ -241,7 +262,9 @@ def _others(found: Plan) -> str:
     """What other programs took of the machine, where that is much."""
     used = max(row.other_cores for row in found.rows)
     cores = found.machine["cores"]
-    return f" Other programs used up to {used:.1f} of {cores} cores meanwhile." if used > OTHERS * cores else ""
+    if used <= OTHERS * cores:
+        return ""
+    return f" Other programs used up to {used:.1f} of {cores} cores meanwhile: without them more may fit."
 
 
 def _sentence(found: Plan, most: int) -> str:

@@ -1,16 +1,18 @@
 """Stand-ins for a camera, as many as one wants: its stream, recorded for a few seconds, in real time over and over.
 
 Each stand-in decodes for itself, in a phase of its own. A picture is as old as if its packets had come from the camera
-when they were due: what decoding takes, or the wait for it, is in its age.
+when they were due: what decoding takes, or the wait for it, is in its age. Reading a camera takes more CPU time than
+reading its recording: both are measured, and each stand-in spends the difference.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from statistics import median
 from threading import Event
@@ -35,6 +37,10 @@ LATE_NS = 500_000_000
 """A machine that is so far behind does not get what came meanwhile: a camera's packets are not kept for longer."""
 SAME = 0.25
 """As near as this, a few seconds cannot tell the rate from the one that the stream claims."""
+SETTLED_S = 1.0
+"""After the first picture: what piled up while a camera was opened comes at once."""
+_WORK = bytes(16384)
+"""To be hashed: a few hundredths of a millisecond."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +54,12 @@ class Recorded:
     """Frames a second of the camera."""
     size: tuple[int, int]
     codec: str
-    held_s: float
-    """How old a picture of it is when its packets come: what the parser holds back."""
     said: str
     """Whether replaying it decodes."""
+    held_s: float = 0.0
+    """How old a picture of it is when its packets come: what the parser holds back."""
+    reading_s: float = 0.0
+    """CPU time of a picture that replaying it does not take: the network's, and what pictures that are kept cost."""
 
 
 class Replayed(SourceConfig):
@@ -87,6 +95,7 @@ class Replayed(SourceConfig):
             image = next(images, None)
             if image is None:
                 return
+            _spend(self.recorded.reading_s)
             now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
             if now_ns - due_ns > LATE_NS:
                 start_ns += now_ns - due_ns
@@ -106,12 +115,12 @@ def record(source: SourceConfig, seconds: float, folder: Path) -> Recorded:
     return _from_camera(source, seconds, folder)
 
 
-def _endless(source: SourceConfig, said: str, rate: float | None = None, held_s: float = 0.0) -> Recorded:
+def _endless(source: SourceConfig, said: str, rate: float | None = None) -> Recorded:
     intake = Intake()
     with source.open(Event(), intake) as pictures:
         size = next(pictures)[1].size
     facts = intake.facts
-    return Recorded(source, (), rate or float(facts["rate"]), size, facts.get("codec", "unknown"), held_s, said)
+    return Recorded(source, (), rate or float(facts["rate"]), size, facts.get("codec", "unknown"), said)
 
 
 class _ToFile:
@@ -146,32 +155,69 @@ class _ToFile:
             self._file.close()
 
 
+@dataclass(frozen=True)
+class _Look:
+    """At a source that gives pictures in real time."""
+
+    rate: float
+    age_s: float
+    """Median of its pictures when they came."""
+    cpu_s: float
+    """Of a picture: of all threads, since some sources have their own."""
+
+
+def _look(
+    source: SourceConfig, seconds: float, intake: Intake, keep: Callable[[Image], None] = lambda _: None
+) -> _Look:
+    """Read for so long; nothing else is at work meanwhile. What `keep` takes does not count."""
+    stamps: list[int] = []
+    ages_s: list[float] = []
+    opened_s = began_s = kept_s = 0.0
+    with source.open(Event(), intake) as pictures:
+        for captured, image in pictures:
+            now_s, before_s = time.monotonic(), time.process_time()
+            keep(image)
+            kept_s += time.process_time() - before_s
+            opened_s = opened_s or now_s
+            if now_s - opened_s < SETTLED_S:
+                continue
+            if not stamps:
+                began_s, kept_s = time.process_time(), 0.0
+            stamps.append(captured.monotonic_ns)
+            ages_s.append(now_s - captured.monotonic_ns / 1e9)
+            if len(stamps) > 1 and stamps[-1] - stamps[0] >= seconds * 1e9:
+                break
+        used_s = time.process_time() - began_s - kept_s
+    many = len(stamps) - 1
+    if many < 1:
+        raise SourceError(f"{source.label}: gave too few pictures to go by")
+    return _Look(many / (stamps[-1] - stamps[0]) * 1e9, median(ages_s), used_s / many)
+
+
 def _from_camera(source: SourceConfig, seconds: float, folder: Path) -> Recorded:
     tap = _ToFile(folder)
     intake = Intake(tap=tap)
-    stamps: list[int] = []
-    ages_s: list[float] = []
     kept: list[Image] = []
-    with source.open(Event(), intake) as pictures:
-        for captured, image in pictures:
-            stamps.append(captured.monotonic_ns)
-            ages_s.append((time.monotonic_ns() - captured.monotonic_ns) / 1e9)
-            if tap.path is None and len(kept) < MOST_PICTURES:
-                kept.append(
-                    Image(tuple(map(np.copy, image.planes)), image.format, image.matrix, image.range, image.size)
-                )
-            if len(stamps) > 1 and stamps[-1] - stamps[0] >= seconds * 1e9:
-                break
+
+    def keep(image: Image) -> None:
+        if tap.path is None and len(kept) < MOST_PICTURES:
+            planes = tuple(map(np.copy, image.planes))
+            kept.append(Image(planes, image.format, image.matrix, image.range, image.size))
+
+    camera = _look(source, seconds, intake, keep)
     tap.close()
-    if len(stamps) < 2:
-        raise SourceError(f"{source.label}: gave too few pictures to go by")
-    came, said = (len(stamps) - 1) / (stamps[-1] - stamps[0]) * 1e9, float(intake.facts.get("rate", 0))
-    rate = said if abs(came - said) < SAME * said else round(came, 1)
+    said = float(intake.facts.get("rate", 0))
+    rate = said if abs(camera.rate - said) < SAME * said else round(camera.rate, 1)
     if tap.path is None:
         codec = intake.facts.get("codec", "unknown")
-        return Recorded(None, tuple(kept), rate, kept[0].size, codec, 0.0, "kept as pictures, not decoded")
-    packets = VideoFile(path=tap.path, loop=True)
-    return _endless(packets, "decoded", rate, max(0.0, median(ages_s) - _decode_s(packets)))
+        recorded = Recorded(None, tuple(kept), rate, kept[0].size, codec, "kept as pictures")
+    else:
+        packets = VideoFile(path=tap.path, loop=True)
+        held_s = max(0.0, camera.age_s - _decode_s(packets))
+        recorded = replace(_endless(packets, "decoded", rate), held_s=held_s)
+    # At the camera's pace, since what is seldom done takes longer each time; but we do not wait long for it.
+    stand_in = _look(Replayed(recorded=recorded, rate=max(rate, 1.0), copy_number=0), seconds, Intake())
+    return replace(recorded, reading_s=max(0.0, camera.cpu_s - stand_in.cpu_s))
 
 
 def _decode_s(source: VideoFile) -> float:
@@ -184,3 +230,10 @@ def _decode_s(source: VideoFile) -> float:
             times.append(now - before)
             before = now
     return median(times) if times else 0.0
+
+
+def _spend(cpu_s: float) -> None:
+    """Take so much CPU time, as FFmpeg would: without the interpreter's lock."""
+    until = time.thread_time() + cpu_s
+    while time.thread_time() < until:
+        sha256(_WORK)

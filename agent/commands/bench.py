@@ -32,11 +32,13 @@ def bench(
     precision: str = typer.Option("int8", help="With --model: int8 or fp32."),
     threads: int | None = typer.Option(None, min=1, help="With --model: CPU threads of the engine."),
     broker: str | None = typer.Option(
-        None, help="Measure up to a subscriber of this broker: mqtt|mqtts|ws|wss://HOST[:PORT]"
+        None,
+        help="Measure up to a subscriber of this broker: mqtt|mqtts|ws|wss://HOST[:PORT]. "
+        "Without it, --plan publishes where nobody hears it.",
     ),
     seconds: float = typer.Option(10.0, min=0.5, help="How long each stage is measured."),
     plan: bool = typer.Option(
-        False, "--plan", help="How many of these cameras does this machine carry? Runs more and more."
+        False, "--plan", help="How many of these cameras does this machine carry? Runs more and more of them."
     ),
     rate: float | None = typer.Option(None, min=0.1, max=240, help="With --plan: frames/s of each camera (its own)."),
     age: float | None = typer.Option(
@@ -59,11 +61,11 @@ def bench(
 
     console = Console(stderr=True)
     try:
-        settings = _settings(config, model, source, 1 if plan else cameras or 1, precision, threads, broker)
+        publish = broker or ("mqtt://127.0.0.1" if plan and config is None else None)
+        settings = _settings(config, model, source, 1 if plan else cameras or 1, precision, threads, publish)
         if plan:
-            if broker is None:  # nobody hears of cameras that do not exist
-                settings = settings.model_copy(update={"mqtt": None})
-            _plan(settings, seconds, rate, age, cameras or 64, as_json=as_json)
+            # Nobody hears of cameras that do not exist, unless a broker is named for it: they get one of their own.
+            _plan(settings, seconds, rate, age, cameras or 64, heard=broker is not None, as_json=as_json)
             return
         if rate or age:
             raise ConfigError("--rate and --age: only with --plan")
@@ -83,7 +85,14 @@ def bench(
 
 
 def _plan(
-    settings: Settings, seconds: float, rate: float | None, age: float | None, most: int, *, as_json: bool
+    settings: Settings,
+    seconds: float,
+    rate: float | None,
+    age: float | None,
+    most: int,
+    *,
+    heard: bool,
+    as_json: bool,
 ) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -103,6 +112,7 @@ def _plan(
             rate=rate,
             age_ms=age,
             most=most,
+            heard=heard,
             told=lambda what: bar.update(task, description=f"measuring: {what}"),
         )
     if as_json:

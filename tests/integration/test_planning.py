@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -12,8 +14,8 @@ from typer.testing import CliRunner
 
 from agent.commands._app import app
 from agent.planning import plan
-from agent.replayed import Replayed, record
-from agent.sources import Intake
+from agent.replayed import Replayed, _spend, record
+from agent.sources import Intake, Pictures, SourceConfig
 from agent.sources.network import Config as Network
 from agent.sources.synthetic import Config as Synthetic
 from tests.support.agents import fake_model, fake_store, settings_of
@@ -40,7 +42,7 @@ def test_the_command_prints_a_row_for_each_run_and_the_answer_last(tmp_path: Pat
     monkeypatch.setenv("SIGHTWIRE_MODELS", str(fake_store(tmp_path / "models").root))
     camera = {"source": {"type": "synthetic", "rate": 20}, "models": ["colours"]}
     document = {"agent": {"name": "x"}, "models": {"colours": fake_model("classes")}, "cameras": {"dock": camera}}
-    # A plan speaks to no broker unless one is named: this one is not there.
+    # A plan publishes to a broker of its own unless one is named: this one is not there.
     path = tmp_path / "site.yaml"
     path.write_text(yaml.safe_dump(document | {"mqtt": {"url": "mqtt://127.0.0.1:1"}}))
     arguments = ["bench", str(path), "--plan", "--cameras", "1", "--rate", "30", "--seconds", "0.5"]
@@ -75,3 +77,31 @@ def test_stand_ins_end_when_they_are_asked_to(tmp_path: Path) -> None:
         next(pictures)
         stop.set()
         assert list(pictures) == []
+
+
+class Demanding(SourceConfig):
+    """A camera without packets, of which each picture takes a hundredth of a second of CPU time."""
+
+    @property
+    def label(self) -> str:
+        return "demanding"
+
+    @contextmanager
+    def open(self, stop: threading.Event, intake: Intake) -> Iterator[Pictures]:
+        def decoded(pictures: Pictures) -> Pictures:
+            for picture in pictures:
+                _spend(0.01)
+                yield picture
+
+        with Synthetic(rate=20, width=320, height=64).open(stop, intake) as pictures:
+            yield decoded(pictures)
+
+
+def test_stand_ins_take_the_cpu_time_that_reading_their_camera_takes(tmp_path: Path) -> None:
+    kept = record(Demanding(), 0.5, tmp_path)
+    assert kept.said == "kept as pictures"
+    assert 0.005 < kept.reading_s < 0.05
+    with Replayed(recorded=kept, rate=1000, copy_number=0).open(threading.Event(), Intake()) as pictures:
+        before_s = time.thread_time()
+        assert len(list(itertools.islice(pictures, 20))) == 20
+        assert time.thread_time() - before_s >= 20 * kept.reading_s

@@ -87,6 +87,11 @@ class Mosquitto:
         self._process: subprocess.Popen[bytes]
         self.restart()
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def _settings(self, password: str | None, client_certs: bool, acl: str | None) -> str:
         # As root, mosquitto would become another user, who cannot read our files.
         lines = ["per_listener_settings true", "user root", f"log_dest file {self._folder}/log"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.bench import CameraRate, EndToEnd, Latency, UseRate
-from agent.planning import Plan, Row, _crowd, _limit, _row, _search, _sentence
+from agent.planning import Plan, Row, _crowd, _limit, _published_to, _row, _search, _sentence
 from agent.replayed import Recorded
 from tests.support.agents import fake_model, settings_of
 
@@ -75,6 +75,8 @@ def test_the_sentence_says_what_how_many_how_fast_how_old_and_what_the_limit_is(
     [
         (row(3, fits=False, cores=1.9, decode=1.2), "decoding"),
         (row(3, fits=False, cores=1.9, decode=0.3), "inference"),
+        (row(3, fits=False, cores=0.8, decode=0.5, other_cores=1.2), "other programs"),
+        (row(3, fits=False, cores=1.2, decode=0.3, other_cores=0.8), "inference"),
         (row(3, fits=False, cores=0.4, decode=0.1), "inference on its device"),
         (row(3, fits=False, cores=0.4, decode=0.1, short=("age",)), "age"),
     ],
@@ -84,8 +86,8 @@ def test_the_limit_is_what_there_was_too_little_of(too_many, limit) -> None:
 
 
 def test_stand_ins_take_the_cameras_in_turn_and_those_that_share_a_stream_share_its_stand_in() -> None:
-    recorded = Recorded(None, (), 30.0, (640, 360), "made", 0.0, "made")
-    slow = Recorded(None, (), 5.0, (640, 360), "made", 0.0, "made")
+    recorded = Recorded(None, (), 30.0, (640, 360), "made", "made")
+    slow = Recorded(None, (), 5.0, (640, 360), "made", "made")
     crowd = _crowd(settings_of(**SITE), {"dock": recorded, "gate": recorded, "yard": slow}, 5, None)
     assert list(crowd.cameras) == ["dock-1", "gate-1", "yard-1", "dock-2", "gate-2"]
     assert crowd.connections() == [["dock-1", "gate-1"], ["yard-1"], ["dock-2", "gate-2"]]
@@ -94,7 +96,7 @@ def test_stand_ins_take_the_cameras_in_turn_and_those_that_share_a_stream_share_
 
 
 def test_a_run_is_as_good_as_its_worst_camera_and_cascades_do_not_count() -> None:
-    recorded = Recorded(None, (), 15.0, (640, 360), "made", 0.0, "made")
+    recorded = Recorded(None, (), 15.0, (640, 360), "made", "made")
     crowd = _crowd(settings_of(**SITE), dict.fromkeys(SITE["cameras"], recorded), 2, None)
     whole = EndToEnd(
         seconds=5, results=100, per_second=20, latency=Latency(20, 40, 50, 60), until="a sink", cpu_cores=1,
@@ -108,3 +110,13 @@ def test_a_run_is_as_good_as_its_worst_camera_and_cascades_do_not_count() -> Non
     assert (found.frames, found.results, found.met) == (14.9, 12, 0.81)
     assert found.short_of == ("results",)
     assert not found.fits
+
+
+def test_a_plan_publishes_in_the_words_of_the_configuration_but_where_nobody_hears_it() -> None:
+    mqtt = {"url": "wss://broker:443", "username": "cam", "password": "secret", "headers": {"A": "b"}, "prefix": "site"}
+    settings = settings_of(**SITE, mqtt={**mqtt, "dialect": "frigate"})
+    assert settings.mqtt is not None
+    there = _published_to("mqtt://127.0.0.1:5", settings, settings.mqtt).mqtt
+    assert there is not None
+    assert (there.url, there.prefix, there.dialect) == ("mqtt://127.0.0.1:5", "site", settings.mqtt.dialect)
+    assert (there.username, there.read_password(), there.headers) == (None, None, {})
