@@ -130,10 +130,15 @@ def cell_means(values: NDArray[np.float32], cell: int = CELL) -> Means:
     return cast(Means, lines.reshape(rows, columns, cell).sum(axis=2) / np.float32(cell * cell))
 
 
-def changes(one: Glance, other: Glance) -> NDArray[np.float32]:
-    """Mean change of the samples of each cell that is not masked, levels; 0: not one is another."""
-    by = cell_means(cv2.absdiff(one.samples, other.samples).astype(np.float32), SAMPLE_CELL)
-    return by[one.frame.samples]
+def changes(one: Glance, other: Glance) -> tuple[NDArray[np.float32], float]:
+    """Of the samples that are not masked: mean change in each cell, levels, and the share of them that changed at all.
+
+    Nothing is masked by halves: a cell belongs or does not.
+    """
+    by = cv2.absdiff(one.samples, other.samples)
+    where = one.frame.samples
+    some = cell_means((by > 0).astype(np.float32), SAMPLE_CELL)[where]
+    return cell_means(by.astype(np.float32), SAMPLE_CELL)[where], float(some.mean()) if some.size else 0.0
 
 
 def _fine(luma: Plane) -> Plane:
