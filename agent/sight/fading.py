@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.sight.glance import Glance, Means
+from agent.sight.glance import Means
 
 WINDOW_NS = 5_000_000_000
 """More than most cameras have between two key frames. Of those with less this learns what is between them."""
@@ -46,6 +46,7 @@ class Look:
     share: float
     """Of the samples, that changed at all."""
     cells: Means
+    """As in a glance."""
 
 
 @dataclass
@@ -85,13 +86,13 @@ class Fading:
         self.still_s = 0.0
         """Since the last look that was as lively as ever."""
 
-    def take(self, glance: Glance, amount: float, share: float, step_s: float) -> None:
+    def take(self, look: Look, step_s: float) -> None:
         """The next look, `step_s` after the last one."""
-        self._looks.append(Look(glance.at_ns, amount, share, glance.cells))
+        self._looks.append(look)
         least = self._least()
-        if amount >= least.peak or least.peak == np.inf:
-            self._alive_ns = glance.at_ns
-        self.still_s = (glance.at_ns - self._alive_ns) / 1e9
+        if look.amount >= least.peak or least.peak == np.inf:
+            self._alive_ns = look.at_ns
+        self.still_s = (look.at_ns - self._alive_ns) / 1e9
         self._known_s += 0.0 if self.told else step_s
         if not self._whole(step_s):
             return
@@ -106,7 +107,7 @@ class Fading:
             self.told = True
             self._later.clear()
         else:
-            self._learn(glance.at_ns, peak, quiet, step_s)
+            self._learn(look.at_ns, peak, quiet, step_s)
 
     def _whole(self, step_s: float) -> bool:
         """Whether the looks are those of a whole window. Drops older ones."""

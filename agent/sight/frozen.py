@@ -12,7 +12,7 @@ from statistics import median
 
 import numpy as np
 
-from agent.sight.fading import Fading
+from agent.sight.fading import Fading, Look
 from agent.sight.glance import Glance, changes
 from agent.sight.settings import BlindSection
 
@@ -106,8 +106,10 @@ class Stillness:
 
 
 class Frozen:
-    """Two definitions: nothing changes at all; or less and less does than ever (`Fading`): what an encoder that is at
-    work makes of a sensor that stands still, with or without a clock drawn over it."""
+    """Two definitions: nothing changes at all; or less and less does (`Fading`).
+
+    The second is what an encoder at work makes of a sensor that stands still, with or without a clock drawn over it.
+    """
 
     def __init__(self, settings: BlindSection) -> None:
         self._exact = Stillness(settings.frozen if isinstance(settings.frozen, float) else None)
@@ -129,8 +131,8 @@ class Frozen:
         """How long the picture has been still."""
         return self._exact.run_s if self._exact.told else self._fading.still_s
 
-    def sees(self, glance: Glance) -> bool:
-        """Whether the picture is frozen."""
+    def sees(self, glance: Glance, *, other: bool = False) -> bool:
+        """Whether the picture is frozen. `other`: it does not show what it should, so it may well change by less."""
         if glance.level < DARKER * self._lightest:  # dusk, too slow to be seen as a change of light
             self.begin_anew()
         self._lightest = max(self._lightest, glance.level)
@@ -143,7 +145,10 @@ class Frozen:
             self._fading.interrupted()
         else:
             by, samples = changes(last, glance)
-            self._exact.take(samples == 0, float((by > 0).mean()), step_s)
-            self._fading.take(glance, float(np.median(by)), samples, step_s)
+            share = float((by > 0).mean())
+            self._exact.take(share == 0, share, step_s)
+            self._fading.take(Look(glance.at_ns, float(np.median(by)), samples, glance.cells), step_s)
+        if other:
+            self._fading.interrupted()
         self._usual_s += (max(0.0, step_s) - self._usual_s) / 8
         return self._exact.told or self._fading.told

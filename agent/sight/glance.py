@@ -24,6 +24,8 @@ SAMPLES = 16_000
 """About so many pixels of the frame are kept as they are."""
 SAMPLE_CELL = 8
 """Side of a cell of samples."""
+FEW = 0.05
+"""Of the cells."""
 
 Grid = NDArray[np.bool_]
 Means = NDArray[np.float32]
@@ -131,14 +133,15 @@ def cell_means(values: NDArray[np.float32], cell: int = CELL) -> Means:
 
 
 def changes(one: Glance, other: Glance) -> tuple[NDArray[np.float32], float]:
-    """Of the samples that are not masked: mean change in each cell, levels, and the share of them that changed at all.
+    """Of samples that are not masked: mean change in each cell, levels; and the share of them that changed at all.
 
-    Nothing is masked by halves: a cell belongs or does not.
+    The second is without the few cells that have the most of those: a clock, or somebody far away.
     """
     by = cv2.absdiff(one.samples, other.samples)
     where = one.frame.samples
-    some = cell_means((by > 0).astype(np.float32), SAMPLE_CELL)[where]
-    return cell_means(by.astype(np.float32), SAMPLE_CELL)[where], float(some.mean()) if some.size else 0.0
+    some = np.sort(cell_means((by > 0).astype(np.float32), SAMPLE_CELL)[where])
+    rest = some[: len(some) - int(len(some) * FEW)]
+    return cell_means(by.astype(np.float32), SAMPLE_CELL)[where], float(rest.mean()) if rest.size else 0.0
 
 
 def _fine(luma: Plane) -> Plane:
