@@ -46,7 +46,7 @@ class Look:
     share: float
     """Of the samples, that changed at all."""
     cells: Means
-    """As in a glance."""
+    """As in a glance, those that may be looked at."""
 
 
 @dataclass

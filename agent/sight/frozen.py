@@ -147,7 +147,8 @@ class Frozen:
             by, samples = changes(last, glance)
             share = float((by > 0).mean())
             self._exact.take(share == 0, share, step_s)
-            self._fading.take(Look(glance.at_ns, float(np.median(by)), samples, glance.cells), step_s)
+            cells = glance.cells[glance.frame.seen]
+            self._fading.take(Look(glance.at_ns, float(np.median(by)), samples, cells), step_s)
         if other:
             self._fading.interrupted()
         self._usual_s += (max(0.0, step_s) - self._usual_s) / 8

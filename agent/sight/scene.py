@@ -47,9 +47,8 @@ COARSE = 0.7
 BLURRED = 0.25
 """Out of focus: what the cells have left of the power of their finest gradients, times what that is against what they
 have left of that of coarser ones (medians)."""
-STILL_BLURRED, STILL_COARSE = 0.4, 0.5
-"""Instead of `BLURRED` and `COARSE` after a look that was out of focus or covered: who walks by, or a key frame, does
-not bring the edges back."""
+STILL_BLURRED = 0.3
+"""Instead of it after a look that was out of focus: a key frame does not bring the edges back."""
 STEADY_NS = 1_000_000_000
 """A camera that has been moved stands still again for so long."""
 
@@ -123,8 +122,8 @@ class Scene:
         self._known: Known | None = None
         self._known_s = 0.0
         self._before: tuple[int, Edges] | None = None
-        self._edgeless = False
-        """Whether the last look was out of focus or covered."""
+        self._blurred = False
+        """Whether the last look was out of focus."""
         self.steady = False
         """Whether the picture shows what it showed a moment ago."""
         self.textured = False
@@ -149,8 +148,8 @@ class Scene:
         if _share(where, seen) >= ENOUGH:
             same = edges.same(self._known.edges, where)
             kept = float(same.mean())
-            wrong = _wrong(self._known, glance, edges, where, same, fine, edgeless=self._edgeless)
-            self._edgeless = wrong in ("defocused", "covered")
+            wrong = _wrong(self._known, glance, edges, where, same, fine, blurred=self._blurred)
+            self._blurred = wrong == "defocused"
             if wrong and not watches(wrong):
                 wrong = None
             if self._known_s < KNOWN_S and kept < KEPT_LITTLE:
@@ -179,11 +178,11 @@ def _wrong(
     same: NDArray[np.float32],
     fine: Means,
     *,
-    edgeless: bool,
+    blurred: bool,
 ) -> Reason | None:
     """What is wrong with a picture whose cells `where` agree `same` with the edges that they should have.
 
-    `edgeless`: it was without its edges a moment ago.
+    `blurred`: it was out of focus a moment ago.
     """
     seen = glance.frame.seen
     alike = _correlation(glance.cells[seen], known.cells[seen])
@@ -194,14 +193,14 @@ def _wrong(
         return "defocused" if alike >= COARSE else "covered"
     if float(same.mean()) < KEPT_LITTLE:
         return "moved" if float((same > AGREES).mean()) <= LEFT else None
-    if alike < (STILL_COARSE if edgeless else COARSE):
+    if alike < COARSE:
         return None
     # What light and haze take from edges they take from large shapes too, and from coarse edges as much.
     contrast = min(1.0, float(glance.cells[seen].std()) / max(TINY, float(known.cells[seen].std())))
     sharp = fine[where] / (known.fine[where] + TINY)
     coarse = np.minimum(1, edges.power[where] / known.edges.power[where]) + TINY
     weak, soft = float(np.median(sharp)) / (contrast * contrast + TINY), float(np.median(sharp / coarse))
-    return "defocused" if weak * soft <= (STILL_BLURRED if edgeless else BLURRED) else None
+    return "defocused" if weak * soft <= (STILL_BLURRED if blurred else BLURRED) else None
 
 
 def _has_edges(edges: Edges, seen: Grid) -> Grid:
