@@ -30,8 +30,8 @@ FADED, QUIET = 0.85, 0.33
 """Of the least it ever was is the liveliest look, and of theirs are the quiet ones: both at once..."""
 HALF = 0.6
 """... or the first alone."""
-PROOF_S = 10.0
-"""So long after it was told it has come down to `HALF`, or it was natural."""
+PROOFS = ((30.0, 0.25), (10.0, HALF), (0.0, 1.0))
+"""So long after it was told it has come down to that, or it was natural. Encoders have nothing left to send by then."""
 MOVES, MOVING = 6.0, 0.02
 """Levels, and share of the cells, within a window: who moves is no frozen picture, but makes encoders thrifty."""
 
@@ -100,7 +100,7 @@ class Fading:
         quiet = sorted(look.share for look in self._looks)[len(self._looks) // 3]
         if self.told:
             self._told_s += step_s
-            if peak > least.peak * (HALF if self._told_s >= PROOF_S else 1):
+            if peak > least.peak * next(most for since_s, most in PROOFS if self._told_s >= since_s):
                 self._hours[0].take(peak, np.inf)
                 self.interrupted()
         elif self._known_s >= KNOWN_S and least.peak >= ALIVE and _faded(peak, quiet, least) and not self._moves():
