@@ -8,11 +8,11 @@ stillness is told that is clearly longer than that, once enough has been seen to
 
 from __future__ import annotations
 
-from collections import deque
 from statistics import median
 
 import numpy as np
 
+from agent.sight.fading import Fading, Look
 from agent.sight.glance import Glance, changes
 from agent.sight.settings import BlindSection
 
@@ -24,14 +24,6 @@ FACTOR = 2.0
 """A stillness is told from so many times the longest one that was natural..."""
 SEEN = 20
 """... when the camera has been watched for so many times as long as that takes."""
-HARDLY = 0.1
-"""Of the cells may change in a picture that stands still: those with a clock in them..."""
-QUIETER = 3.0
-"""... or all of them by so much less than they ever do, when an encoder refines it."""
-LOWEST, REMEMBERED, RECKONED = 0.1, 240, 20
-"""What they ever do is this quantile of so many looks, reckoned anew after so many."""
-OTHER, OTHERS = 6.0, 0.03
-"""Levels, and share of the cells: something is where it was not when the stillness began."""
 DARKER = 0.75
 """Of its light leaves another picture: with the light goes the noise, and what is left an encoder may pass over."""
 DAY_S = 86_400.0
@@ -42,11 +34,11 @@ AWAKE_S = 5.0
 
 
 class Stillness:
-    """One definition of still, and what is learned of it."""
+    """How long a picture has been still, and how long it was by nature."""
 
-    def __init__(self, looks: int, patience_s: float | None = None) -> None:
-        """It takes so many looks in a row that are not still to end it. `patience_s`: instead of what is learned."""
-        self._looks, self._patience_s = looks, patience_s
+    def __init__(self, patience_s: float | None = None) -> None:
+        """`patience_s`: it must be still for so long to be told, instead of what is learned."""
+        self._patience_s = patience_s
         self.told = False
         self.run_s = 0.0
         """How long it has been still."""
@@ -60,7 +52,7 @@ class Stillness:
     def begin_anew(self) -> None:
         """The light is another one: what is seen from now on is to be learned first. Longest times stay known."""
         self._watched_s = self.run_s = 0.0
-        self._run_looks = self._other = 0
+        self._run_looks = 0
         self._awake: list[float] = []
         self._awake_s = self._told_s = 0.0
         self.told = False
@@ -75,10 +67,9 @@ class Stillness:
         self._day_s += step_s
         if self._day_s > DAY_S:
             self._longest, self._day_s = [0.0, self._longest[0]], 0.0
-        self._other = 0 if still else self._other + 1
-        if still or (self._run_looks and self._other < self._looks):
+        if still:
             self.run_s += step_s
-            self._run_looks += still
+            self._run_looks += 1
             if self._patience_s is None:
                 enough = self._run_looks >= LEAST_LOOKS and self._watched_s >= SEEN * self.patience_s
             else:
@@ -92,7 +83,7 @@ class Stillness:
 
     def interrupted(self) -> None:
         """There was a gap: a stillness before it says nothing of one after it."""
-        self.run_s, self._run_looks, self._other, self._told_s = 0.0, 0, 0, 0.0
+        self.run_s, self._run_looks, self._told_s = 0.0, 0, 0.0
         self.told = False
 
     def _ended(self, step_s: float) -> None:
@@ -102,7 +93,7 @@ class Stillness:
         else:
             self._longest[0] = max(self._longest[0], self.run_s if self._run_looks > 1 else 0.0)
             self._watched_s += self.run_s + step_s
-        self.run_s, self._run_looks, self._other, self.told = 0.0, 0, 0, False
+        self.run_s, self._run_looks, self.told = 0.0, 0, False
 
     def _awakes(self, share: float, step_s: float) -> None:
         """One that was told was natural all the same, if the picture does not come to its full life after it."""
@@ -115,23 +106,17 @@ class Stillness:
 
 
 class Frozen:
-    """Two definitions: nothing changed at all; or hardly anything, but for a moment.
+    """Two definitions: nothing changes at all; or less and less does (`Fading`).
 
-    The second is for a clock that is drawn into a picture that stands still, and for encoders that draw such a picture
-    anew with each key frame and refine it until the next one. Who walks through shows that it is not so.
+    The second is what an encoder at work makes of a sensor that stands still, with or without a clock drawn over it.
     """
 
     def __init__(self, settings: BlindSection) -> None:
-        self._exact = Stillness(1, settings.frozen if isinstance(settings.frozen, float) else None)
-        self._nearly = Stillness(3)
+        self._exact = Stillness(settings.frozen if isinstance(settings.frozen, float) else None)
+        self._fading = Fading()
         self._last: Glance | None = None
-        self._began: Glance | None = None
-        """The last one before the present stillness of the second kind."""
         self._usual_s = 0.0
         """How far looks are apart."""
-        self._amounts: deque[float] = deque(maxlen=REMEMBERED)
-        self._least = 0.0
-        """How much half of the cells change by, at least, from look to look when the picture is alive, levels."""
         self._lightest = 0.0
         """Level of the lightest picture that is learned from."""
 
@@ -139,17 +124,15 @@ class Frozen:
         """The light is another one."""
         self._lightest = 0.0
         self._exact.begin_anew()
-        self._nearly.begin_anew()
-        self._amounts.clear()
-        self._least = 0.0
+        self._fading.begin_anew()
 
     @property
     def still_s(self) -> float:
         """How long the picture has been still."""
-        return self._exact.run_s if self._exact.told else self._nearly.run_s
+        return self._exact.run_s if self._exact.told else self._fading.still_s
 
-    def sees(self, glance: Glance) -> bool:
-        """Whether the picture is frozen."""
+    def sees(self, glance: Glance, *, other: bool = False) -> bool:
+        """Whether the picture is frozen. `other`: it does not show what it should, so it may well change by less."""
         if glance.level < DARKER * self._lightest:  # dusk, too slow to be seen as a change of light
             self.begin_anew()
         self._lightest = max(self._lightest, glance.level)
@@ -159,29 +142,14 @@ class Frozen:
         step_s = (glance.at_ns - last.at_ns) / 1e9
         if last.samples.shape != glance.samples.shape or not 0 < step_s <= max(GAP_S, 3 * self._usual_s):
             self._exact.interrupted()
-            self._nearly.interrupted()
+            self._fading.interrupted()
         else:
-            self._compare(last, glance, step_s)
+            by, samples = changes(last, glance)
+            share = float((by > 0).mean())
+            self._exact.take(share == 0, share, step_s)
+            cells = glance.cells[glance.frame.seen]
+            self._fading.take(Look(glance.at_ns, float(np.median(by)), samples, cells), step_s)
+        if other:
+            self._fading.interrupted()
         self._usual_s += (max(0.0, step_s) - self._usual_s) / 8
-        return self._exact.told or self._nearly.told
-
-    def _compare(self, last: Glance, glance: Glance, step_s: float) -> None:
-        by = changes(last, glance)
-        share, amount = float((by > 0).mean()), float(np.median(by))
-        self._exact.take(share == 0, share, step_s)
-        still = share <= HARDLY or amount < self._least / QUIETER
-        if not still:
-            self._amounts.append(amount)
-            if len(self._amounts) % RECKONED == 0:
-                self._least = float(np.quantile(self._amounts, LOWEST))
-        if not self._nearly.run_s:
-            self._began = last
-        self._nearly.take(still and not _other(self._began, glance), share, step_s)
-
-
-def _other(one: Glance | None, other: Glance) -> bool:
-    """Whether something is in one that is not in the other."""
-    if one is None:
-        return False
-    by = np.abs(one.cells - other.cells)[one.frame.seen]
-    return float((by > OTHER).mean()) > OTHERS
+        return self._exact.told or self._fading.told

@@ -24,6 +24,8 @@ SAMPLES = 16_000
 """About so many pixels of the frame are kept as they are."""
 SAMPLE_CELL = 8
 """Side of a cell of samples."""
+FEW = 0.05
+"""Of the cells."""
 
 Grid = NDArray[np.bool_]
 Means = NDArray[np.float32]
@@ -130,10 +132,16 @@ def cell_means(values: NDArray[np.float32], cell: int = CELL) -> Means:
     return cast(Means, lines.reshape(rows, columns, cell).sum(axis=2) / np.float32(cell * cell))
 
 
-def changes(one: Glance, other: Glance) -> NDArray[np.float32]:
-    """Mean change of the samples of each cell that is not masked, levels; 0: not one is another."""
-    by = cell_means(cv2.absdiff(one.samples, other.samples).astype(np.float32), SAMPLE_CELL)
-    return by[one.frame.samples]
+def changes(one: Glance, other: Glance) -> tuple[NDArray[np.float32], float]:
+    """Of samples that are not masked: mean change in each cell, levels; and the share of them that changed at all.
+
+    The second is without the few cells that have the most of those: a clock, or somebody far away.
+    """
+    by = cv2.absdiff(one.samples, other.samples)
+    where = one.frame.samples
+    some = np.sort(cell_means((by > 0).astype(np.float32), SAMPLE_CELL)[where])
+    rest = some[: len(some) - int(len(some) * FEW)]
+    return cell_means(by.astype(np.float32), SAMPLE_CELL)[where], float(rest.mean()) if rest.size else 0.0
 
 
 def _fine(luma: Plane) -> Plane:

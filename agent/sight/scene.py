@@ -47,6 +47,8 @@ COARSE = 0.7
 BLURRED = 0.25
 """Out of focus: what the cells have left of the power of their finest gradients, times what that is against what they
 have left of that of coarser ones (medians)."""
+STILL_BLURRED = 0.3
+"""Instead of it after a look that was out of focus: a key frame does not bring the edges back."""
 STEADY_NS = 1_000_000_000
 """A camera that has been moved stands still again for so long."""
 
@@ -120,6 +122,8 @@ class Scene:
         self._known: Known | None = None
         self._known_s = 0.0
         self._before: tuple[int, Edges] | None = None
+        self._blurred = False
+        """Whether the last look was out of focus."""
         self.steady = False
         """Whether the picture shows what it showed a moment ago."""
         self.textured = False
@@ -144,7 +148,8 @@ class Scene:
         if _share(where, seen) >= ENOUGH:
             same = edges.same(self._known.edges, where)
             kept = float(same.mean())
-            wrong = _wrong(self._known, glance, edges, where, same, fine)
+            wrong = _wrong(self._known, glance, edges, where, same, fine, blurred=self._blurred)
+            self._blurred = wrong == "defocused"
             if wrong and not watches(wrong):
                 wrong = None
             if self._known_s < KNOWN_S and kept < KEPT_LITTLE:
@@ -166,9 +171,19 @@ class Scene:
 
 
 def _wrong(
-    known: Known, glance: Glance, edges: Edges, where: Grid, same: NDArray[np.float32], fine: Means
+    known: Known,
+    glance: Glance,
+    edges: Edges,
+    where: Grid,
+    same: NDArray[np.float32],
+    fine: Means,
+    *,
+    blurred: bool,
 ) -> Reason | None:
-    """What is wrong with a picture whose cells `where` agree `same` with the edges that they should have."""
+    """What is wrong with a picture whose cells `where` agree `same` with the edges that they should have.
+
+    `blurred`: it was out of focus a moment ago.
+    """
     seen = glance.frame.seen
     alike = _correlation(glance.cells[seen], known.cells[seen])
     # In less light edges are weaker, and the picture is darker; behind a cloth or in fog only edges are.
@@ -185,7 +200,7 @@ def _wrong(
     sharp = fine[where] / (known.fine[where] + TINY)
     coarse = np.minimum(1, edges.power[where] / known.edges.power[where]) + TINY
     weak, soft = float(np.median(sharp)) / (contrast * contrast + TINY), float(np.median(sharp / coarse))
-    return "defocused" if weak * soft <= BLURRED else None
+    return "defocused" if weak * soft <= (STILL_BLURRED if blurred else BLURRED) else None
 
 
 def _has_edges(edges: Edges, seen: Grid) -> Grid:

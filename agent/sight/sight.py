@@ -71,6 +71,8 @@ class Sight:
         self._told: Blindness | None = None
         """What is wrong now."""
         self._scene_reason: Reason | None = None
+        self._other = False
+        """Whether the last look did not show what it should, for however short."""
         self._lights.clear()
 
     def begin_anew(self) -> None:
@@ -119,16 +121,17 @@ class Sight:
         """What is wrong for long enough. What has been told stays the word for it as long as that is wrong."""
         level = extreme(glance)
         self._light(glance)
+        scene = self._scene_wrong(glance, step_s, judge=level is None)
         found: list[Reason] = []
         # A black picture has no noise, and no edges: it is neither frozen nor covered.
-        if level is None and self._settings.watches("frozen") and self._frozen.sees(glance):
+        if level is None and self._settings.watches("frozen") and self._frozen.sees(glance, other=self._other):
             found.append("frozen")
         for name in EXTREMES:
             held = self._held[name]
             held.turns(level == name and self._settings.watches(name), glance.at_ns)
             if held.yes:
                 found.append(name)
-        if scene := self._scene_wrong(glance, step_s, judge=level is None):
+        if scene:
             found.append(scene)
         if self._told is not None and self._told.reason in found:
             return self._told.reason
@@ -141,7 +144,8 @@ class Sight:
         if wrong and not held.yes and glance.at_ns - self._switched_ns < SWITCHED_NS and self._scene.textured:
             self._scene.begin_anew()
             wrong = None
-        held.turns(wrong is not None, glance.at_ns)
+        self._other = wrong is not None
+        held.turns(self._other, glance.at_ns)
         if not held.yes:
             self._scene_reason = None
         # While a camera is being turned, or a crowd passes close by, nobody knows yet.
