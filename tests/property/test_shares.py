@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.sharing import Asker, Shared, fair
@@ -37,10 +38,15 @@ def test_of_cameras_that_always_have_a_picture_no_two_are_ever_apart_by_more_tha
         assert paid[ahead] - paid[behind] <= 2 * (cameras[ahead].charge + cameras[behind].charge) + 1e-6
 
 
-@given(some(askers, 4, 10))
-@settings(max_examples=20, derandomize=True)  # how near is a figure, not a theorem
-def test_what_one_camera_does_not_ask_for_the_others_get_by_their_weights(cameras) -> None:
-    assume(not 0.8 < load(cameras) < 1.15)  # there, a slot of one picture loses some to the others' phases
+@pytest.mark.parametrize("seed", range(20))
+def test_what_one_camera_does_not_ask_for_the_others_get_by_their_weights(seed: int) -> None:
+    """How near is a figure, not a theorem. At loads near 1 a slot of one picture loses some to the others' phases."""
+    rng = np.random.default_rng(seed)
+    cameras = [
+        Asker(rng.uniform(1, 25), weight=2 ** rng.uniform(-2, 3), regions=int(rng.integers(1, 3)))
+        for _ in range(4 if seed % 2 else 16)
+    ]
+    assert load(cameras) < 0.8 if seed % 2 else load(cameras) > 1.25
     shared = Shared(cameras, SPEED).run(5)
     for got, wanted in zip(shared.rates(), fair(cameras, SPEED), strict=True):
         assert got == pytest.approx(wanted, rel=0.15, abs=0.5)
