@@ -255,9 +255,9 @@ def test_a_frozen_broker_gets_no_results_to_deliver_late(tmp_path: Path, opened:
         after_ms = [(m.data["at_ns"] - frozen_ns) / 1e6 for m in arrived if frozen_ns < m.data["at_ns"] < thawed_ns]
         assert len(after_ms) == swallowed
         # pytest -s shows it, for docs/measurements.md.
-        print(f"\n400 a second, frozen for 3 s: {swallowed} late, made within {max(after_ms):.0f} ms")  # noqa: T201
+        print(f"\n400 a second, frozen for 3 s: {swallowed} late, made within {max(after_ms, default=0):.0f} ms")  # noqa: T201
         # 20 ms to the next question and 50 ms until its answer is overdue; the rest is what a busy machine adds.
-        assert max(after_ms) < 70 + 50
+        assert max(after_ms, default=0) < 70 + 50
         # What was between here and the broker's socket when it froze is late, too; nothing after the thaw is.
         late = [m.data["at_ns"] for m in arrived if m.arrived_ns - m.data["at_ns"] > 500_000_000]
         assert all(at_ns < frozen_ns + 120_000_000 for at_ns in late)
