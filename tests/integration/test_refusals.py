@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 import time
@@ -21,6 +20,7 @@ from agent.config import AnySource
 from agent.errors import Refused, SourceError
 from agent.publishing import Outlets
 from agent.sources import Intake, SourceConfig, gstreamer
+from tests.support.answering import Answering
 from tests.support.faulty import KINDS, Kind, source_of
 from tests.support.gstreamer import need_gstreamer
 from tests.support.http_camera import HttpCamera
@@ -28,36 +28,16 @@ from tests.support.patience import PATIENCE_S
 from tests.support.rtmp import RtmpRefuser
 
 
-class Refuser:
+class Refuser(Answering):
     """Answers whatever it is asked, by HTTP or RTSP, with one status."""
 
     def __init__(self, status: int) -> None:
+        super().__init__(patience_s=0.5)
         self.requests = 0
         self._status = status
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self._server.settimeout(0.05)
-        self.port: int = self._server.getsockname()[1]
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="refuser")
 
-    def __enter__(self) -> Refuser:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._server.close()
-
-    def _run(self) -> None:
-        while not self._ended.is_set():
-            with contextlib.suppress(TimeoutError):
-                client, _ = self._server.accept()
-                with client, contextlib.suppress(OSError):
-                    client.settimeout(0.5)
-                    self._answer(client)
-
-    def _answer(self, client: socket.socket) -> None:
+    def answer(self, client: socket.socket) -> None:
+        """See Answering."""
         while request := client.recv(65536).decode():
             self.requests += 1
             protocol = "RTSP/1.0" if "RTSP/1.0" in request else "HTTP/1.1"

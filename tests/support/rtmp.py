@@ -5,12 +5,10 @@ Message and chunk formats: Adobe's RTMP Specification 1.0, sections 5.2, 5.3 and
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import struct
-import threading
-from collections.abc import Callable
-from types import TracebackType
+
+from tests.support.answering import Answering
 
 _CHUNK = 128
 _REJECT = "[ AccessManager.Reject ] : "
@@ -21,44 +19,21 @@ _WORDS = (
 )
 
 
-def wrong_password(command: bytes) -> str:
+def _wrong_password(command: bytes) -> str:
     """What a server answers that asks for a user name, then for a password, and then knows it better."""
     return next(words for asked, words in _WORDS if asked in command)
 
 
-class RtmpRefuser:
-    """Refuses every `connect` with the words that `answer` has for it."""
+class RtmpRefuser(Answering):
+    """Refuses every `connect`."""
 
-    def __init__(self, answer: Callable[[bytes], str] = wrong_password) -> None:
+    def __init__(self) -> None:
+        super().__init__(patience_s=2)
         self.tries = 0
         """Of a password."""
-        self._answer = answer
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self._server.settimeout(0.05)
-        self.port: int = self._server.getsockname()[1]
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rtmp")
 
-    def __enter__(self) -> RtmpRefuser:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._server.close()
-
-    def _run(self) -> None:
-        while not self._ended.is_set():
-            with contextlib.suppress(OSError):
-                client, _ = self._server.accept()
-                with client:
-                    client.settimeout(2)
-                    self._refuse(client)
-
-    def _refuse(self, client: socket.socket) -> None:
+    def answer(self, client: socket.socket) -> None:
+        """See Answering."""
         hello = client.recv(1 + 1536, socket.MSG_WAITALL)
         client.sendall(b"\3" + bytes(1536) + hello[1:])
         client.recv(1536, socket.MSG_WAITALL)
@@ -70,7 +45,7 @@ class RtmpRefuser:
         # Each further chunk of a message begins with a byte of its own.
         command = command.replace(b"\xc3", b"")
         self.tries += b"response=" in command
-        client.sendall(_error(self._answer(command)))
+        client.sendall(_error(_wrong_password(command)))
         client.recv(1)  # let it go first
 
 
